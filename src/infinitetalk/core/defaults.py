@@ -1,0 +1,129 @@
+"""What a model uses where a request says nothing: one record per model folder, and the resolved settings of a job."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from infinitetalk.core.configs import NetConfig
+from infinitetalk.core.errors import RequestError
+from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.sizes import BUCKETS_480, BUCKETS_720, Buckets, Pixels, choose_bucket, parse_size
+
+PROMPT = "A person looks into the camera and talks with natural expressions, lively eyes and slight head movements."
+
+# Functional data of the reference implementation: guidance away from these words is part of its look.
+NEGATIVE_PROMPT = (
+    "bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, "
+    "overall gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, "
+    "poorly drawn hands, poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, "
+    "messy background, three legs, many people in the background, walking backwards"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDefaults(NetConfig):
+    """A model's own settings, from the `defaults` of its model folder. The values here are the 14B model's."""
+
+    size: str = "480"
+    window_frames: int = 81
+    motion_frames: int = 9
+    steps: int = 40
+    shift: float | None = None
+    """None: 11 for the 720 table, else 7."""
+    text_scale: float = 5.0
+    audio_scale: float = 4.0
+    prompt: str = PROMPT
+    negative_prompt: str = NEGATIVE_PROMPT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A request's numbers with every default filled in."""
+
+    size: Pixels
+    window_frames: int
+    motion_frames: int
+    steps: int
+    shift: float
+    text_scale: float
+    audio_scale: float
+    color_strength: float
+    prompt: str = field(default="")
+    negative_prompt: str = field(default="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What must be known of a model to check a request before any weight is loaded."""
+
+    name: str
+    defaults: ModelDefaults
+    buckets: Mapping[str, Buckets]
+    has_text: bool
+    max_people: int
+
+
+STANDARD_BUCKETS: Mapping[str, Buckets] = {"480": BUCKETS_480, "720": BUCKETS_720}
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
+
+
+def choose_size(wanted: str, source: Pixels, buckets: Mapping[str, Buckets]) -> Pixels:
+    """The output size: from a named table by the source's shape, or as given in numbers.
+
+    Raises:
+        RequestError: a table that this model does not have.
+    """
+    if wanted in buckets:
+        return choose_bucket(source, buckets[wanted])
+    if wanted.isdecimal():
+        raise RequestError("size", wanted, f"this model has the sizes {', '.join(buckets)}, or give WIDTHxHEIGHT")
+    return parse_size(wanted)
+
+
+def check_text(request: TalkRequest, facts: ModelFacts) -> None:
+    """Refuses words for a model without a text part.
+
+    Raises:
+        RequestError: a prompt, negative prompt or text scale that this model would have to ignore.
+    """
+    if facts.has_text:
+        return
+    for name, value in (
+        ("prompt", request.prompt),
+        ("negative_prompt", request.negative_prompt),
+        ("text_scale", request.text_scale),
+    ):
+        if value is not None:
+            raise RequestError(name, value, f"the model {facts.name} has no text part; leave it out")
+
+
+def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings:
+    """Fills in the model's defaults.
+
+    Raises:
+        RequestError: a request that this model cannot follow.
+    """
+    check_text(request, facts)
+    if len(request.audio) > facts.max_people:
+        raise RequestError("audio", len(request.audio), f"the model {facts.name} can voice {facts.max_people} at most")
+    own = facts.defaults
+    size_name = _first(request.size, own.size)
+    window, motion = _first(request.window_frames, own.window_frames), _first(request.motion_frames, own.motion_frames)
+    if motion >= window:
+        raise RequestError("motion_frames", motion, f"must be fewer than the {window} frames of a window")
+    return Settings(
+        size=choose_size(size_name, source, facts.buckets),
+        window_frames=window,
+        motion_frames=motion,
+        steps=_first(request.steps, own.steps),
+        shift=_first(request.shift, own.shift, 11.0 if size_name == "720" else 7.0),
+        text_scale=_first(request.text_scale, own.text_scale) if facts.has_text else 1.0,
+        audio_scale=_first(request.audio_scale, own.audio_scale),
+        # A video's light may change, so its colours are not pulled to one frame unless asked.
+        color_strength=_first(request.color_strength, 1.0 if request.image is not None else 0.0),
+        prompt=_first(request.prompt, own.prompt),
+        negative_prompt=_first(request.negative_prompt, own.negative_prompt),
+    )

@@ -1,0 +1,53 @@
+"""Every error the product raises on purpose.
+
+InfiniteTalkError            exit code
+├── RequestError        2    a setting is wrong: names the field, the value and what would work
+├── MediaError          2    a picture, video or sound file cannot be used
+├── ModelError          2    a model folder or weight file lacks a part or does not fit
+└── MachineError        1    the machine cannot do it: memory, disk, device, back end
+"""
+
+
+class InfiniteTalkError(Exception):
+    """Base of all deliberate errors. `str(error)` is one line fit for a terminal or a web page."""
+
+    exit_code = 1
+
+
+class RequestError(InfiniteTalkError):
+    """A setting that cannot be used, told as field, value and need.
+
+    >>> str(RequestError("window_frames", 80, "must be 4n+1: 77 or 81 would work"))
+    'window_frames = 80: must be 4n+1: 77 or 81 would work'
+    """
+
+    exit_code = 2
+
+    def __init__(self, field: str, value: object, need: str) -> None:
+        super().__init__(f"{field} = {value}: {need}")
+        self.field = field
+        self.value = value
+        self.need = need
+
+
+class MediaError(InfiniteTalkError):
+    """A media file that cannot be used, told as file, problem and what would work."""
+
+    exit_code = 2
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class ModelError(InfiniteTalkError):
+    """A model folder or weight file that lacks a part or does not fit."""
+
+    exit_code = 2
+
+
+class MachineError(InfiniteTalkError):
+    """The machine cannot do what was asked: memory, disk, device or back end."""
+
+    exit_code = 1

@@ -1,0 +1,217 @@
+"""The one frozen request that describes a job.
+
+Command-line flags, web widgets, the HTTP schema and notebook forms are made from its fields (see `core.knobs`), so a
+setting is written down once: here, with its help text, its group and its bounds.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from infinitetalk.core.errors import RequestError
+from infinitetalk.core.sizes import nearest_window, parse_size
+
+
+class Box(NamedTuple):
+    """A person's place in the source picture: x0, y0, x1, y1, in pixels, or in fractions if all are at most 1."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads 'x0,y0,x1,y1'."""
+        try:
+            numbers = [float(part) for part in text.split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) != 4:
+            raise RequestError("box", text, "must be four numbers x0,y0,x1,y1 such as 40,60,200,260 or 0,0,0.5,1")
+        return cls(*numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """What faces need to know of one field: help text, group, bounds and choices."""
+
+    help: str
+    group: str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+    flag: str = ""
+    """Command-line flag without dashes, where it is not the field's own name."""
+    expert: bool = False
+
+
+def knob(default: Any, help_text: str, group: str, **more: Any) -> Any:
+    """A dataclass field that carries its knob."""
+    return field(default=default, metadata={"knob": Knob(help_text, group, **more)})
+
+
+INPUT, LOOK, LENGTH, SAMPLING, OUTPUT = "input", "picture", "length", "sampling", "output"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TalkRequest:
+    """Everything that decides what a job makes. `None` means: the model's own default.
+
+    Raises:
+        RequestError: a value that cannot work, whatever the files hold. Files are looked at later, by `media.check`.
+    """
+
+    model: str = knob("nano", "model name or folder", INPUT)
+    image: Path | None = knob(None, "portrait to bring to life", INPUT)
+    video: Path | None = knob(None, "video to dub", INPUT)
+    audio: tuple[Path, ...] = knob((), "voice; once per person, left to right", INPUT)
+    boxes: tuple[Box, ...] = knob((), "where a person is: x0,y0,x1,y1 in pixels or fractions; once per voice", INPUT,
+                                  flag="box")  # fmt: skip
+    masks: tuple[Path, ...] = knob((), "picture that is white where a person is; once per voice", INPUT, flag="mask")
+    prompt: str | None = knob(None, "what the picture shows and how it moves", INPUT)
+    negative_prompt: str | None = knob(None, "what the video should not look like", INPUT, expert=True)
+
+    size: str | None = knob(None, "size table (480 or 720, by the source's shape) or WIDTHxHEIGHT", LOOK)
+    framing: str = knob("crop", "fit the source by cutting its edges or by adding bars", LOOK,
+                        choices=("crop", "letterbox"))  # fmt: skip
+    color_strength: float | None = knob(None, "pull colours back to the reference, 0 to 1", LOOK, least=0, most=1,
+                                        expert=True)  # fmt: skip
+
+    start: float = knob(0.0, "seconds of sound to leave out at the beginning", LENGTH, least=0)
+    duration: float | None = knob(None, "seconds of video at most; default: as long as the sound", LENGTH, least=0.04)
+    mode: str = knob("streaming", "any length, window after window, or one clip of a single window", LENGTH,
+                     choices=("streaming", "clip"))  # fmt: skip
+    preview: bool = knob(False, "make the first window only", LENGTH)
+    window_frames: int | None = knob(None, "frames made at a time, 4n+1", LENGTH, least=5, most=1001, expert=True)
+    motion_frames: int | None = knob(None, "frames handed on to the next window, 1 to 25", LENGTH, least=1, most=25,
+                                     expert=True)  # fmt: skip
+
+    seed: int = knob(42, "random seed: the same seed gives the same video", SAMPLING, least=0, most=2**63 - 1)
+    steps: int | None = knob(None, "denoising steps per window", SAMPLING, least=1, most=1000)
+    shift: float | None = knob(None, "how much of the schedule is spent on high noise", SAMPLING, least=0.01, most=100,
+                               expert=True)  # fmt: skip
+    text_scale: float | None = knob(None, "how strongly the prompt guides", SAMPLING, least=0, most=100)
+    audio_scale: float | None = knob(None, "how strongly the sound guides", SAMPLING, least=0, most=100)
+    apg: bool = knob(False, "adaptive projected guidance: strong scales without burnt colours", SAMPLING, expert=True)
+    apg_momentum: float = knob(-0.75, "momentum of adaptive projected guidance", SAMPLING, least=-1, most=1,
+                                expert=True)  # fmt: skip
+    apg_threshold: float = knob(55.0, "norm threshold of adaptive projected guidance", SAMPLING, least=0, most=1e6,
+                                expert=True)  # fmt: skip
+    reference: bool = knob(False, "behave exactly as the reference implementation, mirrored tail included", SAMPLING,
+                           expert=True)  # fmt: skip
+
+    quality: int = knob(18, "constant rate factor of H.264, lower is better", OUTPUT, least=0, most=51)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check_bounds(item.name, getattr(self, item.name), item.metadata["knob"])
+        if (self.image is None) == (self.video is None):
+            raise RequestError("image", self.image, "give a picture (image) or a video, exactly one of them")
+        if not self.audio:
+            raise RequestError("audio", "nothing", "give at least one sound file")
+        if self.window_frames is not None and (self.window_frames - 1) % 4:
+            near = nearest_window(self.window_frames)
+            raise RequestError("window_frames", self.window_frames, f"must be 4n+1: {near} would work")
+        if self.size is not None and not self.size.isdecimal():
+            parse_size(self.size)
+        self._check_people()
+
+    def _check_people(self) -> None:
+        people = len(self.audio)
+        if self.boxes and self.masks:
+            raise RequestError("masks", len(self.masks), "give boxes or masks, not both")
+        for name, given in (("boxes", self.boxes), ("masks", self.masks)):
+            if given and len(given) != people:
+                raise RequestError(name, len(given), f"must be one per voice: {people} would work")
+        if people > 1 and not (self.boxes or self.masks or self.reference):
+            raise RequestError("boxes", "nothing", f"{people} voices need a box or a mask each, in the same order")
+        for box in self.boxes:
+            _check_box(box)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` turns into an equal request."""
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            RequestError: a field that does not exist, or a value of the wrong type.
+        """
+        known = {item.name for item in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise RequestError(unknown[0], json.dumps(values[unknown[0]]), "is no setting of a request")
+        return cls(**{name: _typed(name, value) for name, value in values.items()})
+
+
+def _check_bounds(name: str, value: object, bounds: Knob) -> None:
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RequestError(name, value, "must be a finite number")
+    if isinstance(value, int | float):
+        if bounds.least is not None and value < bounds.least:
+            raise RequestError(name, value, f"must be at least {bounds.least:g}")
+        if bounds.most is not None and value > bounds.most:
+            raise RequestError(name, value, f"must be at most {bounds.most:g}")
+    if bounds.choices and value not in bounds.choices:
+        raise RequestError(name, value, f"must be one of {', '.join(bounds.choices)}")
+
+
+def _check_box(box: Box) -> None:
+    if not all(math.isfinite(side) for side in box):
+        raise RequestError("boxes", tuple(box), "must be finite numbers")
+    if min(box) < 0 or box.x1 <= box.x0 or box.y1 <= box.y0:
+        raise RequestError("boxes", tuple(box), "must be x0,y0,x1,y1 with x0 < x1 and y0 < y1, none negative")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _paths(value: Any) -> tuple[Path, ...] | None:
+    fits = isinstance(value, list) and all(isinstance(part, str) for part in value)
+    return tuple(Path(part) for part in value) if fits else None
+
+
+def _boxes(value: Any) -> tuple[Box, ...] | None:
+    return tuple(Box.parse(",".join(str(side) for side in box)) for box in value) if isinstance(value, list) else None
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("image", "video"), lambda value: Path(value) if isinstance(value, str) else None),
+    **dict.fromkeys(("audio", "masks"), _paths),
+    "boxes": _boxes,
+    **dict.fromkeys(("preview", "apg", "reference"), lambda value: value if isinstance(value, bool) else None),
+    **dict.fromkeys(("window_frames", "motion_frames", "seed", "steps", "quality"), _whole),
+    **dict.fromkeys(("color_strength", "start", "duration", "shift", "text_scale", "audio_scale"), _number),
+    **dict.fromkeys(("apg_momentum", "apg_threshold"), _number),
+}
+
+
+def _typed(name: str, value: Any) -> Any:
+    """The Python value of one JSON value; refuses the wrong kind by name."""
+    if value is None:
+        return None
+    read = _READERS.get(name, lambda text: text if isinstance(text, str) else None)
+    typed = read(value)
+    if typed is None:
+        raise RequestError(name, json.dumps(value), "has the wrong type for this setting")
+    return typed
