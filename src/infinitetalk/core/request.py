@@ -191,6 +191,10 @@ def _paths(value: Any) -> tuple[Path, ...] | None:
     return tuple(Path(part) for part in value) if fits else None
 
 
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 def _boxes(value: Any) -> tuple[Box, ...] | None:
     return tuple(Box.parse(",".join(str(side) for side in box)) for box in value) if isinstance(value, list) else None
 
@@ -210,8 +214,7 @@ def _typed(name: str, value: Any) -> Any:
     """The Python value of one JSON value; refuses the wrong kind by name."""
     if value is None:
         return None
-    read = _READERS.get(name, lambda text: text if isinstance(text, str) else None)
-    typed = read(value)
+    typed = _READERS.get(name, _text)(value)
     if typed is None:
         raise RequestError(name, json.dumps(value), "has the wrong type for this setting")
     return typed
