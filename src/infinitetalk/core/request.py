@@ -191,6 +191,14 @@ def _paths(value: Any) -> tuple[Path, ...] | None:
     return tuple(Path(part) for part in value) if fits else None
 
 
+def _path(value: Any) -> Path | None:
+    return Path(value) if isinstance(value, str) else None
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -199,11 +207,12 @@ def _boxes(value: Any) -> tuple[Box, ...] | None:
     return tuple(Box.parse(",".join(str(side) for side in box)) for box in value) if isinstance(value, list) else None
 
 
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("image", "video"), lambda value: Path(value) if isinstance(value, str) else None),
+_Reader = Callable[[Any], Any]
+_READERS: Mapping[str, _Reader] = {
+    **dict.fromkeys(("image", "video"), _path),
     **dict.fromkeys(("audio", "masks"), _paths),
     "boxes": _boxes,
-    **dict.fromkeys(("preview", "apg", "reference"), lambda value: value if isinstance(value, bool) else None),
+    **dict.fromkeys(("preview", "apg", "reference"), _flag),
     **dict.fromkeys(("window_frames", "motion_frames", "seed", "steps", "quality"), _whole),
     **dict.fromkeys(("color_strength", "start", "duration", "shift", "text_scale", "audio_scale"), _number),
     **dict.fromkeys(("apg_momentum", "apg_threshold"), _number),
@@ -214,7 +223,8 @@ def _typed(name: str, value: Any) -> Any:
     """The Python value of one JSON value; refuses the wrong kind by name."""
     if value is None:
         return None
-    typed = _READERS.get(name, _text)(value)
+    read: _Reader = _READERS.get(name, _text)
+    typed = read(value)
     if typed is None:
         raise RequestError(name, json.dumps(value), "has the wrong type for this setting")
     return typed
