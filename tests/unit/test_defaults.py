@@ -1,0 +1,78 @@
+"""A model's defaults fill what a request leaves open, and words for a model without text are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infinitetalk.core.defaults import NEGATIVE_PROMPT, PROMPT, STANDARD_BUCKETS, ModelDefaults, ModelFacts, resolve
+from infinitetalk.core.errors import ModelError, RequestError
+from infinitetalk.core.request import Box, TalkRequest
+from infinitetalk.core.sizes import Pixels
+
+LARGE = ModelFacts(name="large", defaults=ModelDefaults(), buckets=STANDARD_BUCKETS, has_text=True, max_people=2)
+MUTE = ModelFacts(
+    name="mute",
+    defaults=ModelDefaults(size="128", steps=8, shift=3.0, audio_scale=2.0),
+    buckets={"128": {1.0: Pixels(128, 128)}},
+    has_text=False,
+    max_people=1,
+)
+SOURCE = Pixels(1000, 1000)
+
+
+def request(**changes: Any) -> TalkRequest:
+    return TalkRequest(**({"image": Path("a.png"), "audio": (Path("a.wav"),)} | changes))
+
+
+def test_a_picture_and_a_sound_alone_get_the_reference_settings() -> None:
+    settings = resolve(request(), LARGE, SOURCE)
+    assert (settings.window_frames, settings.motion_frames, settings.steps) == (81, 9, 40)
+    assert (settings.text_scale, settings.audio_scale, settings.shift) == (5.0, 4.0, 7.0)
+    assert settings.size == Pixels(640, 640)
+    assert (settings.prompt, settings.negative_prompt) == (PROMPT, NEGATIVE_PROMPT)
+
+
+def test_the_720_table_shifts_further() -> None:
+    settings = resolve(request(size="720"), LARGE, SOURCE)
+    assert (settings.size, settings.shift) == (Pixels(960, 960), 11.0)
+
+
+def test_what_the_request_says_wins() -> None:
+    settings = resolve(request(steps=4, shift=2.0, size="320x320", color_strength=0.3, prompt="hi"), LARGE, SOURCE)
+    assert (settings.steps, settings.shift, settings.size) == (4, 2.0, Pixels(320, 320))
+    assert (settings.color_strength, settings.prompt) == (0.3, "hi")
+
+
+def test_colours_of_footage_are_left_alone() -> None:
+    assert resolve(request(), LARGE, SOURCE).color_strength == 1.0
+    assert resolve(request(image=None, video=Path("a.mp4")), LARGE, SOURCE).color_strength == 0.0
+
+
+def test_a_model_without_text_has_one_text_branch() -> None:
+    assert resolve(request(), MUTE, SOURCE).text_scale == 1.0
+
+
+@pytest.mark.parametrize("changes", [{"prompt": "hello"}, {"negative_prompt": "blur"}, {"text_scale": 5.0}])
+def test_words_for_a_model_without_text_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="no text part"):
+        resolve(request(**changes), MUTE, SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts", "field"),
+    [
+        ({"size": "720"}, MUTE, "size"),
+        ({"window_frames": 9, "motion_frames": 9}, LARGE, "motion_frames"),
+        ({"audio": (Path("a"), Path("b")), "boxes": (Box(0, 0, 1, 1),) * 2}, MUTE, "audio"),
+    ],
+)
+def test_what_this_model_cannot_follow_is_refused(changes: dict[str, Any], facts: ModelFacts, field: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        resolve(request(**changes), facts, SOURCE)
+    assert caught.value.field == field
+
+
+def test_a_model_folder_cannot_invent_settings() -> None:
+    with pytest.raises(ModelError, match="wobble"):
+        ModelDefaults.read({"steps": 8, "wobble": 1})
