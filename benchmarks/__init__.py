@@ -1,0 +1,1 @@
+"""Measurements on real machines; results are committed under `benchmarks/results`."""
