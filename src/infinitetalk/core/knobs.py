@@ -1,0 +1,221 @@
+"""Projects `TalkRequest`'s fields onto faces: command-line flags, web widgets, notebook forms.
+
+A setting is written down once, in `core.request`; a face asks here which controls there are, of which kind, and hands
+back what its user gave.
+"""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
+from enum import Enum
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from infinitetalk.core.errors import RequestError
+from infinitetalk.core.request import Box, Knob, TalkRequest
+
+
+class Kind(Enum):
+    """What a control holds, and so which widget or flag stands for it."""
+
+    TEXT = "text"
+    CHOICE = "choice"
+    SWITCH = "switch"
+    WHOLE = "whole number"
+    NUMBER = "number"
+    FILE = "file"
+    FILES = "files"
+    BOXES = "boxes"
+
+
+_KINDS: Mapping[object, Kind] = {
+    str: Kind.TEXT,
+    bool: Kind.SWITCH,
+    int: Kind.WHOLE,
+    float: Kind.NUMBER,
+    Path: Kind.FILE,
+    tuple[Path, ...]: Kind.FILES,
+    tuple[Box, ...]: Kind.BOXES,
+}
+
+_METAVARS: Mapping[Kind, str] = {
+    Kind.TEXT: "TEXT",
+    Kind.WHOLE: "N",
+    Kind.NUMBER: "X",
+    Kind.FILE: "FILE",
+    Kind.FILES: "FILE",
+    Kind.BOXES: "X0,Y0,X1,Y1",
+}
+
+RIVALS: Mapping[str, str] = {"image": "video", "video": "image", "boxes": "masks", "masks": "boxes"}
+"""Fields of which a request holds one at most: giving one replaces the other."""
+
+GROUP_TITLES: Mapping[str, str] = {
+    "input": "what to make it from",
+    "picture": "picture",
+    "length": "length",
+    "sampling": "sampling",
+    "output": "file",
+    "expert": "expert settings",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One field of the request, as a face shows it."""
+
+    name: str
+    kind: Kind
+    default: Any
+    """The field's default; None or an empty tuple means that the model or the request decides."""
+    knob: Knob
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag, dashes included."""
+        return f"--{(self.knob.flag or self.name).replace('_', '-')}"
+
+    @property
+    def label(self) -> str:
+        """The field's name in words."""
+        return self.name.replace("_", " ").capitalize()
+
+    @property
+    def group(self) -> str:
+        """The heading under which the control stands."""
+        return "expert" if self.knob.expert else self.knob.group
+
+    @property
+    def bounds(self) -> str:
+        """The allowed range in words; empty without one."""
+        least, most = self.knob.least, self.knob.most
+        if least is None:
+            return ""
+        return f"{least:g} or more" if most is None or most >= 1e6 else f"{least:g} to {most:g}"
+
+
+def _control(item: Field[Any], declared: object) -> Control:
+    plain = [part for part in get_args(declared) if part is not NoneType] if NoneType in get_args(declared) else []
+    kind = _KINDS[plain[0] if plain else declared]
+    knob: Knob = item.metadata["knob"]
+    default = None if item.default is MISSING else item.default
+    return Control(item.name, Kind.CHOICE if knob.choices else kind, default, knob)
+
+
+def _all_controls() -> tuple[Control, ...]:
+    hints = get_type_hints(TalkRequest)
+    return tuple(_control(item, hints[item.name]) for item in fields(TalkRequest))
+
+
+CONTROLS: tuple[Control, ...] = _all_controls()
+"""Every field of the request, in its order."""
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _box(text: str) -> Box:
+    try:
+        return Box.parse(text)
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error.need}") from None
+
+
+_READERS = {
+    Kind.TEXT: str,
+    Kind.CHOICE: str,
+    Kind.WHOLE: _whole,
+    Kind.NUMBER: _number,
+    Kind.FILE: Path,
+    Kind.FILES: Path,
+    Kind.BOXES: _box,
+}
+
+
+def _help(control: Control) -> str:
+    notes = [control.bounds] if control.bounds else []
+    if control.default not in (None, ()) and control.kind is not Kind.SWITCH:
+        notes.append(f"default {control.default}")
+    text = f"{control.knob.help} ({'; '.join(notes)})" if notes else control.knob.help
+    return text.replace("%", "%%")
+
+
+def _options(control: Control) -> dict[str, Any]:
+    """The keywords of `add_argument`; absent flags leave no trace in the namespace."""
+    common: dict[str, Any] = {"dest": control.name, "help": _help(control), "default": argparse.SUPPRESS}
+    if control.kind is Kind.SWITCH:
+        return common | {"action": argparse.BooleanOptionalAction}
+    if control.kind is Kind.CHOICE:
+        return common | {"metavar": "|".join(control.knob.choices)}
+    many = {"action": "append"} if control.kind in (Kind.FILES, Kind.BOXES) else {}
+    return common | many | {"type": _READERS[control.kind], "metavar": _METAVARS[control.kind]}
+
+
+def add_flags(parser: argparse.ArgumentParser, controls: Iterable[Control] = CONTROLS) -> None:
+    """Adds one flag per control, under the headings of `GROUP_TITLES`."""
+    wanted = tuple(controls)
+    for group, title in GROUP_TITLES.items():
+        members = [control for control in wanted if control.group == group]
+        if members:
+            section = parser.add_argument_group(title)
+            for control in members:
+                section.add_argument(control.flag, **_options(control))
+
+
+def given(namespace: argparse.Namespace) -> dict[str, Any]:
+    """The request fields that the command line names, typed as the request types them."""
+    found = vars(namespace)
+    return {
+        control.name: tuple(found[control.name]) if isinstance(found[control.name], list) else found[control.name]
+        for control in CONTROLS
+        if control.name in found
+    }
+
+
+def override(base: TalkRequest, changes: Mapping[str, Any]) -> TalkRequest:
+    """A request with some fields replaced; a picture replaces a video, boxes replace masks, and the other way round.
+
+    Raises:
+        RequestError: the outcome cannot work.
+    """
+    values = {item.name: getattr(base, item.name) for item in fields(base)}
+    for name in changes:
+        rival = RIVALS.get(name)
+        if rival is not None and rival not in changes:
+            values[rival] = next(control.default for control in CONTROLS if control.name == rival)
+    return TalkRequest(**{**values, **changes})
+
+
+def _form_value(control: Control, value: Any) -> Any:
+    if control.kind is Kind.BOXES and isinstance(value, str):
+        return [list(Box.parse(part)) for part in value.split(";") if part.strip()]
+    if control.kind is Kind.WHOLE and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def from_form(values: Mapping[str, Any]) -> TalkRequest:
+    """Reads what widgets hold: JSON values by field name; None and emptiness mean "not given".
+
+    Boxes may be one text, with a semicolon between boxes.
+
+    Raises:
+        RequestError: a value that cannot work.
+    """
+    filled = {name: value for name, value in values.items() if value is not None and value not in ("", [])}
+    by_name = {control.name: control for control in CONTROLS}
+    return TalkRequest.from_json(
+        {name: _form_value(by_name[name], value) if name in by_name else value for name, value in filled.items()}
+    )
