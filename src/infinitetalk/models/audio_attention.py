@@ -1,0 +1,159 @@
+"""How sound reaches the video tokens: features become tokens per latent frame, and each frame's pixels attend to them.
+
+With one person every pixel hears that person. With several, each pixel's own attention to the people's places in the
+first latent frame tells whom it belongs to, and a one-dimensional rotary embedding keeps the voices apart.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from infinitetalk.core.configs import DiTConfig
+from infinitetalk.core.errors import ModelError
+from infinitetalk.ops.attention import attention
+from infinitetalk.ops.rope import Grid, line_rotation, rotate
+
+
+class AudioProjection(nn.Module):
+    """Speech features around each video frame → `context_tokens` tokens per latent frame."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.window = config.audio_window
+        self.scale = config.vae_scale
+        self.features = config.audio_blocks, config.audio_channels
+        self.tokens = config.context_tokens
+        frame = config.audio_blocks * config.audio_channels
+        hidden = config.intermediate_dim
+        self.proj1 = nn.Linear(config.audio_window * frame, hidden)
+        self.proj1_vf = nn.Linear((config.audio_window + config.vae_scale - 1) * frame, hidden)
+        self.proj2 = nn.Linear(hidden, hidden)
+        self.proj3 = nn.Linear(hidden, config.context_tokens * config.output_dim)
+        self.norm = nn.LayerNorm(config.output_dim)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Projects windows of features [N, F, window, blocks, channels], F = 1 + scale * (T - 1).
+
+        Returns:
+            [N, T, tokens, output_dim].
+
+        Raises:
+            ModelError: features of another shape than this network was made for.
+        """
+        if (audio.shape[2], *audio.shape[3:]) != (self.window, *self.features) or (audio.shape[1] - 1) % self.scale:
+            need = f"[people, {self.scale}n+1, {self.window}, {self.features[0]}, {self.features[1]}]"
+            raise ModelError(f"audio features of shape {list(audio.shape)} do not fit this network, which takes {need}")
+        first = torch.relu(self.proj1(audio[:, :1].flatten(2)))
+        later = torch.relu(self.proj1_vf(self._later_frames(audio[:, 1:])))
+        hidden = torch.relu(self.proj2(torch.cat([first, later], dim=1)))
+        tokens = self.proj3(hidden).unflatten(-1, (self.tokens, -1)).float()
+        with torch.autocast(audio.device.type, enabled=False):
+            norm = self.norm
+            return F.layer_norm(tokens, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
+
+    def _later_frames(self, audio: Tensor) -> Tensor:
+        """The features behind each latent frame after the first: [N, T - 1, (window + scale - 1) * features].
+
+        Its first video frame brings the past half of its window, its last one the future half, those between
+        themselves alone; each half includes the centre.
+        """
+        groups = audio.view(audio.shape[0], -1, self.scale, *audio.shape[2:])
+        centre = self.window // 2
+        past = groups[:, :, 0, : centre + 1]
+        between = groups[:, :, 1:-1, centre]
+        future = groups[:, :, -1, centre:]
+        return torch.cat([past, between, future], dim=2).flatten(2)
+
+
+class Voices(NamedTuple):
+    """What the blocks need of the sound, for B samples of P people and T latent frames.
+
+    `tokens`: [B, T, P * tokens, channels], person by person. `places`: which of the first latent frame's tokens show
+    each person and, last, the background: [B, P + 1, rows * columns] of zeros and ones; None for one person.
+    """
+
+    tokens: Tensor
+    people: int
+    places: Tensor | None
+
+
+def people_centres(people: int, class_range: int, interval: int) -> Tensor:
+    """Rotary positions [P] of the people's voices; the background stands at class_range / 2.
+
+    Two people stand at the ends of the range, as the released weights were trained. More are experimental: they are
+    spread evenly, and an odd number leaves the last place free, so that none coincides with the background.
+    """
+    places = people + people % 2
+    return torch.linspace(interval / 2, class_range - interval / 2, places)[:people]
+
+
+def place_positions(attention_map: Tensor, class_range: int, interval: int) -> Tensor:
+    """Rotary position of every video token.
+
+    Args:
+        attention_map: [B, P + 1, L], how much each token attends to each person and, last, to the background.
+
+    Returns:
+        [B, L]: within `interval` around its person's centre (more attention, higher), or the background's position.
+    """
+    people = attention_map[:, :-1]
+    low, high = people.amin(dim=2, keepdim=True), people.amax(dim=2, keepdim=True)
+    share = (people - low) / (high - low + 1e-8)
+    centres = people_centres(people.shape[1], class_range, interval).to(share).view(1, -1, 1)
+    positions = F.pad(share * interval + (centres - interval / 2), (0, 0, 0, 1), value=class_range // 2)
+    return positions.gather(1, attention_map.argmax(dim=1, keepdim=True)).squeeze(1)
+
+
+@torch.no_grad()
+def attention_to_places(q: Tensor, k: Tensor, places: Tensor) -> Tensor:
+    """Mean attention of every video token to each place in the first latent frame.
+
+    The places enter attention as value channels, so that no [L, rows * columns] weights are kept.
+
+    Args:
+        q, k: [B, L, heads, d], after rotary embedding.
+        places: [B, P + 1, rows * columns].
+
+    Returns:
+        [B, P + 1, L] float32.
+    """
+    heads = q.shape[2]
+    used = max(1, heads // 2 * 2)  # the trained function averages two groups of heads // 2 heads
+    keys = k[:, : places.shape[2], :used]
+    values = places.transpose(1, 2).unsqueeze(2).expand(-1, -1, used, -1).to(q.dtype)
+    share = attention(q[:, :, :used], keys, values).float().mean(dim=2).transpose(1, 2)
+    return share / places.float().sum(dim=2).clamp_min(1).unsqueeze(2)
+
+
+class AudioCrossAttention(nn.Module):
+    """Video tokens of each latent frame attend to that frame's audio tokens."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.heads = config.num_heads
+        self.head_dim = config.dim // config.num_heads
+        self.class_range = config.class_range
+        self.interval = config.class_interval
+        self.q_linear = nn.Linear(config.dim, config.dim)
+        self.kv_linear = nn.Linear(config.output_dim, config.dim * 2)
+        self.proj = nn.Linear(config.dim, config.dim)
+
+    def forward(self, x: Tensor, voices: Voices, grid: Grid, attention_map: Tensor | None) -> Tensor:
+        """Answers [B, L, dim] for video tokens x [B, L, dim]; `attention_map` [B, P + 1, L] where P > 1."""
+        q = self.q_linear(x).unflatten(-1, (self.heads, self.head_dim))
+        k, v = self.kv_linear(voices.tokens).unflatten(-1, (2, self.heads, self.head_dim)).unbind(-3)
+        if attention_map is not None:
+            q, k = self._place(q, k, voices.people, attention_map)
+        q = q.unflatten(1, (grid.frames, grid.frame_tokens)).flatten(0, 1)
+        answer: Tensor = self.proj(attention(q, k.flatten(0, 1), v.flatten(0, 1)).reshape(x.shape))
+        return answer
+
+    def _place(self, q: Tensor, k: Tensor, people: int, attention_map: Tensor) -> tuple[Tensor, Tensor]:
+        """Turns queries [B, L, heads, d] and keys [B, T, P * tokens, heads, d] by their people's positions."""
+        positions = place_positions(attention_map, self.class_range, self.interval)
+        centres = people_centres(people, self.class_range, self.interval).to(k.device)
+        voices = centres.repeat_interleave(k.shape[2] // people)
+        q = rotate(q, line_rotation(positions, self.head_dim)).to(q.dtype)
+        return q, rotate(k, line_rotation(voices, self.head_dim)).to(k.dtype)

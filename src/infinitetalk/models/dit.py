@@ -1,0 +1,186 @@
+"""The audio-driven diffusion transformer: noisy latents, a condition, sound, text and a picture → velocity.
+
+Parameter names are those of the original checkpoints (Wan 2.1 image-to-video with InfiniteTalk's audio layers).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from infinitetalk.core.configs import DiTConfig
+from infinitetalk.core.errors import ModelError
+from infinitetalk.models.audio_attention import AudioProjection, Voices
+from infinitetalk.models.dit_blocks import Block, Context, Head, Positions
+from infinitetalk.models.layers import RMSNorm, in_float32, sinusoid
+from infinitetalk.ops.rope import Grid, video_rotation
+
+
+class PictureProjection(nn.Module):
+    """Vision tokens [B, clip_tokens, clip_dim] → [B, clip_tokens, dim]."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        width = config.clip_dim
+        self.proj = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Linear(width, config.dim),
+            nn.LayerNorm(config.dim),
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        projected: Tensor = self.proj(tokens)
+        return projected
+
+
+class AudioDiT(nn.Module):
+    """Predicts the velocity of a latent video from its noisy state. All sizes come from the configuration."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        if config.dim % config.num_heads or config.dim // config.num_heads % 2:
+            raise ModelError(f"dim {config.dim} must be an even number for each of {config.num_heads} heads")
+        self.config = config
+        dim = config.dim
+        self.patch_embedding = nn.Conv3d(config.in_dim, dim, config.patch_size, config.patch_size)
+        self.text_embedding: nn.Sequential | None = None
+        if config.text_dim:
+            self.text_embedding = nn.Sequential(
+                nn.Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim)
+            )
+        self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, dim * 6))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.head = Head(config)
+        self.img_emb = PictureProjection(config) if config.clip_dim else None
+        self.audio_proj = AudioProjection(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the tokens between blocks."""
+        return self.patch_embedding.weight.dtype
+
+    def forward(
+        self,
+        latent: Tensor,
+        timestep: Tensor,
+        *,
+        condition: Tensor,
+        audio: Tensor,
+        masks: Tensor | None = None,
+        text: Tensor | None = None,
+        clip: Tensor | None = None,
+    ) -> Tensor:
+        """One evaluation of the network.
+
+        Args:
+            latent: noisy latents [B, 16, T, h, w].
+            timestep: 0 to 1000, a scalar or [B].
+            condition: 4 mask channels and 16 latent channels [B, 20, T, h, w].
+            audio: speech features around every video frame [B, P, F, window, blocks, channels], F = 4 (T - 1) + 1;
+                without the first axis for B = 1.
+            masks: latent cells that show each person and, last, the background: [B, P + 1, h, w], without the first
+                axis for B = 1. Needed for several people, ignored for one.
+            text: [B, L, text_dim], L at most text_len; shorter texts are padded with zeros.
+            clip: vision tokens [B, clip_tokens, clip_dim].
+
+        Returns:
+            velocity [B, out_dim, T, h, w] float32.
+
+        Raises:
+            ModelError: an input that this network needs is missing, or it has no part for one that is given.
+        """
+        x = self.patch_embedding(torch.cat([latent.to(self.dtype), condition.to(self.dtype)], dim=1)).to(self.dtype)
+        grid = Grid(*x.shape[2:])
+        positions = Positions(grid, video_rotation(grid, self.config.dim // self.config.num_heads, x.device))
+        time, time6 = self._embed_time(timestep.to(x.device).expand(x.shape[0]))
+        context = Context(self._embed_text(text), self._embed_picture(clip))
+        voices = self._embed_audio(audio if audio.ndim == 6 else audio.unsqueeze(0), masks, grid)
+        x = x.flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x, time6, positions, context, voices)
+        return self._unpatchify(self.head(x, time), grid)
+
+    def _embed_time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """Time embeddings [B, dim] for the head and [B, 6, dim] for the blocks, both float32."""
+        time = in_float32(sinusoid(timestep, self.config.freq_dim), *self.time_embedding)
+        return time, in_float32(time, *self.time_projection).view(-1, 6, self.config.dim)
+
+    def _embed_text(self, text: Tensor | None) -> Tensor | None:
+        if self.text_embedding is None:
+            _refuse("text", text)
+            return None
+        if text is None:
+            raise ModelError("this network needs text embeddings, and none were given")
+        if text.shape[1] > self.config.text_len:
+            raise ModelError(f"a text of {text.shape[1]} tokens is longer than this network's {self.config.text_len}")
+        padded = F.pad(text.to(self.dtype), (0, 0, 0, self.config.text_len - text.shape[1]))
+        embedded: Tensor = self.text_embedding(padded)
+        return embedded.to(self.dtype)
+
+    def _embed_picture(self, clip: Tensor | None) -> Tensor | None:
+        if self.img_emb is None:
+            _refuse("clip", clip)
+            return None
+        if clip is None:
+            raise ModelError("this network needs vision tokens (clip), and none were given")
+        embedded: Tensor = self.img_emb(clip.to(self.dtype))
+        return embedded.to(self.dtype)
+
+    def _embed_audio(self, audio: Tensor, masks: Tensor | None, grid: Grid) -> Voices:
+        batch, people = audio.shape[:2]
+        tokens = self.audio_proj(audio.to(self.patch_embedding.weight).flatten(0, 1)).to(self.dtype)
+        if tokens.shape[1] != grid.frames:
+            frames = self.config.vae_scale * (grid.frames - 1) + 1
+            raise ModelError(f"audio of {audio.shape[2]} frames: {grid.frames} latent frames need {frames}")
+        tokens = tokens.unflatten(0, (batch, people)).transpose(1, 2).flatten(2, 3)
+        return Voices(tokens, people, self._places(masks, people, grid).to(tokens.device) if people > 1 else None)
+
+    def _places(self, masks: Tensor | None, people: int, grid: Grid) -> Tensor:
+        """Masks in latent cells → which tokens show whom: [B, P + 1, rows * columns] of zeros and ones."""
+        if masks is None:
+            raise ModelError(f"{people} people need masks that tell where each of them is, and none were given")
+        masks = masks if masks.ndim == 4 else masks.unsqueeze(0)
+        if masks.shape[1] != people + 1:
+            raise ModelError(f"{people} people need {people + 1} masks (the background's too), not {masks.shape[1]}")
+        return (F.interpolate(masks.float(), size=(grid.rows, grid.columns), mode="nearest") > 0).float().flatten(2)
+
+    def _unpatchify(self, patches: Tensor, grid: Grid) -> Tensor:
+        """Patches [B, L, patch * out_dim] → [B, out_dim, T, h, w]."""
+        frames, rows, columns = self.config.patch_size
+        x = patches.view(-1, *grid, frames, rows, columns, self.config.out_dim)
+        return x.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Draws weights for training from scratch; the head and the answers to sound start at zero.
+
+        The generator lives on the weights' device.
+        """
+        small = {id(layer) for part in (self.text_embedding, self.time_embedding) for layer in part or ()}
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv3d):
+                nn.init.zeros_(module.bias) if module.bias is not None else None
+                if id(module) in small:
+                    nn.init.normal_(module.weight, std=0.02, generator=generator)
+                else:
+                    nn.init.xavier_uniform_(module.weight.flatten(1), generator=generator)
+            elif isinstance(module, nn.LayerNorm | RMSNorm):
+                _reset_norm(module)
+            elif isinstance(module, Block | Head):
+                nn.init.normal_(module.modulation, std=self.config.dim**-0.5, generator=generator)
+        for block in self.blocks:
+            if isinstance(block, Block):
+                nn.init.zeros_(block.audio_cross_attn.proj.weight)
+        nn.init.zeros_(self.head.head.weight)
+
+
+def _reset_norm(norm: nn.LayerNorm | RMSNorm) -> None:
+    for name, value in norm.named_parameters():
+        nn.init.ones_(value) if name == "weight" else nn.init.zeros_(value)
+
+
+def _refuse(name: str, value: Tensor | None) -> None:
+    if value is not None:
+        raise ModelError(f"this network has no part for {name}, but {name} was given")

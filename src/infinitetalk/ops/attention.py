@@ -1,0 +1,22 @@
+"""One door to attention: every network calls `attention`, so that a back end is chosen in one place."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention without a mask.
+
+    Args:
+        q: queries [B, L, heads, d].
+        k: keys [B, S, heads, d].
+        v: values [B, S, heads, e] with e <= d. Fewer channels than keys have are padded with zeros for the call:
+            fused kernels want equal widths, and without one the [L, S] weights would be kept in memory.
+
+    Returns:
+        [B, L, heads, e], in v's dtype.
+    """
+    width = v.shape[-1]
+    values = F.pad(v, (0, q.shape[-1] - width)) if width < q.shape[-1] else v
+    q, k, values = (part.to(v.dtype).transpose(1, 2) for part in (q, k, values))
+    return F.scaled_dot_product_attention(q, k, values).transpose(1, 2)[..., :width]
