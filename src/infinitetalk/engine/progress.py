@@ -16,7 +16,7 @@ class Progress(Protocol):
         ...
 
     def stage(self, stage: Stage) -> AbstractContextManager[None]:
-        """Enters a stage; stages are entered many times (once per window) and may nest: the innermost one is at work."""
+        """Enters a stage: many times over, once per window say. Stages may nest; the innermost one is at work."""
         ...
 
     def advance(self, units: int = 1) -> None:

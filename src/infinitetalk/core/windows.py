@@ -1,0 +1,110 @@
+"""How a long video is cut into windows: pure arithmetic on frame numbers.
+
+    window 0   |##############################|
+    window 1                         |mmmmm########################|
+    window 2                                               |mmmmm#########|
+
+Each window begins with the last `motion` frames (m) of the one before, which it continues but does not show again. The
+last window is just long enough (4n+1 frames), so that no sound has to be invented for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infinitetalk.core.errors import RequestError
+from infinitetalk.core.sizes import TEMPORAL_STRIDE
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One run of the network, in frames of the video."""
+
+    index: int
+    start: int
+    """First frame, overlap included."""
+    length: int
+    """Frames that the network makes: 4n+1."""
+    keep_from: int
+    """Frames at the beginning that the window before has shown already."""
+    keep: int
+    """Frames that this window adds to the video."""
+    mirror: bool = False
+    """Reference mode: voices that end in this window go on mirrored."""
+
+    @property
+    def end(self) -> int:
+        """One past the last frame that the network makes."""
+        return self.start + self.length
+
+    @property
+    def first_frame(self) -> int:
+        """The first frame of the video that this window adds."""
+        return self.start + self.keep_from
+
+
+def plan(
+    voices: Sequence[int],
+    window: int,
+    motion: int,
+    *,
+    limit: int | None = None,
+    preview: bool = False,
+    reference: bool = False,
+) -> tuple[Window, ...]:
+    """Cuts a video into windows.
+
+    Args:
+        voices: frames that each voice lasts, rounded up (in reference mode: down).
+        window: frames per window, 4n+1.
+        motion: frames handed on from window to window, fewer than `window`.
+        limit: frames of video at most.
+        preview: the first window only.
+        reference: every window full, as the reference implementation counts them.
+
+    Raises:
+        RequestError: in reference mode, a voice that the reference implementation would refuse.
+    """
+    windows = _reference_plan(voices, window, motion, limit) if reference else _plan(voices, window, motion, limit)
+    return windows[:1] if preview else windows
+
+
+def _plan(voices: Sequence[int], window: int, motion: int, limit: int | None) -> tuple[Window, ...]:
+    total = max(voices) if limit is None else min(max(voices), limit)
+    windows: list[Window] = []
+    shown = 0
+    while shown < total:
+        keep_from = motion if windows else 0
+        start = shown - keep_from
+        length = min(window, _fitting(total - start))
+        keep = min(length, total - start) - keep_from
+        windows.append(Window(len(windows), start, length, keep_from, keep))
+        shown += keep
+    return tuple(windows)
+
+
+def _fitting(frames: int) -> int:
+    """The smallest window that holds so many frames: 4n+1 and at least 5."""
+    return max(1, -(-(frames - 1) // TEMPORAL_STRIDE)) * TEMPORAL_STRIDE + 1
+
+
+def _reference_plan(voices: Sequence[int], window: int, motion: int, limit: int | None) -> tuple[Window, ...]:
+    """The reference looks at the first voice to find the last window, and at the last voice to cut the video."""
+    if (shortest := min(voices)) <= window:
+        need = f"voices must be longer than the {window} frames of a window in reference mode"
+        raise RequestError("audio", f"{shortest} frames", need)
+    if limit is not None and limit <= window:
+        return (Window(0, 0, window, 0, limit),)
+    goal = voices[0] if limit is None else min(voices[0], limit)
+    starts = [0]
+    while len(starts) == 1 or starts[-1] + window < goal:
+        starts.append(starts[-1] + window - motion)
+    end = starts[-1] + window
+    total = end if limit is None else min(end, limit)
+    if any(end >= frames for frames in voices):
+        total = min(total, voices[-1])
+    return tuple(
+        Window(index, start, window, keep_from, keep, mirror=index > 0 and start + window >= goal)
+        for index, start in enumerate(starts)
+        # Windows behind the cut are left out: nobody sees them and nothing follows them.
+        if (keep := min(start + window, total) - start - (keep_from := motion if index else 0)) > 0
+    )

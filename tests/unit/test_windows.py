@@ -1,0 +1,73 @@
+"""The window plan: every frame shown exactly once, whatever the numbers."""
+
+import pytest
+
+from infinitetalk.core.errors import RequestError
+from infinitetalk.core.windows import Window, plan
+
+
+@pytest.mark.parametrize(("window", "motion"), [(81, 9), (81, 25), (81, 1), (13, 5), (9, 8), (5, 1), (13, 3)])
+@pytest.mark.parametrize("reference", [False, True])
+def test_every_frame_is_shown_exactly_once(window: int, motion: int, reference: bool) -> None:
+    for total in range(window + 1 if reference else 1, 401):
+        windows = plan([total], window, motion, reference=reference)
+        shown = [frame for part in windows for frame in range(part.first_frame, part.first_frame + part.keep)]
+        assert shown == list(range(total)), (total, windows)
+        for before, after in zip(windows, windows[1:], strict=False):
+            assert after.keep_from == motion
+            assert after.start == before.end - motion
+        for part in windows:
+            assert part.length % 4 == 1
+            assert 0 < part.keep <= part.length - part.keep_from <= window
+
+
+@pytest.mark.parametrize("total", range(1, 401))
+def test_last_window_is_just_long_enough(total: int) -> None:
+    *full, last = plan([total], 81, 9)
+    assert all(window.length == 81 for window in full)
+    assert last.length == 5 or last.length - 4 < last.keep_from + last.keep <= last.length
+
+
+def test_known_plan() -> None:
+    assert plan([100], 81, 9) == (Window(0, 0, 81, 0, 81), Window(1, 72, 29, 9, 19))
+
+
+def test_one_window_needs_no_overlap() -> None:
+    assert plan([81], 81, 9) == (Window(0, 0, 81, 0, 81),)
+    assert plan([1], 81, 9) == (Window(0, 0, 5, 0, 1),)
+
+
+def test_longest_voice_decides_and_the_limit_cuts() -> None:
+    assert sum(window.keep for window in plan([20, 90, 50], 13, 5)) == 90
+    assert sum(window.keep for window in plan([20, 90, 50], 13, 5, limit=33)) == 33
+    assert sum(window.keep for window in plan([20], 13, 5, limit=33)) == 20
+
+
+def test_preview_is_the_first_window_of_the_same_plan() -> None:
+    assert plan([300], 81, 9, preview=True) == plan([300], 81, 9)[:1]
+    assert plan([300], 81, 9, preview=True, reference=True) == plan([300], 81, 9, reference=True)[:1]
+
+
+def test_reference_makes_full_windows_and_cuts_at_the_last_voice() -> None:
+    assert [window.length for window in plan([100], 81, 9, reference=True)] == [81, 81]
+    two = plan([20, 17], 9, 5, reference=True)
+    assert sum(window.keep for window in two) == 17
+    assert plan([20], 9, 5, limit=7, reference=True) == (Window(0, 0, 9, 0, 7),)
+    assert sum(window.keep for window in plan([20], 9, 5, limit=11, reference=True)) == 11
+
+
+def test_reference_refuses_what_the_reference_refuses() -> None:
+    with pytest.raises(RequestError, match=r"audio = 81 frames: .*longer than the 81 frames"):
+        plan([81], 81, 9, reference=True)
+
+
+def test_reference_drops_windows_behind_the_cut() -> None:
+    """The reference computes windows that its final cut throws away; what remains is the same without them."""
+    assert [window.keep for window in plan([40, 11], 9, 5, reference=True)] == [9, 2]
+
+
+def test_reference_mirrors_in_the_last_window_only() -> None:
+    assert [window.mirror for window in plan([18], 9, 5, reference=True)] == [False, False, False, True]
+    assert [window.mirror for window in plan([40, 11], 9, 5, reference=True)] == [False, False]
+    assert [window.mirror for window in plan([20], 9, 5, limit=9, reference=True)] == [False]
+    assert not any(window.mirror for window in plan([100], 81, 9))
