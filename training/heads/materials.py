@@ -1,0 +1,233 @@
+"""Procedural colours of skin, lips, brows, beard, eyes, teeth, hair and cloth, all in template coordinates.
+
+Every function works on pictures ``[F, S, S]`` of interpolated attributes. Colours are sRGB; light comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from training.heads.identity import Identity
+from training.heads.mesh import (
+    HAIR,
+    LEFT_EYE,
+    LOWER_TEETH,
+    MASK_EYELIDS,
+    MASK_INSIDE,
+    MASK_LIPS,
+    RIGHT_EYE,
+    TONGUE,
+    UPPER_TEETH,
+)
+
+EYE_CENTRE: Final = (0.30775, 7.28415, 1.24535)  # of the left eyeball; the right one is mirrored
+_IRIS_ANGLE, _PUPIL_ANGLE = 0.46, 0.19  # radians seen from the eyeball's centre
+
+_COLOURS: Final = ("skin", "hair", "iris", "lips", "cloth")
+_NUMBERS: Final = (
+    *("male", "age", "brow", "brow_width", "beard", "moustache", "lashes", "makeup", "blemish", "neckline", "phase"),
+)
+
+
+def pack_looks(identities: Sequence[Identity]) -> Tensor:
+    """Colours and numbers of P people as ``[P, fields]`` float32 for ``Looks``."""
+    rows = [
+        [*(c for name in _COLOURS for c in vars(person)[name]), *(vars(person)[name] for name in _NUMBERS)]
+        for person in identities
+    ]
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+class Looks:
+    """Each pixel's look: ``colour`` gives ``[..., 3]``, ``number`` gives ``[...]``, broadcast over the picture."""
+
+    def __init__(self, packed: Tensor, person: Tensor) -> None:
+        """``packed [P, fields]``; ``person [F, S, S]`` says who is at each pixel (one person costs no look-up)."""
+        self._values = packed[0] if len(packed) == 1 else packed[person]
+
+    def colour(self, name: str) -> Tensor:
+        start = 3 * _COLOURS.index(name)
+        return self._values[..., start : start + 3]
+
+    def number(self, name: str) -> Tensor:
+        return self._values[..., 3 * len(_COLOURS) + _NUMBERS.index(name)]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What is visible at each pixel of F frames, side S."""
+
+    part: Tensor  # [F, S, S] int64
+    place: Tensor  # [F, S, S, 3] template coordinates
+    normal: Tensor  # [F, S, S, 3] unit, camera space
+    masks: Tensor  # [F, S, S, 5]
+    light: Tensor  # [F, S, S] baked share of sky
+    growth: Tensor  # [F, S, S] roots of the hair on the skin
+    strand: Tensor  # [F, S, S, 2]
+    looks: Looks
+
+
+@dataclass(frozen=True)
+class Material:
+    """Colour and shine of each pixel."""
+
+    colour: Tensor  # [F, S, S, 3] sRGB albedo
+    gloss: Tensor  # [F, S, S] strength of the highlight
+    sharpness: Tensor  # [F, S, S] exponent of the highlight
+    shade: Tensor  # [F, S, S] extra darkening 0..1 (inside of the mouth, under the lid)
+
+
+def _step(x: Tensor, low: float, high: float) -> Tensor:
+    t = ((x - low) / (high - low)).clamp(0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def _blob(x: Tensor, width: float) -> Tensor:
+    return torch.exp(-((x / width) ** 2))
+
+
+def _mix(below: Tensor, above: Tensor, share: Tensor) -> Tensor:
+    return below + (above - below) * share[..., None]
+
+
+def _noise(place: Tensor, frequency: float, phase: Tensor) -> Tensor:
+    """Smooth noise of about unit size: a sum of sines in fixed directions."""
+    x, y, z = (place[..., axis] * frequency for axis in range(3))
+    waves = (
+        torch.sin(x * 1.7 + y * 1.1 - z * 0.6 + phase),
+        torch.sin(-x * 0.9 + y * 1.9 + z * 1.3 + 1.7 * phase),
+        torch.sin(x * 0.4 - y * 1.5 + z * 2.1 + 2.3 * phase),
+        torch.sin(-x * 2.3 - y * 0.5 - z * 1.4 + 3.1 * phase),
+    )
+    return (waves[0] + waves[1] + waves[2] + waves[3]) * 0.5
+
+
+def materials(surface: Surface) -> Material:
+    """Colours of everything that can be visible."""
+    part, place = surface.part, surface.place
+    grain = _noise(place, 4.0, surface.looks.number("phase"))
+    fine = _noise(place, 19.0, surface.looks.number("phase"))
+    skin, lips = _skin(surface, grain, fine)
+    cloth = _cloth_share(surface)
+    colour = _mix(skin, surface.looks.colour("cloth") * (1.0 + 0.02 * fine[..., None]), cloth)
+    gloss, sharpness = 0.16 + 0.30 * lips - 0.13 * cloth, 14.0 + 26.0 * lips
+    roots = (surface.growth * 1.5).clamp(0.0, 1.0)
+    gloss = gloss * (1.0 - 0.7 * roots)
+    is_hair = part == HAIR
+    colour = torch.where(is_hair[..., None], _hair(surface, grain), colour)
+    gloss, sharpness = torch.where(is_hair, 0.0, gloss), torch.where(is_hair, 20.0, sharpness)
+    lash = (part > TONGUE) & (part < HAIR)
+    colour = torch.where(lash[..., None], _lashes(surface, skin), colour)
+    eye, white_shade = _eyes(surface)
+    is_eye = (part == LEFT_EYE) | (part == RIGHT_EYE)
+    colour = torch.where(is_eye[..., None], eye, colour)
+    gloss, sharpness = torch.where(is_eye, 0.9, gloss), torch.where(is_eye, 120.0, sharpness)
+    is_tooth, is_tongue = (part == UPPER_TEETH) | (part == LOWER_TEETH), part == TONGUE
+    colour = torch.where(is_tooth[..., None], _teeth(place), colour)
+    colour = torch.where(is_tongue[..., None], place.new_tensor([0.62, 0.30, 0.29]).expand_as(colour), colour)
+    wet = is_tooth | is_tongue
+    gloss, sharpness = torch.where(wet, 0.25, gloss), torch.where(wet, 35.0, sharpness)
+    shade = torch.where(wet, _step(place[..., 2], 0.85, 1.42).clamp(min=0.12), _mouth_shade(surface))
+    return Material(colour, gloss, sharpness, torch.where(is_eye, white_shade, shade))
+
+
+def _skin(surface: Surface, grain: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
+    """Colour of skin with blush, lips, brows and beard; and where the lips are (0..1)."""
+    looks, masks = surface.looks, surface.masks
+    x, y, z = surface.place.unbind(-1)
+    away = x.abs()
+    warm = _blob(away - 0.44, 0.2) * _blob(y - 6.95, 0.2) + 0.7 * _blob(x, 0.15) * _blob(y - 6.97, 0.14) * (z > 1.3)
+    warm = warm + 0.5 * (1.0 - surface.light) * (masks[..., 2] > 0.3)
+    uneven = 1.0 + looks.number("blemish") * (0.025 * grain + 0.012 * fine)
+    skin = looks.colour("skin") * uneven[..., None] * (1.0 - warm[..., None] * x.new_tensor([0.0, 0.10, 0.09]))
+    tired = _blob(away - 0.3, 0.16) * _blob(y - 7.14, 0.07) * (0.06 + 0.12 * looks.number("age"))
+    lids = masks[..., MASK_EYELIDS] * (0.12 + 0.25 * looks.number("makeup"))
+    skin = skin * (1.0 - (tired + lids)[..., None] * x.new_tensor([0.9, 1.0, 0.95]))
+    skin = _mix(skin, looks.colour("hair"), _beard(surface, grain, fine))
+    lips = masks[..., MASK_LIPS].clamp(0.0, 1.0) * (1.0 - masks[..., MASK_INSIDE] * 0.5)
+    skin = _mix(skin, looks.colour("lips") * (1.0 + 0.03 * torch.sin(x * 90))[..., None], lips)
+    inside = _step(masks[..., MASK_INSIDE], 0.35, 0.85) * (1.0 - lips)
+    skin = _mix(skin, x.new_tensor([0.36, 0.13, 0.12]), inside)
+    skin = _mix(skin, looks.colour("hair") * 0.85, _brows(surface, grain))
+    ragged = (surface.growth * 1.5 + 0.22 * torch.sin(surface.strand[..., 0] * 60 + grain) - 0.1).clamp(0.0, 1.0)
+    return _mix(skin, looks.colour("hair") * 0.9, ragged * _step(surface.growth, 0.0, 0.25)), lips
+
+
+def _brows(surface: Surface, grain: Tensor) -> Tensor:
+    looks = surface.looks
+    x, y, z = surface.place.unbind(-1)
+    along = (x.abs() - 0.335) / 0.25
+    arch = 7.535 + 0.045 * (1.0 - along**2) - 0.03 * along.clamp(min=0.0)
+    width = 0.042 * looks.number("brow_width") * (1.0 - 0.5 * along.clamp(-0.6, 1.0))
+    band = torch.exp(-(((y - arch) / width) ** 2)) * _step(1.0 - along.abs(), 0.0, 0.3)
+    strokes = 0.9 + 0.1 * torch.sin(x.abs() * 150 - y * 190 + 2 * grain)
+    return (band * strokes * looks.number("brow") * (z > 0.9)).clamp(0.0, 0.9)
+
+
+def _beard(surface: Surface, grain: Tensor, fine: Tensor) -> Tensor:
+    looks = surface.looks
+    x, y, z = surface.place.unbind(-1)
+    away = x.abs()
+    cheek = 6.50 + 0.62 * _step(away, 0.22, 0.66) + 0.03 * grain
+    jaw = _step(cheek - y, -0.05, 0.12) * _step(y, 5.95, 6.25) * _step(z, 0.30, 0.50)
+    bare_chin = 1.0 - 0.6 * _blob(away - 0.13, 0.06) * _blob(y - 6.46, 0.05)
+    upper = _blob(y - 6.79 + 0.10 * away, 0.075) * _step(0.36 - away, 0.0, 0.10) * (z > 1.3)
+    corner = _blob(away - 0.33, 0.06) * _step(6.80 - y, 0.0, 0.1) * _step(y, 6.4, 6.5) * (z > 1.2)
+    density = looks.number("beard") * jaw * bare_chin
+    density = torch.maximum(density, looks.number("moustache") * torch.maximum(upper, 0.8 * corner))
+    hairy = density * (0.92 + 0.08 * fine + 0.06 * grain)
+    return (hairy * (1.0 - surface.masks[..., MASK_LIPS].clamp(0.0, 1.0))).clamp(0.0, 0.95)
+
+
+def _cloth_share(surface: Surface) -> Tensor:
+    x, y, z = surface.place.unbind(-1)
+    collar = 5.42 + 0.40 * (x.abs() / 0.9).clamp(0.0, 1.0) ** 2 - 0.25 * (z - 0.1).clamp(0.0, 1.0)
+    return _step(collar + surface.looks.number("neckline") - y, -0.01, 0.03)
+
+
+def _hair(surface: Surface, grain: Tensor) -> Tensor:
+    """Strands: fine stripes along the hair, darker roots, and a soft sheen across the strands."""
+    looks = surface.looks
+    angle, u = surface.strand.unbind(-1)
+    bend = 0.25 * grain + 0.4 * u + looks.number("phase")
+    stripes = torch.sin(angle * 17 + 2 * bend) + torch.sin(angle * 31 - 3 * bend) + torch.sin(angle * 53 + 5 * bend)
+    tone = 1.0 + 0.07 * stripes - 0.12 * _step(-u, -0.5, 0.0) + 0.06 * grain
+    return looks.colour("hair") * tone[..., None]
+
+
+def _lashes(surface: Surface, skin: Tensor) -> Tensor:
+    dark = skin.new_tensor([0.05, 0.04, 0.035]).expand_as(skin)
+    return _mix(surface.looks.colour("skin").expand_as(skin), dark, (0.45 + 0.5 * surface.looks.number("lashes")) + 0.0 * surface.light)
+
+
+def _eyes(surface: Surface) -> tuple[Tensor, Tensor]:
+    """Eyeball colour, and the shadow that the upper lid throws on it."""
+    left = surface.place.new_tensor(EYE_CENTRE)
+    centre = torch.where((surface.place[..., :1] > 0), left, left * left.new_tensor([-1.0, 1.0, 1.0]))
+    outwards = torch.nn.functional.normalize(surface.place - centre, dim=-1)
+    angle = torch.acos(outwards[..., 2].clamp(-0.9999, 0.9999))
+    iris, pupil = _step(_IRIS_ANGLE - angle, -0.035, 0.035), _step(_PUPIL_ANGLE - angle, -0.03, 0.03)
+    rim = _blob(angle - _IRIS_ANGLE, 0.06)
+    white = surface.place.new_tensor([0.90, 0.885, 0.87]).expand_as(outwards)
+    ring = 0.75 + 0.75 * (angle / _IRIS_ANGLE).clamp(0.0, 1.0) ** 2
+    colour = _mix(white, surface.looks.colour("iris") * ring[..., None], iris)
+    colour = colour * (1.0 - 0.55 * rim * iris - 0.25 * rim * (1.0 - iris))[..., None]
+    colour = _mix(colour, torch.full_like(colour, 0.015), pupil)
+    return colour, 1.0 - 0.5 * _step(surface.place[..., 1], EYE_CENTRE[1] + 0.02, EYE_CENTRE[1] + 0.12)
+
+
+def _teeth(place: Tensor) -> Tensor:
+    gaps = (torch.sin(place[..., 0] * 33).abs() / 0.35).clamp(max=1.0)
+    return place.new_tensor([0.90, 0.87, 0.80]) * (0.82 + 0.18 * gaps)[..., None]
+
+
+def _mouth_shade(surface: Surface) -> Tensor:
+    """Darkness deep in the mouth; 1 outside."""
+    inside = _step(surface.masks[..., MASK_INSIDE], 0.35, 0.85) * (1.0 - surface.masks[..., MASK_LIPS].clamp(0.0, 1.0))
+    depth = _step(surface.place[..., 2], 0.9, 1.5).clamp(min=0.05)
+    return 1.0 - inside * (1.0 - depth)

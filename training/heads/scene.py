@@ -1,0 +1,102 @@
+"""What surrounds the people: light, background, and where each person stands in the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+MAX_PEOPLE: Final = 3
+_SPOTS: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Light:
+    """A soft key light, ambient light from above, and a weak light from behind."""
+
+    direction: tuple[float, float, float]  # towards the key light, x right, y up, z to the camera
+    strength: float
+    warmth: float  # -1 cold .. 1 warm
+    ambient: float
+    rim: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Background:
+    """A calm gradient with a few out-of-focus patches of light. Positions and sizes in picture widths."""
+
+    top: tuple[float, float, float]  # sRGB
+    bottom: tuple[float, float, float]
+    spots: NDArray[np.float32]  # [n, 7]: x, y, radius x, radius y, red, green, blue (added)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a head stands: its middle (between eyes and mouth) in picture widths, and its size."""
+
+    x: float
+    y: float
+    zoom: float  # 1 shows 3.5 decimetres over the picture's width
+
+
+def random_light(rng: np.random.Generator) -> Light:
+    """Mostly frontal, from above, a little to one side."""
+    return Light(
+        direction=(float(rng.normal() * 0.55), float(rng.uniform(0.15, 0.8)), 1.0),
+        strength=float(rng.uniform(0.85, 1.15)),
+        warmth=float(np.clip(rng.normal() * 0.4, -1, 1)),
+        ambient=float(rng.uniform(0.32, 0.5)),
+        rim=float(rng.uniform(0.0, 0.35)),
+    )
+
+
+def random_background(rng: np.random.Generator) -> Background:
+    """Weakly coloured walls and rooms out of focus."""
+    grey = rng.uniform(0.15, 0.8)
+    tint = rng.normal(size=3) * 0.035
+    slope = rng.uniform(-0.12, 0.12)
+    spots = np.zeros((_SPOTS, 7), np.float32)
+    for spot in spots[: rng.integers(0, _SPOTS + 1)]:
+        spot[:2] = rng.uniform(-0.1, 1.1, 2)
+        spot[2:4] = rng.uniform(0.12, 0.4, 2)
+        spot[4:] = rng.uniform(-0.14, 0.14) + rng.normal(size=3) * 0.025
+    top, bottom = np.clip(grey + tint + slope, 0.05, 0.92), np.clip(grey + tint - slope, 0.05, 0.92)
+    return Background(top=tuple(top.tolist()), bottom=tuple(bottom.tolist()), spots=spots)
+
+
+def random_places(rng: np.random.Generator, people: int) -> tuple[Place, ...]:
+    """Heads side by side from left to right, smaller when there are more of them."""
+    if people == 1:
+        return (Place(x=0.5 + float(rng.normal() * 0.012), y=0.5 + float(rng.normal() * 0.01), zoom=_zoom(rng, 1.5, 1.8)),)
+    sizes = {2: (0.88, 1.0), 3: (0.62, 0.7)}[people]
+    zoom = _zoom(rng, *sizes)
+    height = {2: 0.47, 3: 0.5}[people]
+    return tuple(
+        Place(
+            x=(index + 0.5) / people + float(rng.uniform(-0.012, 0.012)),
+            y=height + float(rng.uniform(-0.03, 0.03)),
+            zoom=zoom * float(rng.uniform(0.97, 1.03)),
+        )
+        for index in range(people)
+    )
+
+
+def _zoom(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(rng.uniform(low, high))
+
+
+def paint_background(background: Background, size: int, device: torch.device) -> Tensor:
+    """The background alone, sRGB float32 ``[size, size, 3]``."""
+    place = (torch.arange(size, device=device) + 0.5) / size
+    x, y = place[None, :, None], place[:, None, None]
+    top, bottom = (torch.tensor(colour, device=device) for colour in (background.top, background.bottom))
+    picture = torch.lerp(top, bottom, y).expand(size, size, 3).clone()
+    for spot in torch.from_numpy(background.spots).to(device):
+        if bool((spot[2:4] > 0).all()):
+            falloff = torch.exp(-(((x - spot[0]) / spot[2]) ** 2) - ((y - spot[1]) / spot[3]) ** 2)
+            picture = picture + falloff * spot[4:]
+    return picture.clamp(0.0, 1.0)

@@ -1,0 +1,81 @@
+"""Light on materials: soft key light, ambient light with baked and screen-space shadows, highlights, film curve."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.heads.hair import CENTRE
+from training.heads.materials import Material, Surface
+from training.heads.mesh import HAIR, LEFT_EYE, RIGHT_EYE
+from training.heads.scene import Light
+
+_WRAP: Final = (0.42, 0.26, 0.20)  # light creeps around the skin's terminator, red farthest
+_CROWN: Final = (0.0, 8.6, 0.25)
+
+
+def shade(surface: Surface, material: Material, contact: Tensor, light: Light) -> Tensor:
+    """Lit colours, sRGB ``[F, S, S, 3]``; ``contact [F, S, S]`` is the screen-space shadow (0 none)."""
+    normal = surface.normal
+    towards = F.normalize(normal.new_tensor(light.direction), dim=0)
+    facing = normal @ towards
+    wrap = normal.new_tensor(_WRAP) * _softness(surface)[..., None]
+    diffuse = ((facing[..., None] + wrap) / (1.0 + wrap)).clamp(min=0.0)
+    open_sky = surface.light * (1.0 - contact)
+    key_colour = light.strength * (1.0 + light.warmth * normal.new_tensor([0.06, 0.0, -0.08]))
+    key = diffuse * key_colour * (0.4 + 0.6 * open_sky)[..., None]
+    sky = 0.75 + 0.25 * normal[..., 1]
+    rim = light.rim * (1.0 - normal[..., 2].abs()) ** 3 * (normal[..., 1] * 0.5 + 0.5)
+    ambient = light.ambient * sky * (0.15 + 0.85 * open_sky) + rim * open_sky
+    linear = material.colour.clamp(0.0, 1.0) ** 2.2 * (key + ambient[..., None])
+    linear = linear + _highlights(surface, material, towards, light)[..., None] * open_sky[..., None]
+    linear = linear * material.shade[..., None] ** 1.5
+    return (1.0 - torch.exp(-1.35 * linear)).clamp(1e-5, 1.0) ** (1 / 2.2)
+
+
+def _softness(surface: Surface) -> Tensor:
+    """Skin scatters light, cloth and hair less; the eyeballs are lit softly so that their whites stay clean."""
+    eye = (surface.part == LEFT_EYE) | (surface.part == RIGHT_EYE)
+    return torch.where(eye, 2.0, 1.0)
+
+
+def _highlights(surface: Surface, material: Material, towards: Tensor, light: Light) -> Tensor:
+    viewer = towards.new_tensor([0.0, 0.0, 1.0])
+    halfway = F.normalize(towards + viewer, dim=0)
+    sharp = (surface.normal @ halfway).clamp(0.0, 1.0)
+    gloss = material.gloss * sharp ** material.sharpness
+    window = F.normalize(towards.new_tensor([0.25, 0.5, 1.0]), dim=0)  # the small catchlight of every eye
+    eye = (surface.part == LEFT_EYE) | (surface.part == RIGHT_EYE)
+    gloss = gloss + torch.where(eye, 0.8 * (surface.normal @ window).clamp(0.0, 1.0) ** 250, 0.0)
+    return light.strength * (gloss + torch.where(surface.part == HAIR, _hair_sheen(surface, halfway), 0.0))
+
+
+def _hair_sheen(surface: Surface, halfway: Tensor) -> Tensor:
+    """Kajiya's highlight: brightest where the strand lies across the half vector."""
+    down = surface.place - surface.place.new_tensor(_CROWN)
+    away = surface.place[..., 1] < CENTRE[1]
+    down = torch.where(away[..., None], down.new_tensor([0.0, -1.0, 0.0]), down)
+    tangent = F.normalize(down - surface.normal * (down * surface.normal).sum(-1, keepdim=True), dim=-1)
+    along = (tangent @ halfway).clamp(-1.0, 1.0)
+    across = (1.0 - along**2).clamp(min=0.0).sqrt()
+    base = surface.looks.colour("hair").mean(-1) ** 1.2
+    uneven = 0.75 + 0.25 * torch.sin(surface.strand[..., 0] * 41 + surface.looks.number("phase"))
+    return (0.02 + 0.28 * base) * across**28 * uneven * (surface.normal[..., 2] > 0)
+
+
+def contact_shadow(distance: Tensor, covered: Tensor, size: int) -> Tensor:
+    """Darkness of pixels that lie behind their surroundings (neck under the chin, face beside hair), 0..0.6.
+
+    A cheap ambient occlusion: the blurred depth map minus the depth map (``[F, S, S]``), at two sizes.
+    """
+    far = torch.where(covered, distance, distance.amax().clamp(min=1.0))[:, None]
+    dark = torch.zeros_like(far)
+    for share, strength in ((0.045, 0.9), (0.13, 0.45)):
+        reach = max(1, int(size * share / 2))
+        pad = F.pad(far, (reach,) * 4, mode="replicate")
+        mean = F.avg_pool2d(F.avg_pool2d(pad, (2 * reach + 1, 1), 1), (1, 2 * reach + 1), 1)
+        dark = dark + strength * (far - mean).clamp(0.0, 0.6)
+    return (dark[:, 0] * covered).clamp(0.0, 0.6)
