@@ -5,21 +5,17 @@ other encoders or pictures from memory enter through the same doors, as argument
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.core.sizes import Pixels
+from infinitetalk.media.inputs import FrameSource, Inputs, Picture, Waveform
 
-Picture = NDArray[np.uint8]
-"""RGB picture [height, width, 3]."""
-
-Waveform = NDArray[np.float32]
-"""Mono sound [samples], 16,000 samples a second."""
+__all__ = [
+    "FrameSource", "Inputs", "MediaSource", "NoiseSource", "Picture", "SpeechSource", "TextSource", "VisionSource",
+    "Waveform",
+]  # fmt: skip
 
 
 class TextSource(Protocol):
@@ -59,34 +55,6 @@ class NoiseSource(Protocol):
     def __call__(self, seed: int, window: int, shape: tuple[int, ...]) -> Tensor:
         """Standard normal float32 values on the CPU that depend on the arguments alone."""
         ...
-
-
-class FrameSource(Protocol):
-    """The picture or video to bring to life. A picture is a source whose every frame is the same array."""
-
-    @property
-    def size(self) -> Pixels:
-        """Height and width as seen (rotation applied)."""
-        ...
-
-    def frame_at(self, seconds: float) -> Picture:
-        """The frame shown at a time; past the end the last one."""
-        ...
-
-    def frame_index(self, index: int) -> Picture:
-        """The frame of a number; past the end the last one."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """A request's files, opened."""
-
-    source: FrameSource
-    voices: tuple[Waveform, ...]
-    """One per person, from the request's `start` to the end of its file, at the loudness that the encoder expects."""
-    masks: tuple[NDArray[np.bool_], ...] = ()
-    """One per person, [height, width] of the source, true where the person is; empty if the request has none."""
 
 
 class MediaSource(Protocol):

@@ -1,0 +1,46 @@
+"""A job's inputs as values: what files become before the engine sees them. Needs NumPy alone."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infinitetalk.core.sizes import Pixels
+
+Picture = NDArray[np.uint8]
+"""RGB picture [height, width, 3]."""
+
+Waveform = NDArray[np.float32]
+"""Mono sound [samples], 16,000 samples a second."""
+
+Mask = NDArray[np.bool_]
+"""Picture [height, width] that is true where a person is."""
+
+
+class FrameSource(Protocol):
+    """The picture or video to bring to life. A picture is a source whose every frame is the same array."""
+
+    @property
+    def size(self) -> Pixels:
+        """Height and width as seen (rotation applied)."""
+        ...
+
+    def frame_at(self, seconds: float) -> Picture:
+        """The frame shown at a time; past the end the last one."""
+        ...
+
+    def frame_index(self, index: int) -> Picture:
+        """The frame of a number; past the end the last one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A request's files, opened."""
+
+    source: FrameSource
+    voices: tuple[Waveform, ...]
+    """One per person, from the request's `start` to the end of its file, at the loudness that the encoder expects."""
+    masks: tuple[Mask, ...] = ()
+    """One per person, [height, width] of the source, true where the person is; empty if the request has none."""
