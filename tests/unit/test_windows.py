@@ -1,5 +1,7 @@
 """The window plan: every frame shown exactly once, whatever the numbers."""
 
+from itertools import pairwise
+
 import pytest
 
 from infinitetalk.core.errors import RequestError
@@ -13,7 +15,7 @@ def test_every_frame_is_shown_exactly_once(window: int, motion: int, reference: 
         windows = plan([total], window, motion, reference=reference)
         shown = [frame for part in windows for frame in range(part.first_frame, part.first_frame + part.keep)]
         assert shown == list(range(total)), (total, windows)
-        for before, after in zip(windows, windows[1:], strict=False):
+        for before, after in pairwise(windows):
             assert after.keep_from == motion
             assert after.start == before.end - motion
         for part in windows:

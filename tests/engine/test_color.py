@@ -1,0 +1,58 @@
+"""Colour matching, with scikit-image as the oracle of the conversions."""
+
+import numpy as np
+import pytest
+import torch
+from skimage import color as oracle
+
+from infinitetalk.media.color import lab_to_rgb, match_colors, rgb_to_lab
+
+
+def _frames(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_lab_equals_scikit_image() -> None:
+    rgb = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(1))
+    rgb[:, :2] *= 0.01  # the linear part of both curves
+    expected = oracle.rgb2lab(rgb.permute(1, 2, 0).double().numpy())
+    lab = rgb_to_lab(rgb)
+    assert np.abs(lab.permute(1, 2, 0).numpy() - expected).max() < 1e-3
+    assert (lab_to_rgb(lab) - rgb).abs().max() < 1e-5
+
+
+def test_colours_outside_the_gamut_are_clamped_as_in_scikit_image() -> None:
+    lab = torch.tensor([50.0, 90.0, -100.0]).view(3, 1, 1) * torch.linspace(0.5, 2, 6).view(1, 1, 6)
+    expected = oracle.lab2rgb(lab.permute(1, 2, 0).double().numpy())
+    assert np.abs(lab_to_rgb(lab).permute(1, 2, 0).numpy() - expected).max() < 1e-5
+
+
+def test_matched_frames_have_the_reference_statistics() -> None:
+    video = _frames(3, 4, 16, 24) * 0.1 - 0.4
+    reference = _frames(3, 1, 20, 30, seed=3) * 0.1
+    matched = rgb_to_lab((match_colors(video, reference) + 1) / 2)
+    wanted = rgb_to_lab((reference + 1) / 2)
+    assert torch.allclose(matched.mean((-1, -2)), wanted.mean((-1, -2)).expand(3, 4), atol=0.05)
+    assert torch.allclose(matched.std((-1, -2)), wanted.std((-1, -2)).expand(3, 4), rtol=0.01)
+
+
+@pytest.mark.parametrize("frames", [1, 8, 19])
+def test_each_frame_is_matched_by_itself(frames: int) -> None:
+    video, reference = _frames(3, frames, 8, 8), _frames(3, 1, 8, 8, seed=5)
+    together = match_colors(video, reference, 0.7)
+    for index in range(frames):
+        assert torch.allclose(together[:, [index]], match_colors(video[:, [index]], reference, 0.7), atol=1e-6)
+
+
+def test_strength_blends_and_zero_leaves_alone() -> None:
+    video, reference = _frames(3, 2, 8, 8), _frames(3, 1, 8, 8, seed=7)
+    assert match_colors(video, reference, 0.0) is video
+    half = match_colors(video, reference, 0.5)
+    assert torch.allclose(half, (video + match_colors(video, reference, 1.0)) / 2, atol=1e-6)
+
+
+def test_flat_grey_frames_take_the_reference_mean_without_noise() -> None:
+    reference = _frames(3, 1, 8, 8, seed=9) * 0.3
+    matched = match_colors(torch.zeros(3, 2, 8, 8), reference)
+    assert matched.std((-1, -2)).max() < 1e-5
+    assert torch.isfinite(matched).all()

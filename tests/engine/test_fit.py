@@ -1,0 +1,66 @@
+"""Fitting pictures: Pillow's own filter is the oracle, and the geometry must be the reference's."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from infinitetalk.core.sizes import Pixels
+from infinitetalk.media.fit import fit_masks, fit_picture, place, resize
+
+
+def _noise(height: int, width: int, seed: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [((70, 80), (64, 74)), ((16, 16), (640, 640)), ((301, 517), (33, 64)), ((97, 61), (97, 200)), ((5, 400), (64, 64))],
+)
+def test_resize_equals_pillow_to_the_bit(old: tuple[int, int], new: tuple[int, int]) -> None:
+    picture = _noise(*old)
+    expected = np.asarray(Image.fromarray(picture).resize((new[1], new[0]), Image.Resampling.BILINEAR))
+    assert np.array_equal(resize(picture, Pixels(*new)), expected)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_resize_equals_pillow_for_random_sizes(seed: int) -> None:
+    sides = np.random.default_rng(seed).integers(1, 150, 4)
+    picture = _noise(int(sides[0]), int(sides[1]), seed)
+    expected = np.asarray(Image.fromarray(picture).resize((int(sides[3]), int(sides[2])), Image.Resampling.BILINEAR))
+    assert np.array_equal(resize(picture, Pixels(int(sides[2]), int(sides[3]))), expected)
+
+
+def test_crop_covers_and_centres() -> None:
+    assert place(Pixels(70, 80), Pixels(64, 64), "crop") == ((64, 74), 0, 5)
+    assert place(Pixels(1280, 720), Pixels(64, 64), "crop") == ((114, 64), 25, 0)
+    assert place(Pixels(720, 1280), Pixels(64, 96), "crop") == ((64, 114), 0, 9)
+
+
+def test_letterbox_shows_everything_between_black_bars() -> None:
+    white = np.full((50, 100, 3), 255, dtype=np.uint8)
+    fitted = fit_picture(white, Pixels(64, 64), "letterbox")[0, :, 0]
+    assert fitted.shape == (3, 64, 64)
+    assert torch.all(fitted[:, 16:48] == 1)
+    assert torch.all(fitted[:, :16] == -1)
+    assert torch.all(fitted[:, 48:] == -1)
+
+
+@pytest.mark.parametrize("framing", ["crop", "letterbox"])
+def test_masks_lie_where_their_pixels_lie(framing: str) -> None:
+    """A white square on black and its mask, fitted separately, cover the same place."""
+    picture = np.zeros((120, 200, 3), dtype=np.uint8)
+    picture[30:90, 60:140] = 255
+    mask = torch.from_numpy(picture[None, :, :, 0] > 0)
+    fitted = fit_picture(picture, Pixels(64, 64), framing)[0, 0, 0] > 0
+    found = fit_masks(mask, Pixels(64, 64), framing)[0] > 0
+    assert (fitted != found).sum() <= 0.02 * found.sum() + 64
+    assert found.sum() > 100
+
+
+def test_values_span_minus_one_to_one() -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 256, axis=0).repeat(3, axis=2)
+    fitted = fit_picture(ramp, Pixels(256, 256))
+    assert fitted.min() == -1
+    assert fitted.max() == 1
+    assert fitted.shape == (1, 3, 1, 256, 256)
