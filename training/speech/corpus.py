@@ -1,0 +1,114 @@
+"""The speech corpus on disk: Ogg Opus streams with phone segments, in one file per split.
+
+Needs only numpy and soundfile, so that it loads on a bare GPU machine.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infinitetalk.core.errors import MediaError
+from training.heads.visemes import PHONE_CLASSES, Segment
+
+RATE = 16_000
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A stream of one voice: 16 kHz mono ``audio``; ``segments`` cover it from 0 to its end without gaps."""
+
+    audio: NDArray[np.int16]
+    segments: list[Segment]
+    engine: str
+    voice: str
+    split: str
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio."""
+        return len(self.audio) / RATE
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An utterance whose audio is Ogg Opus."""
+
+    data: bytes
+    segments: list[Segment]
+    engine: str
+    voice: str
+
+
+def encode(utterance: Utterance, compression: float) -> Encoded:
+    """Encode as Ogg Opus; ``compression`` 0.9 is about 25 kbit/s, 0.97 about 12 kbit/s."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, utterance.audio, RATE, format="OGG", subtype="OPUS", compression_level=compression)
+    return Encoded(buffer.getvalue(), utterance.segments, utterance.engine, utterance.voice)
+
+
+def save(path: Path, streams: Sequence[Encoded]) -> None:
+    """Write one split."""
+    counts = [len(stream.segments) for stream in streams]
+    rows = [segment for stream in streams for segment in stream.segments]
+    np.savez(
+        path,
+        audio=np.frombuffer(b"".join(stream.data for stream in streams), dtype=np.uint8),
+        sizes=np.array([len(stream.data) for stream in streams], dtype=np.int32),
+        counts=np.array(counts, dtype=np.int32),
+        phones=np.array([row.phone for row in rows], dtype=np.uint8),
+        starts=np.array([round(row.start * RATE) for row in rows], dtype=np.int32),
+        ends=np.array([round(row.end * RATE) for row in rows], dtype=np.int32),
+        names=np.array(json.dumps([(stream.engine, stream.voice) for stream in streams])),
+        classes=np.array(json.dumps(PHONE_CLASSES)),
+    )
+
+
+def load(folder: Path, splits: Iterable[str] = SPLITS) -> list[Utterance]:
+    """Every utterance of these splits, decoded.
+
+    Raises ``MediaError`` if a file is missing or was made with other phone classes.
+    """
+    return [utterance for split in splits for utterance in _load_split(Path(folder) / f"{split}.npz", split)]
+
+
+def _load_split(path: Path, split: str) -> list[Utterance]:
+    import soundfile
+
+    if not path.is_file():
+        raise MediaError(path, "no such corpus file; make it with python -m training.speech.make_corpus")
+    with np.load(path) as file:
+        table = dict(file)
+    if tuple(json.loads(str(table["classes"]))) != PHONE_CLASSES:
+        raise MediaError(path, "made with other phone classes; make it again with python -m training.speech.make_corpus")
+    audio_ends = np.cumsum(table["sizes"])
+    segment_ends = np.cumsum(table["counts"])
+    rows = list(zip(table["phones"].tolist(), table["starts"].tolist(), table["ends"].tolist(), strict=True))
+    found = []
+    for index, (engine, voice) in enumerate(json.loads(str(table["names"]))):
+        data = table["audio"][audio_ends[index] - table["sizes"][index] : audio_ends[index]]
+        audio, _ = soundfile.read(io.BytesIO(data.tobytes()), dtype="int16")
+        own = rows[segment_ends[index] - table["counts"][index] : segment_ends[index]]
+        segments = [Segment(phone, start / RATE, end / RATE) for phone, start, end in own]
+        found.append(Utterance(audio, segments, engine, voice, split))
+    return found
+
+
+def summary(utterances: Iterable[Utterance]) -> dict[str, tuple[float, int]]:
+    """Minutes and number of voices per ``split/engine``."""
+    minutes: dict[str, float] = {}
+    voices: dict[str, set[str]] = {}
+    for utterance in utterances:
+        key = f"{utterance.split}/{utterance.engine}"
+        minutes[key] = minutes.get(key, 0.0) + utterance.seconds / 60
+        voices.setdefault(key, set()).add(utterance.voice)
+    return {key: (minutes[key], len(voices[key])) for key in sorted(minutes)}

@@ -1,0 +1,150 @@
+"""Make the corpus: ``python -m training.speech.make_corpus OUT --kokoro BLOCKS``.
+
+``BLOCKS`` is the folder that ``training.speech.make_kokoro`` fills. The other engines speak here (minutes in all).
+Writes ``OUT/train.npz`` and ``OUT/test.npz``; no voice of the test split is in the training split, nor is flite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.heads.visemes import Segment
+from training.speech import corpus, engines
+from training.speech.corpus import Encoded, Utterance
+from training.speech.engines import Sentence, Voice
+from training.speech.espeak import Espeak
+from training.speech.hibari import Hibari
+from training.speech.labels import RATE, cover, shift
+
+STREAM_SECONDS = 14.0
+KEPT_SILENCE = 0.05  # seconds kept around the speech of a sentence; pauses are then our own
+log = logging.getLogger("training.speech.make_corpus")
+
+
+def trimmed(sentence: Sentence) -> Sentence:
+    """The sentence without the silence at its ends."""
+    spoken = [segment for segment in sentence.segments if segment.phone]
+    if not spoken:
+        return Sentence(sentence.audio[:0], [])
+    first = max(0, round((spoken[0].start - KEPT_SILENCE) * RATE))
+    last = min(len(sentence.audio), round((spoken[-1].end + KEPT_SILENCE) * RATE))
+    return Sentence(sentence.audio[first:last], shift(spoken, -first / RATE))
+
+
+def pause(rng: random.Random) -> float:
+    """Seconds of silence between two sentences: mostly short, at times long enough for the mouth to rest."""
+    return rng.choice((rng.uniform(0.1, 0.4), rng.uniform(0.3, 0.9), rng.uniform(0.8, 2.0)))
+
+
+def stream(sentences: Iterator[Sentence], rng: random.Random) -> tuple[NDArray[np.float32], list[Segment]]:
+    """Sentences joined with pauses until the stream is long enough (or they end)."""
+    audio: list[NDArray[np.float32]] = []
+    segments: list[Segment] = []
+    length = 0
+    for sentence in map(trimmed, sentences):
+        gap = round(pause(rng) * RATE)
+        segments += shift(sentence.segments, (length + gap) / RATE)
+        audio += [np.zeros(gap, np.float32), sentence.audio]
+        length += gap + len(sentence.audio)
+        if length > STREAM_SECONDS * RATE:
+            break
+    if not audio:
+        return np.zeros(0, np.float32), []
+    audio.append(np.zeros(round(pause(rng) * RATE), np.float32))
+    return np.concatenate(audio), segments
+
+
+def utterance(
+    audio: NDArray[np.float32], segments: Iterable[Segment], *, engine: str, voice: str, split: str, peak: float
+) -> Utterance:
+    """The stream at this peak level with segments that cover it."""
+    loudest = max(0.02, float(np.abs(audio).max(initial=0.0)))
+    samples = engines.int16(audio * np.float32(peak / loudest))
+    return Utterance(samples, cover(segments, len(samples) / RATE), engine, voice, split)
+
+
+def from_voices(voices: Iterator[Voice], minutes: float, engine: str, split: str, rng: random.Random) -> Iterator[Utterance]:
+    """Streams of voices until there are enough ``minutes``."""
+    seconds = 0.0
+    while seconds < 60 * minutes:
+        name, say = next(voices)
+        audio, segments = stream(iter(say, None), rng)
+        yield utterance(audio, segments, engine=engine, voice=name, split=split, peak=rng.uniform(0.3, 0.9))
+        seconds += len(audio) / RATE
+
+
+def from_kokoro(folder: Path, split: str, rng: random.Random) -> Iterator[Utterance]:
+    """Streams of everything that Kokoro has spoken for this split."""
+    for name, sentences in engines.kokoro_blocks(folder, held_out=split == "test"):
+        rest = iter(sentences)
+        while True:
+            audio, segments = stream(rest, rng)
+            if not segments:
+                break
+            yield utterance(audio, segments, engine="kokoro", voice=name, split=split, peak=rng.uniform(0.3, 0.9))
+
+
+def from_librivox() -> Iterator[Utterance]:
+    """The LibriVox clips as they are."""
+    for name, _, sentence in engines.librivox_clips():
+        peak = float(np.abs(sentence.audio).max())
+        yield utterance(
+            sentence.audio, sentence.segments, engine="librivox", voice=name[-4:], split="test", peak=peak
+        )
+
+
+def training_streams(arguments: argparse.Namespace, rng: random.Random) -> Iterator[Utterance]:
+    """Everything of the training split."""
+    espeak = Espeak()
+    yield from from_voices(engines.espeak_voices(espeak, rng), arguments.espeak, "espeak", "train", rng)
+    yield from from_voices(engines.foreign_voices(espeak, rng), arguments.foreign, "espeak-foreign", "train", rng)
+    hibari = Hibari(arguments.kokoro)
+    yield from from_voices(engines.hibari_voices(hibari, rng), arguments.hibari, "hibari", "train", rng)
+    yield from from_kokoro(arguments.kokoro, "train", rng)
+
+
+def test_streams(arguments: argparse.Namespace, rng: random.Random) -> Iterator[Utterance]:
+    """Everything that is held out."""
+    yield from from_voices(engines.flite_voices(rng), arguments.flite, "flite", "test", rng)
+    yield from from_kokoro(arguments.kokoro, "test", rng)
+    yield from from_librivox()
+
+
+def encode_all(utterances: Iterable[Utterance], low: float, high: float, rng: random.Random) -> Iterator[Encoded]:
+    """Ogg Opus at compressions between ``low`` and ``high``, so that the network hears several bit rates."""
+    for index, item in enumerate(utterances):
+        if index % 50 == 0:
+            log.info("%s stream %d: %s %s", item.split, index, item.engine, item.voice)
+        yield corpus.encode(item, rng.uniform(low, high))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Make the speech corpus from espeak-ng, hibari, Kokoro and flite.")
+    parser.add_argument("out", type=Path, help="folder for train.npz and test.npz")
+    parser.add_argument("--kokoro", type=Path, required=True, help="folder that training.speech.make_kokoro filled")
+    parser.add_argument("--espeak", type=float, default=60.0, help="minutes of English espeak-ng (default: %(default)s)")
+    parser.add_argument("--foreign", type=float, default=10.0, help="minutes of other languages (default: %(default)s)")
+    parser.add_argument("--hibari", type=float, default=45.0, help="minutes of hibari (default: %(default)s)")
+    parser.add_argument("--flite", type=float, default=6.0, help="test minutes of flite (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="choice of sentences and voices (default: %(default)s)")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(arguments.seed)
+    corpus.save(arguments.out / "test.npz", list(encode_all(test_streams(arguments, rng), 0.86, 0.86, rng)))
+    corpus.save(arguments.out / "train.npz", list(encode_all(training_streams(arguments, rng), 0.935, 0.97, rng)))
+    for name, (minutes, voices) in corpus.summary(corpus.load(arguments.out)).items():
+        log.info("%-24s %6.1f min, %d voices", name, minutes, voices)
+    log.info("%.1f MB", sum(path.stat().st_size for path in arguments.out.glob("*.npz")) / 1e6)
+
+
+if __name__ == "__main__":
+    main()
