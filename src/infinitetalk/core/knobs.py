@@ -56,7 +56,7 @@ GROUP_TITLES: Mapping[str, str] = {
     "picture": "picture",
     "length": "length",
     "sampling": "sampling",
-    "output": "file",
+    "output": "video file",
     "expert": "expert settings",
 }
 
@@ -145,9 +145,9 @@ _READERS = {
 
 
 def _help(control: Control) -> str:
-    notes = [control.bounds] if control.bounds else []
+    notes = [control.bounds] if control.bounds and control.bounds not in control.knob.help else []
     if control.default not in (None, ()) and control.kind is not Kind.SWITCH:
-        notes.append(f"default {control.default}")
+        notes.append(f"default {control.default:g}" if control.kind is Kind.NUMBER else f"default {control.default}")
     text = f"{control.knob.help} ({'; '.join(notes)})" if notes else control.knob.help
     return text.replace("%", "%%")
 

@@ -1,0 +1,37 @@
+"""`infinitetalk app`: the web page on this machine."""
+
+import argparse
+
+from infinitetalk.cli.command import DONE, Command, add_device_flag
+from infinitetalk.core.errors import MachineError
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    section = parser.add_argument_group("page")
+    section.add_argument("--model", default="nano", metavar="NAME", help="model chosen at first (default nano)")
+    section.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in")
+    section.add_argument("--port", type=int, default=7860, metavar="N", help="0 takes any free one (default 7860)")
+    section.add_argument("--share", action="store_true", help="also make a public link, through gradio.live")
+    add_device_flag(section)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves the page until Ctrl-C."""
+    try:
+        from infinitetalk.app.app import launch
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise MachineError("the web page needs gradio: pip install 'infinitetalk[app]'") from error
+
+    launch(arguments.model, host=arguments.host, port=arguments.port, share=arguments.share, device=arguments.device)
+    return DONE
+
+
+COMMAND = Command(
+    name="app",
+    group="make videos",
+    summary="open the web page: pictures and sounds in, videos out",
+    add_flags=_add_flags,
+    run=run,
+)

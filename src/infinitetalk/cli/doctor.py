@@ -1,0 +1,133 @@
+"""`infinitetalk doctor`: what this machine and this installation are, and whether anything is amiss."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+from infinitetalk.cli.command import PROGRAM, Command, add_json_flag
+from infinitetalk.cli.text import BAD, GOOD, print_json, print_table
+from infinitetalk.core.errors import InfiniteTalkError
+
+LIBRARIES: tuple[tuple[str, str, str], ...] = (
+    ("torch", "torch", "computes"),
+    ("transformers", "transformers", "text, picture and speech encoders"),
+    ("safetensors", "safetensors", "weights"),
+    ("huggingface_hub", "huggingface_hub", "model downloads"),
+    ("av", "av", "video and sound files"),
+    ("PIL", "pillow", "pictures"),
+    ("soxr", "soxr", "sound resampling"),
+    ("pyloudnorm", "pyloudnorm", "loudness"),
+    ("sentencepiece", "sentencepiece", "words"),
+    ("rich", "rich", "terminal"),
+)
+"""Module, distribution and use of every library that a plain installation has."""
+
+OPTIONAL: tuple[tuple[str, str, str], ...] = (("gradio", "gradio", "web page: pip install 'infinitetalk[app]'"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    topic: str
+    name: str
+    value: str
+    fine: bool = True
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    add_json_flag(parser.add_argument_group("display"))
+
+
+def _library(module: str, distribution: str, use: str, *, needed: bool) -> Finding:
+    try:
+        found = version(distribution)
+    except PackageNotFoundError:
+        return Finding("library", distribution, f"not installed ({use})", fine=not needed)
+    try:
+        import_module(module)
+    except (ImportError, OSError) as error:
+        return Finding("library", distribution, f"{found}, but it cannot be imported: {error}", fine=False)
+    return Finding("library", distribution, found)
+
+
+def _machine() -> Iterator[Finding]:
+    from infinitetalk.runtime.platform import GIB, processors, system_name, total_memory
+
+    yield Finding("machine", "system", system_name())
+    yield Finding("machine", "processors", f"{processors()} usable")
+    yield Finding("machine", "memory", f"{total_memory() / GIB:.1f} GiB")
+
+
+def _devices() -> Iterator[Finding]:
+    from infinitetalk.runtime.device import Device
+
+    try:
+        device = Device.choose("auto")
+    except InfiniteTalkError as error:
+        yield Finding("machine", "device", str(error), fine=False)
+        return
+    kind = str(device.dtype).removeprefix("torch.")
+    yield Finding("machine", "device", f"{device.name} ({device.torch_device}, {kind})")
+
+
+def _encoder() -> Finding:
+    from av.codec import Codec
+    from av.codec.codec import UnknownCodecError
+
+    try:
+        return Finding("library", "video encoder", f"{Codec('libx264', 'w').long_name} (no ffmpeg program needed)")
+    except UnknownCodecError:
+        problem = "this PyAV lacks libx264: pip install --force-reinstall av"
+        return Finding("library", "video encoder", problem, fine=False)
+
+
+def _bundled() -> Finding:
+    from infinitetalk.weights.folder import ModelFolder
+
+    try:
+        ModelFolder.open("nano")
+    except InfiniteTalkError as error:
+        return Finding(PROGRAM, "bundled model", str(error), fine=False)
+    return Finding(PROGRAM, "bundled model", "nano, complete")
+
+
+def examine() -> Iterator[Finding]:
+    """Looks at everything, one finding after the other."""
+    yield Finding(PROGRAM, "version", version(PROGRAM))
+    yield Finding(PROGRAM, "python", sys.version.split()[0])
+    libraries = [_library(*row, needed=True) for row in LIBRARIES]
+    usable = {finding.name for finding in libraries if finding.fine}
+    if "torch" in usable:
+        yield _bundled()
+    yield from _machine()
+    if "torch" in usable:
+        yield from _devices()
+    yield from libraries
+    if "av" in usable:
+        yield _encoder()
+    yield from (_library(*row, needed=False) for row in OPTIONAL)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the findings; exit code 1 if something is amiss."""
+    findings = list(examine())
+    amiss = [finding for finding in findings if not finding.fine]
+    if arguments.json:
+        print_json({"fine": not amiss, "findings": [asdict(finding) for finding in findings]})
+        return int(bool(amiss))
+    rows = [(GOOD if one.fine else BAD, (one.topic, "dim"), one.name, one.value) for one in findings]
+    print_table(("", "", "", ""), rows)
+    return int(bool(amiss))
+
+
+COMMAND = Command(
+    name="doctor",
+    group="look after models and the machine",
+    summary="show device, memory and versions, and say what is amiss",
+    add_flags=_add_flags,
+    run=run,
+)

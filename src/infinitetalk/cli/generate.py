@@ -1,0 +1,72 @@
+"""`infinitetalk generate`: a talking video from a picture or a video and a voice."""
+
+import argparse
+from pathlib import Path
+
+from infinitetalk.cli.command import Command, add_device_flag, add_json_flag
+from infinitetalk.cli.making import make
+from infinitetalk.core.knobs import CONTROLS, add_flags, given, override
+from infinitetalk.core.request import TalkRequest
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what a run needs beside its request: device and display."""
+    section = parser.add_argument_group("run")
+    add_device_flag(section)
+    section.add_argument("--quiet", action="store_true", help="print the video's path and nothing else")
+    add_json_flag(section)
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    files = parser.add_argument_group("where to")
+    files.add_argument(
+        "--output", type=Path, metavar="FILE.mp4", help="the video; default: named after the source, in this folder"
+    )
+    files.add_argument(
+        "--request",
+        type=Path,
+        metavar="FILE.json",
+        help="repeat a video from the JSON file beside it; other flags change it",
+    )
+    add_flags(parser, [control for control in CONTROLS if not control.knob.expert])
+    add_run_flags(parser)
+    add_flags(parser, [control for control in CONTROLS if control.knob.expert])
+
+
+def read_request(arguments: argparse.Namespace) -> TalkRequest:
+    """The request that a command line describes.
+
+    Raises:
+        RequestError: a value that cannot work.
+    """
+    if arguments.request is None:
+        return TalkRequest(**given(arguments))
+    from infinitetalk.media.sidecar import read_request as read_sidecar
+
+    return override(read_sidecar(arguments.request), given(arguments))
+
+
+def free_name(request: TalkRequest) -> Path:
+    """A file name in the current folder, after the source, that is not taken yet."""
+    source = request.image or request.video
+    stem = f"{source.stem}-talking" if source is not None else "talking"
+    candidates = (Path(f"{stem}{'' if number == 1 else f'-{number}'}.mp4") for number in range(1, 10_000))
+    return next(path for path in candidates if not path.exists())
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Makes the video; exit code 0, or 130 after Ctrl-C."""
+    request = read_request(arguments)
+    output: Path = arguments.output or free_name(request)
+    return make(request, output, device=arguments.device, as_json=arguments.json, quiet=arguments.quiet)
+
+
+COMMAND = Command(
+    name="generate",
+    group="make videos",
+    summary="make a talking video from a picture or a video and a voice",
+    add_flags=_add_flags,
+    run=run,
+    usage="(--image FILE | --video FILE) --audio FILE [--output FILE.mp4] [options]",
+    example="infinitetalk generate --image portrait.png --audio voice.wav --output talk.mp4",
+)

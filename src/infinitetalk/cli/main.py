@@ -1,0 +1,84 @@
+"""`infinitetalk COMMAND`: finds the command, runs it, turns errors into one line and an exit code."""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from itertools import groupby
+
+from infinitetalk.cli import app, demo, doctor, generate, models, verify
+from infinitetalk.cli.command import DONE, PROGRAM, STOPPED, USER_ERROR, Command, command_parser
+from infinitetalk.core.errors import InfiniteTalkError
+
+COMMANDS: tuple[Command, ...] = (
+    demo.COMMAND,
+    generate.COMMAND,
+    app.COMMAND,
+    models.COMMAND,
+    verify.COMMAND,
+    doctor.COMMAND,
+)
+"""All commands, in the order of the help text; neighbours of one group stand under its heading."""
+
+
+def overview() -> str:
+    """The text of `infinitetalk --help`."""
+    lines = ["Talking videos of any length from a portrait or a video and a voice.", ""]
+    lines += [f"usage: {PROGRAM} COMMAND [options]"]
+    for group, members in groupby(COMMANDS, key=lambda command: command.group):
+        lines += ["", f"{group}:"]
+        lines += [f"  {command.name:<10}  {command.summary}" for command in members]
+    lines += ["", "options:", "  -h, --help  show this text", "  --version   show the version"]
+    lines += ["", f"Start with:  {PROGRAM} demo", f"Every command explains itself:  {PROGRAM} generate --help"]
+    return "\n".join(lines) + "\n"
+
+
+def _find(word: str) -> Command | None:
+    return next((command for command in COMMANDS if command.name == word), None)
+
+
+def _run(command: Command, words: Sequence[str]) -> int:
+    parser = command_parser(command)
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        parser.refuse_unknown(unknown[0])
+    try:
+        return command.run(arguments)
+    except InfiniteTalkError as error:
+        sys.stderr.write(f"error: {one_line(error)}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return STOPPED
+
+
+def one_line(error: InfiniteTalkError) -> str:
+    """An error's message without line breaks, whatever a file name holds."""
+    return " ".join(str(error).split())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns: 0 done, 1 the machine could not or a check failed, 2 something given was wrong, 130 stopped by Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    word = words[0] if words else "--help"
+    if word in ("-h", "--help", "help"):
+        sys.stdout.write(overview())
+        return DONE
+    if word == "--version":
+        sys.stdout.write(f"{PROGRAM} {version(PROGRAM)}\n")
+        return DONE
+    command = _find(word)
+    if command is None:
+        known = ", ".join(command.name for command in COMMANDS)
+        sys.stderr.write(f"error: {word} is no command; there are {known}\n")
+        return USER_ERROR
+    try:
+        return _run(command, words[1:])
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else USER_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

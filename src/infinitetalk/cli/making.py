@@ -1,0 +1,59 @@
+"""Makes one video for a command: draws its progress, says where the video is, stops cleanly on Ctrl-C."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infinitetalk.cli.command import DONE, STOPPED
+from infinitetalk.cli.display import emit, show
+from infinitetalk.cli.text import command_line, near_path, say
+from infinitetalk.core.errors import InfiniteTalkError
+from infinitetalk.core.request import TalkRequest
+from infinitetalk.engine.board import clock_text
+
+if TYPE_CHECKING:
+    from infinitetalk.engine.job import Made
+
+
+def make(request: TalkRequest, output: Path, *, device: str, as_json: bool, quiet: bool) -> int:
+    """Runs one job with its progress on the terminal; gives the exit code.
+
+    Raises:
+        InfiniteTalkError: whatever the job refuses or cannot do.
+    """
+    from infinitetalk.engine.job import Stopped, prepare, render
+
+    try:
+        prepare(request, output, device)
+        with show(as_json=as_json, quiet=quiet) as board:
+            made = render(request, output, device=device, listener=board)
+            board.finish()
+    except Stopped as stop:
+        _report(stop.made, as_json=as_json, quiet=quiet)
+        return STOPPED
+    except InfiniteTalkError as error:
+        if as_json:
+            emit("error", message=str(error), exit_code=error.exit_code)
+        raise
+    _report(made, as_json=as_json, quiet=quiet)
+    return DONE
+
+
+def _report(made: "Made", *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        emit("done" if made.complete else "stopped", **made.to_json())
+    elif quiet:
+        if made.windows:
+            say(str(made.video))
+    elif not made.windows:
+        say("Stopped before the first window was done: there is no video yet.")
+    else:
+        _tell(made)
+
+
+def _tell(made: "Made") -> None:
+    length = f"{made.seconds:.1f} s, {made.size}, {made.frames} frames"
+    if made.complete:
+        say(f"Video:   {near_path(made.video)}  ({length}; made in {clock_text(made.wall)})")
+    else:
+        say(f"Stopped: {near_path(made.video)} holds {made.windows} of {made.planned} windows  ({length})")
+    say(f"Repeat:  {command_line('generate', '--request', near_path(made.sidecar), '--output', 'again.mp4')}")

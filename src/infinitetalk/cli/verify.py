@@ -1,0 +1,64 @@
+"""`infinitetalk verify DIR`: golden cases against this code, as a table."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infinitetalk.cli.command import DONE, Command, add_json_flag
+from infinitetalk.cli.text import Cell, print_json, print_table, say
+from infinitetalk.engine.board import clock_text
+
+if TYPE_CHECKING:
+    from infinitetalk.engine.golden import CaseResult
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    section = parser.add_argument_group("cases")
+    section.add_argument("folder", type=Path, metavar="DIR", help="folder of golden cases, such as tests/golden")
+    add_json_flag(section)
+
+
+@contextmanager
+def _waiting(folder: Path, *, silent: bool) -> Iterator[None]:
+    if silent:
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"computing the cases of {folder} in float32 on the CPU"):
+        yield
+
+
+def _row(result: "CaseResult") -> tuple[Cell, ...]:
+    verdict: Cell = ("pass", "green") if result.passed else ("FAIL", "bold red")
+    return (result.case, f"{result.error:.2e}", f"{result.bound:.0e}", f"{result.seconds:.1f}", verdict)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints one row per case; exit code 1 if any fails."""
+    from infinitetalk.engine.golden import verify
+
+    with _waiting(arguments.folder, silent=arguments.json):
+        results = list(verify(arguments.folder))
+    failed = sum(not result.passed for result in results)
+    if arguments.json:
+        print_json({"passed": not failed, "cases": [result.to_json() for result in results]})
+        return int(bool(failed))
+    headers = ("case", "largest error", "bound", "seconds", "")
+    print_table(headers, [_row(result) for result in results], right=(1, 2, 3))
+    seconds = clock_text(sum(result.seconds for result in results))
+    say(f"{len(results) - failed} of {len(results)} cases pass ({seconds})")
+    return 1 if failed else DONE
+
+
+COMMAND = Command(
+    name="verify",
+    group="look after models and the machine",
+    summary="compute golden cases and compare them with the reference's numbers",
+    add_flags=_add_flags,
+    run=run,
+    usage="DIR [options]",
+    example="infinitetalk verify tests/golden",
+)
