@@ -34,7 +34,7 @@ def shortest(config: SpeechConfig) -> int:
 
 
 def _hugging_face(config: SpeechConfig, dropout: float) -> Wav2Vec2Config:
-    """The same network in transformers' words. Nothing is masked or skipped: training must compute what talking does."""
+    """The same network in transformers' words. Nothing is masked or skipped: training computes what talking does."""
     return Wav2Vec2Config(
         hidden_size=config.hidden_size,
         num_hidden_layers=config.num_hidden_layers,
@@ -56,8 +56,6 @@ def _hugging_face(config: SpeechConfig, dropout: float) -> Wav2Vec2Config:
         apply_spec_augment=False,
         mask_time_prob=0.0,
         mask_feature_prob=0.0,
-        # Memory grows with the sound's length, not with its square.
-        attn_implementation="sdpa",
     )
 
 
@@ -80,6 +78,8 @@ class SpeechEncoder(nn.Module):
             )
         self.config = config
         self.network = Wav2Vec2Model(_hugging_face(config, dropout))
+        # Memory grows with the sound's length, not with its square.
+        self.network.set_attn_implementation("sdpa")
 
     @contextmanager
     def _stretched(self, frames: int) -> Iterator[None]:
@@ -127,4 +127,5 @@ class SpeechEncoder(nn.Module):
             [frames, layers, channels].
         """
         waveform = samples.to(self.network.device, torch.float32)
-        return self(normalise(waveform) if self.config.do_normalize else waveform, frames)
+        heard: Tensor = self(normalise(waveform) if self.config.do_normalize else waveform, frames)
+        return heard

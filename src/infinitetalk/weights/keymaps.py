@@ -1,0 +1,154 @@
+"""How checkpoint names become parameter names, as data.
+
+Each network's parameters have one name in this package; files on disk follow their authors' layouts. A `KeyMap` says,
+row by row, where a tensor of a file goes. Names that no row and no list of extras knows are an error when loading.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from infinitetalk.core.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One renaming: a regular expression for the whole name, and the parameter or parameters behind it.
+
+    Several targets cut the tensor into equal parts along its first axis. `squeeze` says how many leading axes of
+    length one the file's tensor has that the parameter lacks.
+    """
+
+    pattern: str
+    targets: tuple[str, ...]
+    squeeze: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMap:
+    """All rows of one network, first match wins; `extras` are tensors that files may hold and the network leaves."""
+
+    rows: tuple[Row, ...]
+    extras: tuple[str, ...] = ()
+
+    def _match(self, name: str) -> tuple[Row, re.Match[str]] | None:
+        for row in self.rows:
+            if match := re.fullmatch(row.pattern, name):
+                return row, match
+        return None
+
+    def is_extra(self, name: str) -> bool:
+        """Whether the network leaves this tensor on purpose."""
+        return any(re.fullmatch(pattern, name) for pattern in self.extras)
+
+    def targets(self, name: str) -> tuple[str, ...]:
+        """The parameters that a file's tensor fills; none for a name that no row knows."""
+        found = self._match(name)
+        return tuple(found[1].expand(target) for target in found[0].targets) if found else ()
+
+    def convert(self, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The parameters and their values behind one tensor of a file.
+
+        Raises:
+            ModelError: a tensor that cannot be cut or squeezed as its row says.
+        """
+        found = self._match(name)
+        if found is None:
+            return
+        row, match = found
+        if any(length != 1 for length in tensor.shape[: row.squeeze]) or tensor.shape[row.squeeze] % len(row.targets):
+            raise ModelError(f"the tensor {name} has the shape {list(tensor.shape)}, which this layout never has")
+        values = tensor.reshape(tensor.shape[row.squeeze :]).chunk(len(row.targets))
+        for target, value in zip(row.targets, values, strict=True):
+            yield match.expand(target), value
+
+
+IDENTITY = KeyMap((Row(r".+", (r"\g<0>",)),))
+
+DIT = IDENTITY
+VAE = IDENTITY
+
+_BLOCK = r"network.encoder.block.\1.layer"
+
+TEXT = KeyMap(
+    rows=(
+        # Wan's layout.
+        Row(r"token_embedding\.weight", ("network.shared.weight",)),
+        Row(r"norm\.weight", ("network.encoder.final_layer_norm.weight",)),
+        Row(r"blocks\.(\d+)\.norm1\.weight", (rf"{_BLOCK}.0.layer_norm.weight",)),
+        Row(r"blocks\.(\d+)\.attn\.([qkvo])\.weight", (rf"{_BLOCK}.0.SelfAttention.\2.weight",)),
+        Row(
+            r"blocks\.(\d+)\.pos_embedding\.embedding\.weight",
+            (rf"{_BLOCK}.0.SelfAttention.relative_attention_bias.weight",),
+        ),
+        Row(r"blocks\.(\d+)\.norm2\.weight", (rf"{_BLOCK}.1.layer_norm.weight",)),
+        Row(r"blocks\.(\d+)\.ffn\.gate\.0\.weight", (rf"{_BLOCK}.1.DenseReluDense.wi_0.weight",)),
+        Row(r"blocks\.(\d+)\.ffn\.fc1\.weight", (rf"{_BLOCK}.1.DenseReluDense.wi_1.weight",)),
+        Row(r"blocks\.(\d+)\.ffn\.fc2\.weight", (rf"{_BLOCK}.1.DenseReluDense.wo.weight",)),
+        # Hugging Face's layout.
+        Row(r"(?:shared\.weight|encoder\.(?:block|final_layer_norm)\..+)", (r"network.\g<0>",)),
+    ),
+    extras=(r"encoder\.embed_tokens\.weight",),
+)
+
+_LAYER = r"network.encoder.layers.\1"
+
+VISION = KeyMap(
+    rows=(
+        # open-clip's layout as Wan stores it, with or without the name of the tower.
+        Row(r"(?:visual\.)?patch_embedding\.weight", ("network.embeddings.patch_embedding.weight",)),
+        Row(r"(?:visual\.)?cls_embedding", ("network.embeddings.class_embedding",), squeeze=2),
+        Row(r"(?:visual\.)?pos_embedding", ("network.embeddings.position_embedding.weight",), squeeze=1),
+        Row(r"(?:visual\.)?pre_norm\.(weight|bias)", (r"network.pre_layrnorm.\1",)),
+        Row(r"(?:visual\.)?post_norm\.(weight|bias)", (r"network.post_layernorm.\1",)),
+        Row(r"(?:visual\.)?transformer\.(\d+)\.norm([12])\.(weight|bias)", (rf"{_LAYER}.layer_norm\2.\3",)),
+        Row(
+            r"(?:visual\.)?transformer\.(\d+)\.attn\.to_qkv\.(weight|bias)",
+            (rf"{_LAYER}.self_attn.q_proj.\2", rf"{_LAYER}.self_attn.k_proj.\2", rf"{_LAYER}.self_attn.v_proj.\2"),
+        ),
+        Row(r"(?:visual\.)?transformer\.(\d+)\.attn\.proj\.(weight|bias)", (rf"{_LAYER}.self_attn.out_proj.\2",)),
+        Row(r"(?:visual\.)?transformer\.(\d+)\.mlp\.0\.(weight|bias)", (rf"{_LAYER}.mlp.fc1.\2",)),
+        Row(r"(?:visual\.)?transformer\.(\d+)\.mlp\.2\.(weight|bias)", (rf"{_LAYER}.mlp.fc2.\2",)),
+        # Hugging Face's layout.
+        Row(
+            r"(?:vision_model\.)?"
+            r"(embeddings\.(?:class_embedding|(?:patch|position)_embedding\.weight)"
+            r"|(?:encoder|pre_layrnorm|post_layernorm)\..+)",
+            (r"network.\1",),
+        ),
+    ),
+    extras=(
+        # The projection behind the tower and the text tower: only the tower's own tokens are used.
+        r"(?:visual\.)?head",
+        r"textual\..+",
+        r"text_model\..+",
+        r"log_scale",
+        r"logit_scale",
+        r"(?:visual|text)_projection\.weight",
+        r"(?:vision_model\.)?embeddings\.position_ids",
+    ),
+)
+
+SPEECH = KeyMap(
+    rows=(
+        # Weight normalisation under its older names.
+        Row(
+            r"(?:wav2vec2\.)?(encoder\.pos_conv_embed\.conv)\.weight_g",
+            (r"network.\1.parametrizations.weight.original0",),
+        ),
+        Row(
+            r"(?:wav2vec2\.)?(encoder\.pos_conv_embed\.conv)\.weight_v",
+            (r"network.\1.parametrizations.weight.original1",),
+        ),
+        Row(r"(?:wav2vec2\.)?((?:feature_extractor|feature_projection|encoder)\..+)", (r"network.\1",)),
+    ),
+    extras=(
+        # What wav2vec2 was pre-trained or fine-tuned with, beyond the encoder.
+        r"(?:wav2vec2\.)?masked_spec_embed",
+        r"lm_head\.(?:weight|bias)",
+        r"quantizer\..+",
+        r"project_(?:hid|q)\.(?:weight|bias)",
+    ),
+)

@@ -1,0 +1,28 @@
+"""Where models live: the ones bundled with the package, by name, and folders by path."""
+
+from pathlib import Path
+
+from infinitetalk.core.errors import ModelError
+
+MANIFEST = "model.json"
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+
+def bundled() -> tuple[str, ...]:
+    """Names of the models that come with the package."""
+    return tuple(sorted(manifest.parent.name for manifest in ASSETS.glob(f"*/{MANIFEST}")))
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a bundled model by its name, else the folder at a path.
+
+    Raises:
+        ModelError: neither a bundled model nor a folder.
+    """
+    if str(name) in bundled():
+        return ASSETS / str(name)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        known = ", ".join(bundled()) or "none"
+        raise ModelError(f"model {name}: there is no such folder, and no bundled model of that name (bundled: {known})")
+    return folder
