@@ -1,0 +1,209 @@
+"""Layers of the causal video VAE. Inside, videos are stored channels last: [B, T, H, W, C].
+
+A layer never sees later frames, so a video can be coded piece by piece: pass the same `Memory` with every piece.
+Without one, the piece is the whole video. Cutting a video in any way gives what coding it whole gives.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from infinitetalk.ops.attention import attention
+from infinitetalk.ops.conv import conv_frames, conv_time, conv_video
+
+
+class Memory:
+    """What the layers of one encoder or decoder keep of one video between its pieces."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self._frames: dict[nn.Module, Tensor] = {}
+
+    def recall(self, layer: nn.Module) -> Tensor | None:
+        """The last frames that the layer kept, or None before its first."""
+        return self._frames.get(layer)
+
+    def keep(self, layer: nn.Module, frames: Tensor) -> None:
+        """Copies the frames, so that the piece they belong to can be freed."""
+        self._frames[layer] = frames.clone()
+
+
+class Streamed(nn.Module):
+    """A layer that looks back: `forward(x, memory)`."""
+
+
+class Chain(nn.Sequential):
+    """Layers one after the other; those that look back get the memory."""
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        for layer in self:
+            x = layer(x, memory) if isinstance(layer, Streamed) else layer(x)
+        return x
+
+
+class CausalConv(nn.Conv3d, Streamed):
+    """Convolution over time and space that sees only frames up to the present; before the first come zeros."""
+
+    def __init__(self, channels: int, out: int, kernel: int = 3) -> None:
+        super().__init__(channels, out, kernel)
+        self.look_back = kernel - 1
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        past = memory.recall(self) if memory is not None else None
+        if self.look_back == 0:
+            return F.linear(x, self.weight.flatten(1), self.bias)
+        frames = with_past(x, past, self.look_back)
+        if memory is not None:
+            memory.keep(self, frames[:, -self.look_back :])
+        if past is None and x.shape[1] == 1:
+            # All but the last tap would meet zeros.
+            return conv_video(x, self.weight[:, :, -1:], self.bias)
+        return conv_video(frames, self.weight, self.bias)
+
+
+def with_past(x: Tensor, past: Tensor | None, look_back: int) -> Tensor:
+    """Puts the last `look_back` frames, or zeros where there are none, before x."""
+    if past is None:
+        return F.pad(x, (0, 0) * 3 + (look_back, 0))
+    return torch.cat([past, x], dim=1)
+
+
+class ChannelNorm(nn.Module):
+    """Brings every pixel's channels to length sqrt(C), times gamma, which is stored with `ndim` axes."""
+
+    def __init__(self, channels: int, ndim: int = 4) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels, *(1,) * (ndim - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = self.gamma.shape[0]
+        # x / max(|x|, 1e-12) * sqrt(C), written as a root-mean-square norm. Autocast would widen the answer.
+        with torch.autocast(x.device.type, enabled=False):
+            return F.rms_norm(x, (channels,), self.gamma.to(x.dtype).flatten(), 1e-24 / channels)
+
+
+class ResidualBlock(Streamed):
+    """Two normalised causal convolutions beside a shortcut."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.residual = Chain(
+            ChannelNorm(channels),
+            nn.SiLU(),
+            CausalConv(channels, out),
+            ChannelNorm(out),
+            nn.SiLU(),
+            nn.Identity(),
+            CausalConv(out, out),
+        )
+        self.shortcut = CausalConv(channels, out, 1) if channels != out else nn.Identity()
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        summed: Tensor = self.shortcut(x) + self.residual(x, memory)
+        return summed
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention with one head among the pixels of each frame."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels, ndim=3)
+        self.to_qkv = nn.Conv2d(channels, channels * 3, 1)
+        self.proj = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = self.norm(x).flatten(2, 3).flatten(0, 1).unsqueeze(2)
+        qkv = F.linear(pixels, self.to_qkv.weight.flatten(1), self.to_qkv.bias)
+        answer = attention(*qkv.chunk(3, dim=-1)).reshape(x.shape)
+        return x + F.linear(answer, self.proj.weight.flatten(1), self.proj.bias)
+
+
+class FrameConv(nn.Conv2d):
+    """Convolution of every frame alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv_frames(x, self.weight, self.bias, stride=self.stride[0], padding=int(self.padding[0]))
+
+
+class DoublePixels(nn.Module):
+    """Makes four equal pixels of each."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, frames, rows, columns, channels = x.shape
+        wide = x.view(batch, frames, rows, 1, columns, 1, channels).expand(-1, -1, -1, 2, -1, 2, -1)
+        return wide.reshape(batch, frames, 2 * rows, 2 * columns, channels)
+
+
+class TimeConv(nn.Conv3d):
+    """Weights of a convolution over three frames."""
+
+    def __init__(self, channels: int, out: int, stride: int = 1) -> None:
+        super().__init__(channels, out, (3, 1, 1), (stride, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv_time(x, self.weight, self.bias, stride=self.stride[0])
+
+    @torch.no_grad()
+    def pick_frames(self) -> None:
+        """Sets weights under which halving keeps every second frame and doubling repeats each."""
+        channels = self.in_channels
+        tap = 1 if self.stride[0] == 2 else 2
+        nn.init.zeros_(self.weight)
+        for start in range(0, self.out_channels, channels):
+            nn.init.eye_(self.weight[start : start + channels, :, tap, 0, 0])
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class Upsample(Streamed):
+    """Twice the height and width, half the channels; with `time` twice the frames too, but for the video's first.
+
+    The first frame stays one, and later frames look back no further than to the second: before it come zeros.
+    """
+
+    def __init__(self, channels: int, *, time: bool) -> None:
+        super().__init__()
+        self.resample = nn.Sequential(DoublePixels(), FrameConv(channels, channels // 2, 3, padding=1))
+        self.time_conv = TimeConv(channels, channels * 2) if time else None
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        if self.time_conv is not None:
+            if memory is None or not memory.started:
+                x = torch.cat([x[:, :1], self._double(self.time_conv, x[:, 1:], memory)], dim=1)
+            else:
+                x = self._double(self.time_conv, x, memory)
+        larger: Tensor = self.resample(x)
+        return larger
+
+    def _double(self, time_conv: TimeConv, x: Tensor, memory: Memory | None) -> Tensor:
+        """Makes two frames of each."""
+        if x.shape[1] == 0:
+            return x
+        frames = with_past(x, memory.recall(self) if memory is not None else None, 2)
+        if memory is not None:
+            memory.keep(self, frames[:, -2:])
+        pairs: Tensor = time_conv(frames).unflatten(-1, (2, -1))
+        return pairs.permute(0, 1, 4, 2, 3, 5).flatten(1, 2)
+
+
+class Downsample(Streamed):
+    """Half the height and width; with `time` half the frames too, but for the video's first, which passes alone."""
+
+    def __init__(self, channels: int, *, time: bool) -> None:
+        super().__init__()
+        self.resample = nn.Sequential(nn.ZeroPad3d((0, 0, 0, 1, 0, 1)), FrameConv(channels, channels, 3, stride=2))
+        self.time_conv = TimeConv(channels, channels, stride=2) if time else None
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        x = self.resample(x)
+        return x if self.time_conv is None else self._halve(self.time_conv, x, memory)
+
+    def _halve(self, time_conv: TimeConv, x: Tensor, memory: Memory | None) -> Tensor:
+        past = memory.recall(self) if memory is not None else None
+        if memory is not None:
+            memory.keep(self, x[:, -1:])
+        if past is None and x.shape[1] == 1:
+            return x
+        halved: Tensor = time_conv(with_past(x, past, 1) if past is not None else x)
+        return halved if past is not None else torch.cat([x[:, :1], halved], dim=1)
