@@ -93,7 +93,7 @@ def sheet_triangles() -> NDArray[np.int64]:
     """Triangles of the sheet ``[2 COLUMNS (ROWS - 1), 3]``; vertex ``column * ROWS + row``, columns close in a ring."""
     column, row = np.meshgrid(np.arange(COLUMNS), np.arange(ROWS - 1), indexing="ij")
     here, beside = column * ROWS + row, (column + 1) % COLUMNS * ROWS + row
-    pairs = [(here, beside, here + 1), (beside, beside + 1, here + 1)]
+    pairs = [(here, here + 1, beside), (beside, here + 1, beside + 1)]
     return np.concatenate([np.stack(pair, -1).reshape(-1, 3) for pair in pairs]).astype(np.int64)
 
 

@@ -1,6 +1,7 @@
 """Procedural colours of skin, lips, brows, beard, eyes, teeth, hair and cloth, all in template coordinates.
 
-Every function works on pictures ``[F, S, S]`` of interpolated attributes. Colours are sRGB; light comes later.
+Every function works on lists of N visible pixels with their interpolated attributes. Colours are sRGB; light comes
+later.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ def pack_looks(identities: Sequence[Identity]) -> Tensor:
 
 
 class Looks:
-    """Each pixel's look: ``colour`` gives ``[..., 3]``, ``number`` gives ``[...]``, broadcast over the picture."""
+    """Each pixel's look: ``colour`` gives ``[N, 3]`` or ``[3]``, ``number`` gives ``[N]`` or ``[]``."""
 
     def __init__(self, packed: Tensor, person: Tensor) -> None:
-        """``packed [P, fields]``; ``person [F, S, S]`` says who is at each pixel (one person costs no look-up)."""
+        """``packed [P, fields]``; ``person [N]`` says who is at each pixel (one person costs no look-up)."""
         self._values = packed[0] if len(packed) == 1 else packed[person]
 
     def colour(self, name: str) -> Tensor:
@@ -60,15 +61,15 @@ class Looks:
 
 @dataclass(frozen=True)
 class Surface:
-    """What is visible at each pixel of F frames, side S."""
+    """What is visible at each of N pixels."""
 
-    part: Tensor  # [F, S, S] int64
-    place: Tensor  # [F, S, S, 3] template coordinates
-    normal: Tensor  # [F, S, S, 3] unit, camera space
-    masks: Tensor  # [F, S, S, 5]
-    light: Tensor  # [F, S, S] baked share of sky
-    growth: Tensor  # [F, S, S] roots of the hair on the skin
-    strand: Tensor  # [F, S, S, 2]
+    part: Tensor  # [N] int64
+    place: Tensor  # [N, 3] template coordinates
+    normal: Tensor  # [N, 3] unit, camera space
+    masks: Tensor  # [N, 5]
+    light: Tensor  # [N] baked share of sky
+    growth: Tensor  # [N] roots of the hair on the skin
+    strand: Tensor  # [N, 2]
     looks: Looks
 
 
@@ -76,10 +77,10 @@ class Surface:
 class Material:
     """Colour and shine of each pixel."""
 
-    colour: Tensor  # [F, S, S, 3] sRGB albedo
-    gloss: Tensor  # [F, S, S] strength of the highlight
-    sharpness: Tensor  # [F, S, S] exponent of the highlight
-    shade: Tensor  # [F, S, S] extra darkening 0..1 (inside of the mouth, under the lid)
+    colour: Tensor  # [N, 3] sRGB albedo
+    gloss: Tensor  # [N] strength of the highlight
+    sharpness: Tensor  # [N] exponent of the highlight
+    shade: Tensor  # [N] extra darkening 0..1 (inside of the mouth, under the lid)
 
 
 def _step(x: Tensor, low: float, high: float) -> Tensor:
@@ -107,6 +108,21 @@ def _noise(place: Tensor, frequency: float, phase: Tensor) -> Tensor:
     return (waves[0] + waves[1] + waves[2] + waves[3]) * 0.5
 
 
+def is_eye(part: Tensor) -> Tensor:
+    """Which pixels show an eyeball."""
+    return (part == LEFT_EYE) | (part == RIGHT_EYE)
+
+
+def eyeball_direction(place: Tensor) -> Tensor:
+    """Unit vector from the centre of the nearer eyeball to a point on it, template space ``[N, 3]``.
+
+    The eyeball's true normals: the mesh is too coarse for a clean highlight.
+    """
+    left = place.new_tensor(EYE_CENTRE)
+    centre = torch.where(place[..., :1] > 0, left, left * left.new_tensor([-1.0, 1.0, 1.0]))
+    return torch.nn.functional.normalize(place - centre, dim=-1)
+
+
 def materials(surface: Surface) -> Material:
     """Colours of everything that can be visible."""
     part, place = surface.part, surface.place
@@ -124,16 +140,16 @@ def materials(surface: Surface) -> Material:
     lash = (part > TONGUE) & (part < HAIR)
     colour = torch.where(lash[..., None], _lashes(surface, skin), colour)
     eye, white_shade = _eyes(surface)
-    is_eye = (part == LEFT_EYE) | (part == RIGHT_EYE)
-    colour = torch.where(is_eye[..., None], eye, colour)
-    gloss, sharpness = torch.where(is_eye, 0.9, gloss), torch.where(is_eye, 120.0, sharpness)
+    ball = is_eye(part)
+    colour = torch.where(ball[..., None], eye, colour)
+    gloss, sharpness = torch.where(ball, 0.9, gloss), torch.where(ball, 120.0, sharpness)
     is_tooth, is_tongue = (part == UPPER_TEETH) | (part == LOWER_TEETH), part == TONGUE
     colour = torch.where(is_tooth[..., None], _teeth(place), colour)
     colour = torch.where(is_tongue[..., None], place.new_tensor([0.62, 0.30, 0.29]).expand_as(colour), colour)
     wet = is_tooth | is_tongue
     gloss, sharpness = torch.where(wet, 0.25, gloss), torch.where(wet, 35.0, sharpness)
     shade = torch.where(wet, _step(place[..., 2], 0.85, 1.42).clamp(min=0.12), _mouth_shade(surface))
-    return Material(colour, gloss, sharpness, torch.where(is_eye, white_shade, shade))
+    return Material(colour, gloss, sharpness, torch.where(ball, white_shade, shade))
 
 
 def _skin(surface: Surface, grain: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,9 +223,7 @@ def _lashes(surface: Surface, skin: Tensor) -> Tensor:
 
 def _eyes(surface: Surface) -> tuple[Tensor, Tensor]:
     """Eyeball colour, and the shadow that the upper lid throws on it."""
-    left = surface.place.new_tensor(EYE_CENTRE)
-    centre = torch.where((surface.place[..., :1] > 0), left, left * left.new_tensor([-1.0, 1.0, 1.0]))
-    outwards = torch.nn.functional.normalize(surface.place - centre, dim=-1)
+    outwards = eyeball_direction(surface.place)
     angle = torch.acos(outwards[..., 2].clamp(-0.9999, 0.9999))
     iris, pupil = _step(_IRIS_ANGLE - angle, -0.035, 0.035), _step(_PUPIL_ANGLE - angle, -0.03, 0.03)
     rim = _blob(angle - _IRIS_ANGLE, 0.06)

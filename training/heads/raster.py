@@ -21,7 +21,7 @@ DEPTH_STEPS: Final = 65536.0
 DEPTH_LIMIT: Final = 1 << 30
 MIN_AREA: Final = 1e-6
 _BOX_SIDES: Final = (3, 6, 12, 24, 48, 96, 192, 384, 768, 1536)
-_PIXELS_AT_ONCE: Final = 8_000_000
+_PIXELS_AT_ONCE: Final = 2_000_000
 
 
 def rasterise(
@@ -67,8 +67,8 @@ def _rasterise_torch(screen: Tensor, depth: Tensor, triangles: Tensor, two_sided
         step = max(1, _PIXELS_AT_ONCE // (box * box))
         for i in range(0, len(frame), step):
             f, p, t = frame[i : i + step], person[i : i + step], triangle[i : i + step]
-            _draw_boxes(keys, corners[f, p, t], area[f, p, t], depth[f, p][torch.arange(len(f))[:, None], triangles[t]],
-                        f, p * len(triangles) + t, box, size)
+            z = depth[f[:, None], p[:, None], triangles[t]]
+            _draw_boxes(keys, corners[f, p, t], area[f, p, t], z, f, p * len(triangles) + t, box, size)
     return keys.view(batch, size, size)
 
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from training.heads.blendshapes import JAW_OPEN
 from training.heads.geometry import HeadMesh, People, Posed
 from training.heads.identity import Identity
-from training.heads.materials import Looks, Surface, materials, pack_looks
-from training.heads.mesh import HAIR, LEFT_EYE, RIGHT_EYE
+from training.heads.materials import Looks, Surface, eyeball_direction, is_eye, materials, pack_looks
+from training.heads.mesh import HAIR
 from training.heads.motion import Motion
 from training.heads.raster import Rasteriser, rasterise
 from training.heads.scene import MAX_PEOPLE, Background, Light, Place, paint_background
 from training.heads.shading import contact_shadow, shade
 
 SUPERSAMPLING: Final = 2
-_EYE_CENTRE_X: Final = 0.30775
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +68,7 @@ class Clip:
 class HeadRenderer:
     """Renders clips on one device. ``method`` picks the rasteriser: ``cuda`` needs CuPy, ``torch`` runs anywhere.
 
-    ``frames_at_once`` bounds memory: about 60 MB per frame at 128 pixels. ``compiled`` fuses the shading with
-    torch.compile, worth it for many clips of the same length on a GPU.
+    ``frames_at_once`` bounds memory: about 60 MB per frame at 128 pixels.
     """
 
     def __init__(
@@ -82,121 +78,114 @@ class HeadRenderer:
         *,
         size: int = 128,
         frames_at_once: int | None = None,
-        compiled: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self.mesh = HeadMesh(self.device)
         self.size = size
         self._method: Rasteriser = method or ("cuda" if self.device.type == "cuda" else "torch")
         self._at_once = frames_at_once or (96 if self.device.type == "cuda" else 8)
-        self._paint = torch.compile(_paint, dynamic=False) if compiled else _paint
 
     @torch.no_grad()
     def render(self, spec: ClipSpec) -> Clip:
         """Draw all frames of a clip."""
-        people = self.mesh.at_rest([person.identity for person in spec.people])
-        looks = pack_looks([person.identity for person in spec.people]).to(self.device)
+        scene = _Scene.of(spec, self.mesh, self.size)
+        motions = [person.motion for person in spec.people]
         weights, pose, sway = (
-            self._stack([getattr_of(person.motion) for person in spec.people])
-            for getattr_of in (lambda m: m.weights, lambda m: m.pose, lambda m: m.sway)
+            torch.from_numpy(np.stack(arrays, 1)).to(self.device)
+            for arrays in zip(*((motion.weights, motion.pose, motion.sway) for motion in motions), strict=True)
         )
-        backdrop = paint_background(spec.background, self.size, self.device)
-        parts = [
-            self._draw(people, looks, weights[i : i + self._at_once], pose[i : i + self._at_once],
-                       sway[i : i + self._at_once], spec, backdrop)
-            for i in range(0, len(weights), self._at_once)
-        ]
+        parts = []
+        for start in range(0, len(weights), self._at_once):
+            window = slice(start, start + self._at_once)
+            parts.append(self._draw(scene, weights[window], pose[window], sway[window]))
         frames, maps, mouths, eyes, faces = (torch.cat(column) for column in zip(*parts, strict=True))
         return Clip(frames, maps, mouths, eyes, faces, weights)
 
-    def _stack(self, arrays: Sequence[NDArray[np.float32]]) -> Tensor:
-        return torch.from_numpy(np.stack(arrays, 1)).to(self.device)
-
-    def _draw(
-        self, people: People, looks: Tensor, weights: Tensor, pose: Tensor, sway: Tensor, spec: ClipSpec, backdrop: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        large = self.size * SUPERSAMPLING
-        posed = self.mesh.pose(people, weights, pose, sway, [person.place for person in spec.people], large)
-        code, distance = rasterise(
-            posed.screen, posed.depth, self.mesh.triangles, self.mesh.two_sided, large, self._method
-        )
+    def _draw(self, scene: _Scene, weights: Tensor, pose: Tensor, sway: Tensor) -> tuple[Tensor, ...]:
+        mesh, large = self.mesh, self.size * SUPERSAMPLING
+        posed = mesh.pose(scene.people, weights, pose, sway, scene.places, large)
+        code, distance = rasterise(posed.screen, posed.depth, mesh.triangles, mesh.two_sided, large, self._method)
         covered = code >= 0
-        person = code.clamp(min=0) // len(self.mesh.triangles)
-        triangle = code.clamp(min=0) % len(self.mesh.triangles)
-        attributes, normal = _interpolate(self.mesh, people, posed, person, triangle)
-        colour = self._paint(attributes, normal, self.mesh.parts[triangle], person, looks, distance, covered, spec.light)
-        picture = torch.where(covered[..., None], colour, _enlarge(backdrop))
-        frames = F.avg_pool2d(picture.permute(0, 3, 1, 2), SUPERSAMPLING).permute(0, 2, 3, 1)
-        boxes = {name: self.mesh.box(posed, name) / SUPERSAMPLING for name in ("mouth", "left_eye", "right_eye", "face")}
+        shadow = contact_shadow(distance, covered, large)
+        seen = covered.flatten().nonzero()[:, 0]
+        surface = surface_at(mesh, scene.people, posed, scene.looks, code, seen)
+        colour = shade(surface, materials(surface), shadow.flatten()[seen], scene.light)
+        picture = scene.backdrop.repeat(len(code), 1, 1, 1).flatten(0, 2).index_copy(0, seen, colour)
+        picture = picture.view(len(code), large, large, 3).permute(0, 3, 1, 2)
+        frames = (F.avg_pool2d(picture, SUPERSAMPLING).permute(0, 2, 3, 1) * 255).round().clamp(0, 255).to(torch.uint8)
+        boxes = {name: mesh.box(posed, name) / SUPERSAMPLING for name in ("mouth", "left_eye", "right_eye", "face")}
         eyes = torch.stack([boxes["left_eye"], boxes["right_eye"]], 2)
-        frames = (frames * 255).round().clamp(0, 255).to(torch.uint8)
-        return frames, _person_map(person, covered, len(spec.people)), boxes["mouth"], eyes, boxes["face"]
+        person_map = _person_map(code, len(mesh.triangles), len(scene.places))
+        return frames, person_map, boxes["mouth"], eyes, boxes["face"]
 
 
-def _enlarge(picture: Tensor) -> Tensor:
-    """Repeat each pixel of ``[S, S, 3]`` for supersampling."""
-    return picture.repeat_interleave(SUPERSAMPLING, 0).repeat_interleave(SUPERSAMPLING, 1)
+@dataclass(frozen=True)
+class _Scene:
+    """What stays the same during a clip, on the device."""
+
+    people: People
+    looks: Tensor
+    light: Tensor
+    backdrop: Tensor  # [S, S, 3] supersampled
+    places: list[Place]
+
+    @staticmethod
+    def of(spec: ClipSpec, mesh: HeadMesh, size: int) -> _Scene:
+        identities = [person.identity for person in spec.people]
+        backdrop = paint_background(spec.background, size, mesh.device)
+        return _Scene(
+            people=mesh.at_rest(identities),
+            looks=pack_looks(identities).to(mesh.device),
+            light=spec.light.packed().to(mesh.device),
+            backdrop=backdrop.repeat_interleave(SUPERSAMPLING, 0).repeat_interleave(SUPERSAMPLING, 1),
+            places=[person.place for person in spec.people],
+        )
 
 
-def _person_map(person: Tensor, covered: Tensor, people: int) -> Tensor:
+def _person_map(code: Tensor, triangles: int, people: int) -> Tensor:
     """Who covers at least half of each final pixel: ``[F, S, S]`` uint8, 0 for the background."""
-    shares = torch.stack([covered & (person == index) for index in range(people)], 1).float()
-    shares = F.avg_pool2d(shares, SUPERSAMPLING)
-    best, index = shares.max(1)
+    who = torch.where(code >= 0, code // triangles, -1)
+    shares = torch.stack([who == index for index in range(people)], 1).float()
+    best, index = F.avg_pool2d(shares, SUPERSAMPLING).max(1)
     return torch.where(best >= 0.5, index + 1, 0).to(torch.uint8)
 
 
-def _interpolate(
-    mesh: HeadMesh, people: People, posed: Posed, person: Tensor, triangle: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Attributes ``[F, S, S, 12]`` and unit normals ``[F, S, S, 3]`` at the middle of every pixel."""
-    size = person.shape[-1]
-    frame = torch.arange(len(person), device=person.device)[:, None, None, None]
-    who = person[..., None].expand(-1, -1, -1, 3)
-    corners = mesh.triangles[triangle]  # [F, S, S, 3]
-    (ax, ay), (bx, by), (cx, cy) = (corner.unbind(-1) for corner in posed.screen[frame, who, corners].unbind(-2))
-    middle = torch.arange(size, device=person.device) + 0.5
-    x, y = middle[None, None, :], middle[None, :, None]
+def surface_at(mesh: HeadMesh, people: People, posed: Posed, looks: Tensor, code: Tensor, seen: Tensor) -> Surface:
+    """Attributes at the middle of the N pixels ``seen`` (flat indices into ``code [F, S, S]``)."""
+    size, count = code.shape[-1], len(mesh.triangles)
+    visible = code.flatten()[seen]
+    person, triangle = visible // count, visible % count
+    frame = seen // (size * size)
+    corners = mesh.triangles[triangle]  # [N, 3]
+    crowd, vertices = posed.screen.shape[1:3]
+    moving = torch.cat([posed.screen, posed.normals], -1).flatten(0, 2)
+    moving = moving[corners + ((frame * crowd + person) * vertices)[:, None]]  # [N, 3, 5]
+    share, area = _barycentric(moving[..., :2], seen % size + 0.5, seen // size % size + 0.5)
+    fixed = people.fixed.flatten(0, 1)[corners + (person * vertices)[:, None]]  # [N, 3, 12]
+    fixed = (fixed * share).sum(1)
+    part = mesh.parts[triangle]
+    normal = F.normalize((moving[..., 2:] * share).sum(1), dim=-1)
+    eye = is_eye(part)
+    ball = posed.turn[frame, person] @ eyeball_direction(fixed[:, :3])[..., None]
+    normal = torch.where(eye[:, None], ball[..., 0], normal)
+    inner = (part == HAIR) & (area > 0)  # the far side of the sheet: in its own shadow
+    flip = mesh.two_sided[triangle] & (normal[:, 2] < 0)
+    return Surface(
+        part=part,
+        place=fixed[:, :3],
+        normal=torch.where(flip[:, None], -normal, normal),
+        masks=fixed[:, 3:8],
+        light=fixed[:, 8] * torch.where(inner, 0.3, 1.0),
+        growth=fixed[:, 9],
+        strand=fixed[:, 10:12],
+        looks=Looks(looks, person),
+    )
+
+
+def _barycentric(corners: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares ``[N, 3, 1]`` of the three corners ``[N, 3, 2]`` at points x, y ``[N]``, and twice the signed area."""
+    (ax, ay), (bx, by), (cx, cy) = (corner.unbind(-1) for corner in corners.unbind(1))
     area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    area = torch.where(area.abs() < 1e-9, torch.ones_like(area), area)
     w0 = ((bx - x) * (cy - y) - (by - y) * (cx - x)) / area
     w1 = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) / area
-    share = torch.stack([w0, w1, 1.0 - w0 - w1], -1)[..., None]
-    attributes = (people.fixed[who, corners] * share).sum(-2)
-    normal = F.normalize((posed.normals[frame, who, corners] * share).sum(-2), dim=-1)
-    part = mesh.parts[triangle]
-    eye = (part == LEFT_EYE) | (part == RIGHT_EYE)
-    ball = _eyeball_normal(attributes[..., :3], posed.turn[frame[..., 0], person])
-    normal = torch.where(eye[..., None], ball, normal)
-    inner = (part == HAIR) & (area > 0)
-    # The inner side of the hair is in its own shadow.
-    attributes = torch.cat([attributes[..., :8], torch.where(inner, 0.25, 1.0)[..., None] * attributes[..., 8:9],
-                            attributes[..., 9:]], -1)
-    flipped = (normal[..., 2] < 0) & (part > RIGHT_EYE + 3)
-    return attributes, torch.where(flipped[..., None], -normal, normal)
-
-
-def _eyeball_normal(place: Tensor, turn: Tensor) -> Tensor:
-    """Smooth normals of the eyeballs, which the coarse mesh would facet."""
-    from training.heads.materials import EYE_CENTRE
-
-    left = place.new_tensor(EYE_CENTRE)
-    centre = torch.where(place[..., :1] > 0, left, left * left.new_tensor([-1.0, 1.0, 1.0]))
-    return (turn @ F.normalize(place - centre, dim=-1)[..., None])[..., 0]
-
-
-def _paint(
-    attributes: Tensor, normal: Tensor, part: Tensor, person: Tensor, packed: Tensor, distance: Tensor, covered: Tensor,
-    light: Light,
-) -> Tensor:
-    surface = Surface(
-        part=part,
-        place=attributes[..., :3],
-        normal=normal,
-        masks=attributes[..., 3:8],
-        light=attributes[..., 8],
-        growth=attributes[..., 9],
-        strand=attributes[..., 10:12],
-        looks=Looks(packed, person),
-    )
-    return shade(surface, materials(surface), contact_shadow(distance, covered, part.shape[-1]), light)
+    return torch.stack([w0, w1, 1.0 - w0 - w1], 1)[..., None], area

@@ -24,6 +24,10 @@ class Light:
     ambient: float
     rim: float
 
+    def packed(self) -> Tensor:
+        """Direction (3), strength, warmth, ambient, rim: ``[7]`` float32."""
+        return torch.tensor([*self.direction, self.strength, self.warmth, self.ambient, self.rim])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Background:

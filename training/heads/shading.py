@@ -9,48 +9,49 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.heads.hair import CENTRE
-from training.heads.materials import Material, Surface
-from training.heads.mesh import HAIR, LEFT_EYE, RIGHT_EYE
-from training.heads.scene import Light
+from training.heads.materials import Material, Surface, is_eye
+from training.heads.mesh import HAIR
 
 _WRAP: Final = (0.42, 0.26, 0.20)  # light creeps around the skin's terminator, red farthest
 _CROWN: Final = (0.0, 8.6, 0.25)
 
 
-def shade(surface: Surface, material: Material, contact: Tensor, light: Light) -> Tensor:
-    """Lit colours, sRGB ``[F, S, S, 3]``; ``contact [F, S, S]`` is the screen-space shadow (0 none)."""
+def shade(surface: Surface, material: Material, contact: Tensor, light: Tensor) -> Tensor:
+    """Lit colours of N pixels, sRGB ``[N, 3]``.
+
+    ``contact [N]`` is the screen-space shadow (0 none), ``light`` is ``Light.packed()``.
+    """
     normal = surface.normal
-    towards = F.normalize(normal.new_tensor(light.direction), dim=0)
+    towards = F.normalize(light[:3], dim=0)
+    strength, warmth, level, rim_level = light[3:].unbind()
     facing = normal @ towards
     wrap = normal.new_tensor(_WRAP) * _softness(surface)[..., None]
     diffuse = ((facing[..., None] + wrap) / (1.0 + wrap)).clamp(min=0.0)
     open_sky = surface.light * (1.0 - contact)
-    key_colour = light.strength * (1.0 + light.warmth * normal.new_tensor([0.06, 0.0, -0.08]))
+    key_colour = strength * (1.0 + warmth * normal.new_tensor([0.06, 0.0, -0.08]))
     key = diffuse * key_colour * (0.4 + 0.6 * open_sky)[..., None]
     sky = 0.75 + 0.25 * normal[..., 1]
-    rim = light.rim * (1.0 - normal[..., 2].abs()) ** 3 * (normal[..., 1] * 0.5 + 0.5)
-    ambient = light.ambient * sky * (0.15 + 0.85 * open_sky) + rim * open_sky
+    rim = rim_level * (1.0 - normal[..., 2].abs()) ** 3 * (normal[..., 1] * 0.5 + 0.5)
+    ambient = level * sky * (0.15 + 0.85 * open_sky) + rim * open_sky
     linear = material.colour.clamp(0.0, 1.0) ** 2.2 * (key + ambient[..., None])
-    linear = linear + _highlights(surface, material, towards, light)[..., None] * open_sky[..., None]
+    linear = linear + _highlights(surface, material, towards, strength)[..., None] * open_sky[..., None]
     linear = linear * material.shade[..., None] ** 1.5
     return (1.0 - torch.exp(-1.35 * linear)).clamp(1e-5, 1.0) ** (1 / 2.2)
 
 
 def _softness(surface: Surface) -> Tensor:
     """Skin scatters light, cloth and hair less; the eyeballs are lit softly so that their whites stay clean."""
-    eye = (surface.part == LEFT_EYE) | (surface.part == RIGHT_EYE)
-    return torch.where(eye, 2.0, 1.0)
+    return torch.where(is_eye(surface.part), 2.0, 1.0)
 
 
-def _highlights(surface: Surface, material: Material, towards: Tensor, light: Light) -> Tensor:
+def _highlights(surface: Surface, material: Material, towards: Tensor, strength: Tensor) -> Tensor:
     viewer = towards.new_tensor([0.0, 0.0, 1.0])
     halfway = F.normalize(towards + viewer, dim=0)
     sharp = (surface.normal @ halfway).clamp(0.0, 1.0)
     gloss = material.gloss * sharp ** material.sharpness
     window = F.normalize(towards.new_tensor([0.25, 0.5, 1.0]), dim=0)  # the small catchlight of every eye
-    eye = (surface.part == LEFT_EYE) | (surface.part == RIGHT_EYE)
-    gloss = gloss + torch.where(eye, 0.8 * (surface.normal @ window).clamp(0.0, 1.0) ** 250, 0.0)
-    return light.strength * (gloss + torch.where(surface.part == HAIR, _hair_sheen(surface, halfway), 0.0))
+    gloss = gloss + torch.where(is_eye(surface.part), 0.8 * (surface.normal @ window).clamp(0.0, 1.0) ** 250, 0.0)
+    return strength * (gloss + torch.where(surface.part == HAIR, _hair_sheen(surface, halfway), 0.0))
 
 
 def _hair_sheen(surface: Surface, halfway: Tensor) -> Tensor:
