@@ -93,16 +93,25 @@ def test_form_equals_flags() -> None:
         "masks": [],
         "prompt": "",
         "steps": 8.0,
+        "text_scale": "3",
         "duration": 2,
         "preview": False,
     }
-    line = "--image face.png --audio a.wav --audio b.wav --box 0,0,.5,1 --box .5,0,1,1 --steps 8 --duration 2"
+    files, places = "--image face.png --audio a.wav --audio b.wav", "--box 0,0,.5,1 --box .5,0,1,1"
+    line = f"{files} {places} --steps 8 --duration 2 --text-scale 3"
     assert from_form(form) == TalkRequest(**parse(line))
 
 
 @pytest.mark.parametrize(
     ("form", "field"),
-    [({"steps": 2.5}, "steps"), ({"boxes": "1,2,3"}, "box"), ({"colour": 1}, "colour"), ({"audio": []}, "audio")],
+    [
+        ({"steps": 2.5}, "steps"),
+        ({"steps": "x"}, "steps"),
+        ({"shift": "y"}, "shift"),
+        ({"boxes": "1,2,3"}, "box"),
+        ({"colour": 1}, "colour"),
+        ({"audio": []}, "audio"),
+    ],
 )
 def test_form_refusals_name_the_field(form: dict[str, object], field: str) -> None:
     with pytest.raises(RequestError) as caught:

@@ -10,7 +10,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     section = parser.add_argument_group("page")
     section.add_argument("--model", default="nano", metavar="NAME", help="model chosen at first (default nano)")
     section.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in")
-    section.add_argument("--port", type=int, default=7860, metavar="N", help="0 takes any free one (default 7860)")
+    section.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860")
     section.add_argument("--share", action="store_true", help="also make a public link, through gradio.live")
     add_device_flag(section)
 

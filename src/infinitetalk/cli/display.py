@@ -88,8 +88,9 @@ def _terminal(console: "Console") -> Iterator[Board]:
     from rich.live import Live
 
     board = Board()
-    with Live(_Live(board), console=console, refresh_per_second=8, transient=False):
+    with Live(_Live(board), console=console, refresh_per_second=8):
         yield board
+        board.finish()
 
 
 def _line_writer() -> Callable[[Board], None]:
@@ -132,7 +133,9 @@ def show(*, as_json: bool, quiet: bool) -> Iterator[Board]:
     if quiet:
         yield Board()
     elif as_json:
-        yield Board(changed=_json_writer())
+        board = Board(changed=_json_writer())
+        yield board
+        board.finish()
     elif sys.stderr.isatty():
         from rich.console import Console
 
@@ -141,6 +144,7 @@ def show(*, as_json: bool, quiet: bool) -> Iterator[Board]:
     else:
         board = Board(changed=_line_writer())
         yield board
+        board.finish()
         write_stages(board)
 
 

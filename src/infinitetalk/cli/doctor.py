@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 
 from infinitetalk.cli.command import PROGRAM, Command, add_json_flag
 from infinitetalk.cli.text import BAD, GOOD, print_json, print_table
@@ -43,6 +42,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _library(module: str, distribution: str, use: str, *, needed: bool) -> Finding:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         found = version(distribution)
     except PackageNotFoundError:
@@ -97,6 +98,8 @@ def _bundled() -> Finding:
 
 def examine() -> Iterator[Finding]:
     """Looks at everything, one finding after the other."""
+    from importlib.metadata import version
+
     yield Finding(PROGRAM, "version", version(PROGRAM))
     yield Finding(PROGRAM, "python", sys.version.split()[0])
     libraries = [_library(*row, needed=True) for row in LIBRARIES]

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from itertools import groupby
 
 from infinitetalk.cli import app, demo, doctor, generate, models, verify
@@ -67,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(overview())
         return DONE
     if word == "--version":
+        from importlib.metadata import version
+
         sys.stdout.write(f"{PROGRAM} {version(PROGRAM)}\n")
         return DONE
     command = _find(word)

@@ -20,13 +20,12 @@ def make(request: TalkRequest, output: Path, *, device: str, as_json: bool, quie
     Raises:
         InfiniteTalkError: whatever the job refuses or cannot do.
     """
-    from infinitetalk.engine.job import Stopped, prepare, render
+    from infinitetalk.engine.job import Stopped, Workshop, prepare
 
     try:
-        prepare(request, output, device)
+        job = prepare(request, output)
         with show(as_json=as_json, quiet=quiet) as board:
-            made = render(request, output, device=device, listener=board)
-            board.finish()
+            made = Workshop(device).make(job, board)
     except Stopped as stop:
         _report(stop.made, as_json=as_json, quiet=quiet)
         return STOPPED

@@ -199,9 +199,14 @@ def override(base: TalkRequest, changes: Mapping[str, Any]) -> TalkRequest:
 
 
 def _form_value(control: Control, value: Any) -> Any:
-    if control.kind is Kind.BOXES and isinstance(value, str):
+    if isinstance(value, str) and control.kind in (Kind.WHOLE, Kind.NUMBER):
+        try:
+            return int(value) if control.kind is Kind.WHOLE else float(value)
+        except ValueError:
+            raise RequestError(control.name, value, f"is not a {control.kind.value}") from None
+    if isinstance(value, str) and control.kind is Kind.BOXES:
         return [list(Box.parse(part)) for part in value.split(";") if part.strip()]
-    if control.kind is Kind.WHOLE and isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and control.kind is Kind.WHOLE and value.is_integer():
         return int(value)
     return value
 
@@ -209,7 +214,7 @@ def _form_value(control: Control, value: Any) -> Any:
 def from_form(values: Mapping[str, Any]) -> TalkRequest:
     """Reads what widgets hold: JSON values by field name; None and emptiness mean "not given".
 
-    Boxes may be one text, with a semicolon between boxes.
+    Numbers may be texts, and boxes may be one text with a semicolon between boxes.
 
     Raises:
         RequestError: a value that cannot work.

@@ -1,0 +1,116 @@
+"""One video from request to file: checks first, then the engine, the writer and the settings beside the video.
+
+Every face makes its videos here, so that all of them refuse, count and store alike.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.sizes import FPS, Pixels
+from infinitetalk.core.stages import Stage
+from infinitetalk.engine.progress import Progress, StageClock
+from infinitetalk.media.files import check
+from infinitetalk.weights.folder import ModelFolder
+
+if TYPE_CHECKING:
+    from infinitetalk.engine.engine import Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A request that passed all checks that need no network."""
+
+    request: TalkRequest
+    output: Path
+    folder: ModelFolder
+    checked_in: float
+    """Seconds that the checks took."""
+
+
+def prepare(request: TalkRequest, output: Path) -> Job:
+    """Looks at everything that can be refused before a weight is loaded.
+
+    Raises:
+        InfiniteTalkError: what is wrong, and what would work.
+    """
+    started = time.perf_counter()
+    folder = ModelFolder.open(request.model)
+    check(request, folder.facts, output)
+    return Job(request=request, output=output, folder=folder, checked_in=time.perf_counter() - started)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A video on disk and how it came about."""
+
+    video: Path
+    sidecar: Path
+    complete: bool
+    size: Pixels
+    frames: int
+    windows: int
+    planned: int
+    """Windows of the whole job; more than `windows` after a stop."""
+    wall: float
+    """Seconds from the first check to the finished file."""
+    stages: Mapping[Stage, float]
+    """Seconds per stage."""
+    skipped: frozenset[Stage]
+
+    @property
+    def seconds(self) -> float:
+        """The video's length."""
+        return self.frames / FPS
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {
+            "video": str(self.video.absolute()),
+            "sidecar": str(self.sidecar.absolute()),
+            "complete": self.complete,
+            "width": self.size.width,
+            "height": self.size.height,
+            "frames": self.frames,
+            "seconds": self.seconds,
+            "windows": self.windows,
+            "windows_planned": self.planned,
+            "wall_seconds": round(self.wall, 3),
+            "stage_seconds": {stage.value: round(spent, 3) for stage, spent in self.stages.items()},
+            "stages_skipped": [stage.value for stage in Stage if stage in self.skipped],
+        }
+
+
+class Stopped(KeyboardInterrupt):  # noqa: N818  (it is the user's wish, not an error)
+    """Ctrl-C during a job; the finished windows are a playable file already."""
+
+    def __init__(self, made: Made) -> None:
+        super().__init__()
+        self.made = made
+
+
+class Workshop:
+    """Makes videos on one device; the model used last stays in memory for the next video."""
+
+    def __init__(self, device: str = "auto") -> None:
+        self._device = device
+        self._engine: Engine | None = None
+        self._loaded: Path | None = None
+
+    def engine(self, folder: ModelFolder, progress: Progress | None = None) -> "Engine":
+        """The engine for a model, loaded unless it is the one used last.
+
+        Raises:
+            ModelError: weights that do not fit.
+            MachineError: a device that cannot be used.
+        """
+        from infinitetalk.engine.engine import Engine
+
+        if self._engine is None or self._loaded != folder.path:
+            self._engine = None  # two models at once may not fit
+            self._engine = Engine.from_pretrained(folder.path, self._device, progress=progress)
+            self._loaded = folder.path
+        return self._engine

@@ -1,0 +1,95 @@
+"""The web page in a real browser: upload, click, watch."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from infinitetalk.app.app import serving
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,1600",
+)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.fail("the page is tested in a real browser: install chromium and chromedriver (make browser does)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'browser'}"):
+        options.add_argument(flag)
+    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        yield window
+    finally:
+        window.quit()
+
+
+@pytest.fixture
+def page(tiny_folder: Path, browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
+    with serving(str(tiny_folder), host="127.0.0.1", port=None, share=False, device="cpu") as served:
+        browser.get(served.local_url)
+        wait_for(browser, lambda: find(browser, "#make"))
+        yield browser
+
+
+def find(browser: webdriver.Chrome, css: str) -> WebElement | None:
+    found = browser.find_elements(By.CSS_SELECTOR, css)
+    return found[0] if found else None
+
+
+def wait_for(browser: webdriver.Chrome, condition, seconds: float = 60) -> object:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    return WebDriverWait(browser, seconds).until(lambda _: condition())
+
+
+def upload(browser: webdriver.Chrome, field: str, path: Path) -> None:
+    wait_for(browser, lambda: find(browser, f"#{field} input[type=file]"))
+    browser.find_element(By.CSS_SELECTOR, f"#{field} input[type=file]").send_keys(str(path))
+
+
+def click(browser: webdriver.Chrome) -> None:
+    browser.find_element(By.CSS_SELECTOR, "#make").click()
+
+
+def test_upload_click_watch(page: webdriver.Chrome, portrait: Path, voice: Path) -> None:
+    upload(page, "picture", portrait)
+    upload(page, "voice-1", voice)
+    wait_for(page, lambda: find(page, "#picture img"))
+    wait_for(page, lambda: find(page, "#voice-1 [data-testid*=waveform], #voice-1 audio, #voice-1 .waveform-container"))
+    click(page)
+    wait_for(page, lambda: find(page, "#result video[src]"), 300)
+    video = "document.querySelector('#result video')"
+    wait_for(page, lambda: page.execute_script(f"return {video}.readyState >= 2"))
+    assert page.execute_script(f"return [{video}.videoWidth, {video}.videoHeight]") == [64, 64]
+    assert page.execute_script(f"return {video}.duration") == pytest.approx(1.2, abs=0.1)
+    assert "64x64" in page.find_element(By.CSS_SELECTOR, "#told").text
+
+
+def test_a_refusal_is_one_line(page: webdriver.Chrome, portrait: Path) -> None:
+    upload(page, "picture", portrait)
+    wait_for(page, lambda: find(page, "#picture img"))
+    click(page)
+    wait_for(page, lambda: "give at least one sound file" in page.find_element(By.TAG_NAME, "body").text)
+
+
+def test_nothing_comes_from_elsewhere(page: webdriver.Chrome) -> None:
+    time.sleep(1)
+    names = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    here = page.current_url.rstrip("/")
+    assert [name for name in names if not name.startswith((here, "data:", "blob:"))] == []
