@@ -10,7 +10,7 @@ from infinitetalk.core.errors import MediaError
 from infinitetalk.media.paths import require_file
 
 if TYPE_CHECKING:
-    from av import AudioFrame, AudioStream, VideoFrame, VideoStream
+    from av import AudioFrame, AudioStream, VideoCodecContext, VideoFrame, VideoStream
     from av.container import InputContainer
 
 log = logging.getLogger(__name__)
@@ -47,13 +47,15 @@ def sound_stream(path: Path, container: "InputContainer") -> "AudioStream":
     """The sound track that a player would choose.
 
     Raises:
-        MediaError: no sound in the file.
+        MediaError: no sound in the file, or in a codec that FFmpeg does not know.
     """
-    from av import AudioStream
+    from av import AudioStream, CodecContext
 
     stream = container.streams.best("audio")
     if not isinstance(stream, AudioStream):
         raise MediaError(path, "has no sound in it; give a file with a sound track, such as WAV or MP3")
+    if not isinstance(stream.codec_context, CodecContext):
+        raise MediaError(path, "its sound is in a codec that cannot be decoded; re-save it as WAV or MP3")
     return stream
 
 
@@ -61,15 +63,19 @@ def video_stream(path: Path, container: "InputContainer") -> "VideoStream":
     """The video track that a player would choose. A song's cover picture is none.
 
     Raises:
-        MediaError: no video in the file.
+        MediaError: no video in the file, or in a codec that FFmpeg does not know.
     """
+    from av import CodecContext
     from av.stream import Disposition
 
     moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not moving:
         raise MediaError(path, "has no video in it; give a file with a video track, such as MP4")
     best = container.streams.best("video")
-    return next((stream for stream in moving if stream is best), moving[0])
+    chosen = next((stream for stream in moving if stream is best), moving[0])
+    if not isinstance(chosen.codec_context, CodecContext):
+        raise MediaError(path, "its video is in a codec that cannot be decoded; re-save it as H.264")
+    return chosen
 
 
 @overload
@@ -88,9 +94,11 @@ def decode(path: Path, kind: str, stream: "AudioStream | VideoStream") -> "Itera
     assert isinstance(stream.container, InputContainer)
     packets = stream.container.demux(stream)
     good, damage = 0, list[Exception]()
+    decoder = _transparent_decoder(stream) or stream
     while True:
         try:
-            frames = stream.decode(next(packets))
+            packet = next(packets)
+            frames = decoder.decode(packet if packet.size else None)
         except StopIteration:
             break
         except FFmpegError as error:
@@ -102,3 +110,18 @@ def decode(path: Path, kind: str, stream: "AudioStream | VideoStream") -> "Itera
         raise _undecodable(path, kind, damage[0])
     if damage:
         log.warning("%s: %d damaged packets were left out", path, len(damage))
+
+
+_TRANSPARENT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Codecs whose usual decoder drops the transparency → the decoder that keeps it."""
+
+
+def _transparent_decoder(stream: "AudioStream | VideoStream") -> "VideoCodecContext | None":
+    from av import CodecContext, VideoCodecContext
+
+    name = _TRANSPARENT.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return None
+    decoder = CodecContext.create(name, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    return decoder
