@@ -1,0 +1,175 @@
+"""The training of nano: what a batch holds, that a step learns, and that training and sampling agree."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from infinitetalk.core.configs import DiTConfig
+from training.clock import Budget, cosine
+from training.ema import Average
+from training.muon import Muon, orthogonalise
+from training.nano.flow import Kind, assemble, draw, loss
+from training.nano.latents import ClipLatents, cells, condition, masks_of
+from training.nano.preview import sample
+from training.nano.train_dit import Data, Trainer, available, pick
+from training.nano.voices import VoiceBank
+
+TINY = DiTConfig(
+    text_dim=0, clip_dim=0, dim=48, ffn_dim=64, num_heads=4, num_layers=2, text_len=0, clip_tokens=0, freq_dim=32,
+    audio_blocks=2, audio_channels=8, intermediate_dim=16, output_dim=16, context_tokens=4,
+)  # fmt: skip
+LATENTS, CELLS = 3, 4
+
+
+def some_clips(count: int = 6) -> ClipLatents:
+    draws = torch.Generator().manual_seed(0)
+    video, own, other, rough = (torch.randn(count, 16, LATENTS, CELLS, CELLS, generator=draws) for _ in range(4))
+    box = torch.tensor([8.0, 8.0, 20.0, 20.0]).expand(count, 3, 4).clone()
+    box[:, 1] += torch.tensor([12.0, 0.0, 12.0, 0.0])
+    people = torch.tensor([1, 2] * (count // 2))
+    for index in range(3):
+        box[people <= index, index] = 0
+    speech = torch.arange(count * 3).view(count, 3) % 2
+    return ClipLatents(video, own, other, rough, people, speech, torch.zeros_like(speech) + 3, box, box, box)
+
+
+def some_voices() -> VoiceBank:
+    features = torch.arange(40.0)[:, None, None].expand(40, 2, 8).clone() / 40
+    return VoiceBank(features, torch.tensor([0, 15]), torch.tensor([15, 25]))
+
+
+def test_voices_windows_repeat_the_ends_of_their_own_stream() -> None:
+    heard = some_voices().windows(torch.tensor([[1]]), torch.tensor([[22]]), 5)
+    frames = (heard[0, 0, :, :, 0, 0] * 40).round().int().tolist()
+    assert frames == [[35, 36, 37, 38, 39], [36, 37, 38, 39, 39], [37, 38, 39, 39, 39], [38, 39, 39, 39, 39],
+                      [39] * 5]  # fmt: skip
+    first = some_voices().windows(torch.tensor([[1]]), torch.tensor([[0]]), 1)
+    assert (first[0, 0, 0, :, 0, 0] * 40).round().int().tolist() == [15, 15, 15, 16, 17]
+
+
+def test_cells_and_masks() -> None:
+    box = torch.tensor([[[9.0, 0.0, 17.0, 8.0]]])
+    assert cells(box, (2, 4)).tolist() == [[[[0, 1, 1, 0], [0, 0, 0, 0]]]]
+    assert cells(torch.zeros(1, 4), (2, 2)).sum() == 0
+    people = masks_of(torch.tensor([[[0.0, 0.0, 16.0, 32.0], [16.0, 0.0, 32.0, 16.0]]]), (4, 4))
+    assert people.shape == (1, 3, 4, 4)
+    assert people[0, 0].sum() == 8
+    assert people[0, 1].sum() == 4
+    assert (people.sum(1) == 1).all()
+
+
+@pytest.mark.parametrize("people", [1, 2])
+def test_batch_holds_the_flow_that_the_engine_follows(people: int) -> None:
+    clips, draws = some_clips(), torch.Generator().manual_seed(1)
+    batch = draw(Kind(people, LATENTS, 16), clips, some_voices(), draws, dropout=0.0)
+    level = (batch.timestep / 1000).view(-1, 1, 1, 1, 1)
+    made = (batch.weight > 0).expand_as(batch.noisy)
+    # Walking the whole way back along the true velocity arrives at the video, whose velocity is noise - video.
+    video = batch.noisy - level * batch.target
+    noise = video + batch.target
+    assert torch.allclose(((1 - level) * video + level * noise)[made], batch.noisy[made], atol=1e-5)
+    known = clips.video[:, :, :LATENTS]
+    distance = (video[:, None] - known[None]).abs()
+    assert (distance.where(made[:, None], 0).amax((2, 3, 4, 5)).amin(1) < 1e-4).all()
+    assert made[:, 0, 0].sum() == 0, "the first latent is always given"
+    assert made[:, 0, -1].all(), "the last one is always made"
+    assert batch.audio.shape == (16, people, 4 * LATENTS - 3, 5, 2, 8)
+    assert (batch.masks is None) == (people == 1)
+    assert batch.condition[:, :4, 0].eq(1).all()
+    assert batch.condition[:, :4, 1:].eq(0).all()
+
+
+def test_dropped_voices_are_zero() -> None:
+    batch = draw(Kind(1, LATENTS, 64), some_clips(), some_voices(), torch.Generator().manual_seed(1), dropout=0.5)
+    silent = (batch.audio == 0).flatten(1).all(1).float().mean()
+    assert 0.2 < float(silent) < 0.8
+
+
+def test_true_velocity_samples_the_video() -> None:
+    class Perfect(torch.nn.Module):
+        def forward(self, latent: Tensor, timestep: Tensor, **_: Tensor | None) -> Tensor:
+            level = (timestep / 1000).view(-1, 1, 1, 1, 1)
+            return (latent - goal) / level.clamp(min=1e-3)
+
+    clips = some_clips()
+    goal = clips.video[:2]
+    told = condition(clips.own[:2])
+    audio = torch.zeros(2, 1, 9, 5, 2, 8)
+    made = sample(Perfect(), told, audio, goal[:, :, :1], steps=6, audio_scale=1.0)  # type: ignore[arg-type]
+    assert torch.allclose(made, goal, atol=1e-4)
+
+
+def test_training_lowers_the_loss() -> None:
+    torch.manual_seed(0)
+    data = Data(some_clips(), some_voices())
+    trainer = Trainer(TINY, torch.device("cpu"), compiled=False, rate=5e-3)
+    draws = torch.Generator().manual_seed(0)
+    kind = Kind(1, LATENTS, 8)
+    losses = [float(trainer.step(data, kind, 1.0, draws)) for _ in range(80)]
+    assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
+    trainer.step(data, Kind(2, LATENTS, 4), 1.0, draws)
+
+
+def test_checkpoint_goes_on(tmp_path: Path) -> None:
+    data, draws = Data(some_clips(), some_voices()), torch.Generator().manual_seed(0)
+    kind = Kind(1, LATENTS, 4)
+    first = Trainer(TINY, torch.device("cpu"), compiled=False)
+    for _ in range(3):
+        first.step(data, kind, 1.0, draws)
+    first.save(tmp_path / "checkpoint.pt", 12.0)
+    second = Trainer(TINY, torch.device("cpu"), compiled=False, seed=5)
+    assert second.resume(tmp_path / "checkpoint.pt") == 12.0
+    for trainer in (first, second):
+        trainer.step(data, kind, 0.5, torch.Generator().manual_seed(9))
+    for (name, one), two in zip(first.dit.named_parameters(), second.dit.parameters(), strict=True):
+        assert torch.equal(one, two), name
+
+
+def test_kinds_follow_their_shares() -> None:
+    one, two = Kind(1, 3, 4), Kind(2, 3, 4)
+    kinds = [(one, 0.6), (two, 0.2)]
+    assert pick(kinds, 0.5) == one
+    assert pick(kinds, 0.8) == two
+    clips = some_clips()
+    assert available(kinds, clips) == kinds
+    assert available(kinds, replace(clips, people=torch.ones_like(clips.people))) == kinds[:1]
+
+
+def test_loss_counts_made_latents_alone() -> None:
+    clips = some_clips()
+    batch = assemble(
+        torch.tensor([0, 2]), Kind(1, LATENTS, 2), clips, some_voices(), torch.Generator().manual_seed(0), dropout=0.0
+    )
+    wrong_at_given = batch.target + 100 * (batch.weight == 0)
+    assert float(loss(wrong_at_given, batch)) == 0
+
+
+def test_orthogonalise_evens_out_singular_values() -> None:
+    matrices = torch.randn(3, 12, 20, generator=torch.Generator().manual_seed(0))
+    for shape in (matrices, matrices.mT):
+        values = torch.linalg.svdvals(orthogonalise(shape))
+        assert float(values.min()) > 0.4
+        assert float(values.max()) < 1.5
+
+
+def test_muon_refuses_vectors() -> None:
+    with pytest.raises(ValueError, match="matrices"):
+        Muon([torch.nn.Parameter(torch.zeros(3))], 0.1)
+
+
+def test_average_and_budget() -> None:
+    layer = torch.nn.Linear(2, 2)
+    average = Average(layer, 0.9, every=1)
+    before = layer.weight.detach().clone()
+    with torch.no_grad():
+        layer.weight.add_(1)
+    average.update(10_000)
+    assert torch.allclose(average.state()["weight"], before + 0.1)
+    average.swap()
+    assert torch.allclose(layer.weight, before + 0.1)
+    assert Budget(10.0, spent=20.0).fraction() == 1.0
+    assert cosine(0) == 1.0
+    assert cosine(1, 0.1) == pytest.approx(0.1)

@@ -1,0 +1,115 @@
+"""Pictures for the VAE's training: random crops of clips that lie as bytes in the device's memory."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.nano.store import FRAMES, SIZE, Clips
+
+MOUTH, EYES = 3.0, 2.0
+"""Additional weight of pixels that show these."""
+MARGIN = 3
+"""Pixels around a box that count as part of it."""
+ALIGNED = 8
+"""Crops begin at the edges of latent cells."""
+MOUTH_SHARE, EYE_SHARE = 0.45, 0.25
+"""Shares of small crops that are taken around a mouth or eyes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """What a batch of crops looks like."""
+
+    size: int
+    frames: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PixelBank:
+    """Clips on one device."""
+
+    frames: Tensor
+    """(n, 82, 128, 128, 3) uint8"""
+    people: Tensor
+    """(n,)"""
+    mouth: Tensor
+    """(n, 3, 4) boxes in pixels"""
+    eyes: Tensor
+
+    @staticmethod
+    def take(clips: Clips, device: torch.device, count: int | None = None) -> "PixelBank":
+        """Copies the first `count` clips to a device, piece by piece."""
+        count = min(count or clips.count, clips.count)
+        frames = torch.empty((count, *clips.frames.shape[1:]), dtype=torch.uint8, device=device)
+        for begin in range(0, count, 64):
+            end = min(begin + 64, count)
+            frames[begin:end] = torch.from_numpy(clips.frames[begin:end].copy()).to(device)
+        tables = (torch.from_numpy(table[:count]).to(device) for table in (clips.people, clips.mouth, clips.eyes))
+        return PixelBank(frames, *tables)
+
+    def crops(self, shape: Crop, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random crops and the weight of each pixel.
+
+        Returns:
+            video (B, 3, F, size, size) in [-1, 1], channels last in memory, and weights (B, 1, 1, size, size).
+        """
+        device = self.frames.device
+        index = torch.randint(len(self.frames), (shape.batch,), generator=generator, device=device)
+        start = torch.randint(FRAMES - shape.frames + 1, (shape.batch,), generator=generator, device=device)
+        x, y = self._corners(index, shape, generator)
+        span = torch.arange(shape.size, device=device)
+        across, down = x[:, None] + span, y[:, None] + span
+        time = start[:, None] + torch.arange(shape.frames, device=device)
+        pixels = self.frames[index[:, None, None, None], time[..., None, None], down[:, None, :, None], across[:, None, None]]
+        weight = self.weights(index)
+        rows = torch.arange(len(index), device=device)[:, None, None]
+        weight = weight[rows, down[:, :, None], across[:, None]]
+        return to_video(pixels), weight[:, None, None]
+
+    def weights(self, index: Tensor) -> Tensor:
+        """(B, 128, 128): 1 plus the weights of mouths and eyes."""
+        return 1 + MOUTH * box_mask(self.mouth[index]).amax(1) + EYES * box_mask(self.eyes[index]).amax(1)
+
+    def _corners(self, index: Tensor, shape: Crop, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Upper left corners of the crops."""
+        device, count, free = index.device, len(index), SIZE - shape.size
+        if free <= 0:
+            zero = torch.zeros(count, dtype=torch.long, device=device)
+            return zero, zero
+        person = (torch.rand(count, generator=generator, device=device) * self.people[index]).long()
+        kind = torch.rand(count, 1, generator=generator, device=device)
+        boxes = torch.where(kind < MOUTH_SHARE, self.mouth[index, person], self.eyes[index, person])
+        middle = (boxes[:, :2] + boxes[:, 2:] - shape.size) / 2
+        middle = middle + 7 * torch.randn(count, 2, generator=generator, device=device)
+        anywhere = free * torch.rand(count, 2, generator=generator, device=device)
+        corner = torch.where(kind < MOUTH_SHARE + EYE_SHARE, middle, anywhere).clamp(0, free)
+        x, y = ((corner / ALIGNED).round().long() * ALIGNED).unbind(1)
+        return x, y
+
+
+def to_video(pixels: Tensor) -> Tensor:
+    """Bytes (B, F, h, w, 3) → (B, 3, F, h, w) in [-1, 1]; the channels stay the innermost in memory."""
+    return (pixels.float() / 127.5 - 1).permute(0, 4, 1, 2, 3)
+
+
+def to_bytes(video: Tensor) -> Tensor:
+    """(B, 3, F, h, w) in [-1, 1] → bytes (B, F, h, w, 3)."""
+    return ((video.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1)
+
+
+def box_mask(boxes: Tensor, margin: int = MARGIN) -> Tensor:
+    """Boxes (..., 4) → (..., 128, 128) of zeros and ones; empty boxes are zero."""
+    place = torch.arange(SIZE, device=boxes.device)
+    x0, y0, x1, y1 = (edge[..., None] for edge in boxes.unbind(-1))
+    across, down = (place >= x0 - margin) & (place < x1 + margin), (place >= y0 - margin) & (place < y1 + margin)
+    there = ((x1 > x0) & (y1 > y0))[..., None]
+    return (down[..., :, None] & across[..., None, :] & there).float()
+
+
+def psnr(made: Tensor, truth: Tensor, mask: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio of bytes (..., h, w, 3), where the mask (..., h, w) is set."""
+    error = (made.float() - truth.float()).square().mean(-1)
+    mean = error.mean() if mask is None else (error * mask).sum() / mask.expand_as(error).sum().clamp(min=1)
+    return float(10 * torch.log10(255**2 / mean.clamp(min=1e-6)))

@@ -1,0 +1,48 @@
+"""nano's shapes: the numbers that its model folder's configurations hold, and the candidates that were compared."""
+
+from dataclasses import replace
+
+from infinitetalk.core.configs import DiTConfig, SpeechConfig, VAEConfig
+
+LATENT_CHANNELS = 16
+WINDOW = 81
+MOTION = 9
+
+_PLAIN = {"mean": (0.0,) * LATENT_CHANNELS, "std": (1.0,) * LATENT_CHANNELS}
+
+VAES: dict[str, VAEConfig] = {
+    # Time is halved in the first two stages: a quarter of the frames reach the wide layers, which suits a CPU.
+    "narrow": VAEConfig(dim=16, dim_mult=(1, 3, 5, 5), num_res_blocks=1,
+                        temporal_downsample=(True, True, False), **_PLAIN),
+    "middle": VAEConfig(dim=8, dim_mult=(3, 6, 10, 10), num_res_blocks=1,
+                        temporal_downsample=(True, True, False), **_PLAIN),
+    "late": VAEConfig(dim=8, dim_mult=(3, 6, 10, 10), num_res_blocks=1,
+                      temporal_downsample=(False, True, True), **_PLAIN),
+    "wide": VAEConfig(dim=16, dim_mult=(2, 3, 5, 5), num_res_blocks=1,
+                      temporal_downsample=(True, True, False), **_PLAIN),
+    "deep": VAEConfig(dim=16, dim_mult=(1, 3, 4, 4), num_res_blocks=2,
+                      temporal_downsample=(True, True, False), **_PLAIN),
+}  # fmt: skip
+
+DITS: dict[str, DiTConfig] = {
+    name: DiTConfig(
+        text_dim=0, clip_dim=0, dim=dim, ffn_dim=ffn, num_heads=heads, num_layers=layers, text_len=0, clip_tokens=0,
+        audio_blocks=4, audio_channels=192, intermediate_dim=128, output_dim=128, context_tokens=8,
+    )
+    for name, (dim, ffn, heads, layers) in {
+        "320x8": (320, 1024, 4, 8),
+        "256x12": (256, 768, 4, 12),
+        "384x6": (384, 1024, 4, 6),
+        "320x7": (320, 1280, 4, 7),
+    }.items()
+}  # fmt: skip
+
+VAE = "middle"
+DIT = "320x8"
+
+
+
+
+def fit_audio(config: DiTConfig, speech: SpeechConfig) -> DiTConfig:
+    """The same transformer for this speech encoder's layers and channels."""
+    return replace(config, audio_blocks=speech.num_hidden_layers, audio_channels=speech.hidden_size)
