@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,25 +83,33 @@ def load(folder: Path, splits: Iterable[str] = SPLITS) -> list[Utterance]:
 
 
 def _load_split(path: Path, split: str) -> list[Utterance]:
-    import soundfile
-
     if not path.is_file():
         raise MediaError(path, "no such corpus file; make it with python -m training.speech.make_corpus")
     with np.load(path) as file:
         table = dict(file)
     if tuple(json.loads(str(table["classes"]))) != PHONE_CLASSES:
-        raise MediaError(path, "made with other phone classes; make it again with python -m training.speech.make_corpus")
-    audio_ends = np.cumsum(table["sizes"])
-    segment_ends = np.cumsum(table["counts"])
+        raise MediaError(
+            path, "made with other phone classes; make it again with python -m training.speech.make_corpus"
+        )
+    packets = np.split(table["audio"], np.cumsum(table["sizes"])[:-1])
     rows = list(zip(table["phones"].tolist(), table["starts"].tolist(), table["ends"].tolist(), strict=True))
+    ends = np.cumsum(table["counts"]).tolist()
     found = []
-    for index, (engine, voice) in enumerate(json.loads(str(table["names"]))):
-        data = table["audio"][audio_ends[index] - table["sizes"][index] : audio_ends[index]]
-        audio, _ = soundfile.read(io.BytesIO(data.tobytes()), dtype="int16")
-        own = rows[segment_ends[index] - table["counts"][index] : segment_ends[index]]
-        segments = [Segment(phone, start / RATE, end / RATE) for phone, start, end in own]
-        found.append(Utterance(audio, segments, engine, voice, split))
+    with ThreadPoolExecutor() as pool:  # the decoder works outside Python's lock
+        sounds = pool.map(_decode, packets)
+        for (engine, voice), audio, begin, end in zip(
+            json.loads(str(table["names"])), sounds, [0, *ends[:-1]], ends, strict=True
+        ):
+            segments = [Segment(phone, start / RATE, stop / RATE) for phone, start, stop in rows[begin:end]]
+            found.append(Utterance(audio, segments, engine, voice, split))
     return found
+
+
+def _decode(packet: NDArray[np.uint8]) -> NDArray[np.int16]:
+    import soundfile
+
+    audio, _ = soundfile.read(io.BytesIO(packet.tobytes()), dtype="int16")
+    return np.asarray(audio, dtype=np.int16)
 
 
 def summary(utterances: Iterable[Utterance]) -> dict[str, tuple[float, int]]:

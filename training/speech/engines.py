@@ -50,7 +50,7 @@ class Sentence:
     segments: list[Segment]
 
 
-Voice = tuple[str, Callable[[], Sentence]]  # a name and what says the next sentence in it
+Voice = tuple[str, Callable[[], Sentence]]  # a name and a function that says the next sentence in it
 Script = Callable[[random.Random], str]  # the next text
 
 

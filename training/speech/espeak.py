@@ -93,7 +93,7 @@ class Espeak:
             self._library.espeak_SetParameter(parameter, value, 0)
         data = text.encode()
         self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, UTF8 | END_PAUSE, None, None)
-        audio = np.concatenate(self._chunks).astype(np.float32) / 32768
+        audio = np.concatenate(self._chunks).astype(np.float32) / np.float32(32768)
         starts = [sample / self.rate for _, sample in self._events] + [len(audio) / self.rate]
         segments = [(name, starts[i], starts[i + 1]) for i, (name, _) in enumerate(self._events)]
         return Spoken(audio, self.rate, segments)

@@ -31,7 +31,7 @@ class Hibari:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def say(self, text: str, *, speed: float, pitch: float, throat: float, rng: np.random.Generator) -> Take:
-        """Speak ``text``; ``pitch`` scales the fundamental, ``throat`` below 1 gives a longer throat (lower formants)."""
+        """Speak ``text``; ``pitch`` scales the fundamental; ``throat`` below 1 lowers formants (a longer throat)."""
         from hibari import dsp
 
         tokens = " ".join(self._speaker.phonemize(text))

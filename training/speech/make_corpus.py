@@ -70,7 +70,9 @@ def utterance(
     return Utterance(samples, cover(segments, len(samples) / RATE), engine, voice, split)
 
 
-def from_voices(voices: Iterator[Voice], minutes: float, engine: str, split: str, rng: random.Random) -> Iterator[Utterance]:
+def from_voices(
+    voices: Iterator[Voice], minutes: float, engine: str, split: str, rng: random.Random
+) -> Iterator[Utterance]:
     """Streams of voices until there are enough ``minutes``."""
     seconds = 0.0
     while seconds < 60 * minutes:
@@ -95,9 +97,7 @@ def from_librivox() -> Iterator[Utterance]:
     """The LibriVox clips as they are."""
     for name, _, sentence in engines.librivox_clips():
         peak = float(np.abs(sentence.audio).max())
-        yield utterance(
-            sentence.audio, sentence.segments, engine="librivox", voice=name[-4:], split="test", peak=peak
-        )
+        yield utterance(sentence.audio, sentence.segments, engine="librivox", voice=name[-4:], split="test", peak=peak)
 
 
 def training_streams(arguments: argparse.Namespace, rng: random.Random) -> Iterator[Utterance]:
@@ -130,7 +130,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the speech corpus from espeak-ng, hibari, Kokoro and flite.")
     parser.add_argument("out", type=Path, help="folder for train.npz and test.npz")
     parser.add_argument("--kokoro", type=Path, required=True, help="folder that training.speech.make_kokoro filled")
-    parser.add_argument("--espeak", type=float, default=60.0, help="minutes of English espeak-ng (default: %(default)s)")
+    parser.add_argument(
+        "--espeak", type=float, default=60.0, help="minutes of English espeak-ng (default: %(default)s)"
+    )
     parser.add_argument("--foreign", type=float, default=10.0, help="minutes of other languages (default: %(default)s)")
     parser.add_argument("--hibari", type=float, default=45.0, help="minutes of hibari (default: %(default)s)")
     parser.add_argument("--flite", type=float, default=6.0, help="test minutes of flite (default: %(default)s)")

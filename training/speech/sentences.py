@@ -6,46 +6,53 @@ import random
 import re
 from collections.abc import Callable
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 WORDS: dict[str, tuple[str, ...]] = {
-    "thing": tuple(
-        "bottle bridge bucket button cabbage camera candle carpet castle chair cheese cherry chimney coin collar copper "
-        "cousin cradle curtain daisy drawer engine envelope feather fiddle fire fountain garage garlic glove goat grape "
-        "guitar hammer harbor helmet honey hook iron island jacket jar jewel journey juice kettle kitchen kite ladder "
-        "lantern leaf lemon letter lizard luggage machine magazine marble melon mirror mitten mouth movie mushroom "
-        "needle noise notebook oath oil onion orange oven owl paddle parcel pebble pencil picture pigeon pillow pitcher "
-        "pocket puzzle quilt rabbit radio raven ribbon robe rope rug sail sausage shadow shelf ship shoulder shovel "
-        "soup spoon stairway stove sugar sweater table teacup thimble thistle thorn thread throne thumb toe tongue "
-        "tooth towel toy treasure tulip tunnel turtle umbrella valley vase vegetable vest village violin vision voyage "
-        "wagon walnut watch wave whistle window wing wolf wood wool yacht yard yolk zebra zipper".split()
-    ),
-    "mass": tuple(
-        "butter bread chalk clay coal coffee dust flour fog glue gold hay ice ink jam mud music oatmeal paint paper "
-        "pepper rain rice salt sand smoke snow soap steam tea thunder vapor vinegar water weather wheat wool".split()
-    ),
-    "quality": tuple(
-        "ancient awkward beige bitter bold brief broad brown calm cautious cheap chilly clean crooked curious damp dark "
-        "deep dull dusty early easy enormous faint fair famous fancy fierce flat fresh frozen full funny gentle giant "
-        "glossy good gray green happy harsh heavy hollow humble icy joyful juicy large lazy little loyal lucky lush "
-        "major merry mild modern moist mute narrow noisy odd pale peculiar pink plain playful poor precious proud "
-        "purple quick quiet rare raw ripe rough round royal rusty sharp shiny shy silent silky simple sleepy slow "
-        "small smooth soft sour square stiff strange sturdy sweet tall tame tasty thick thin thorough tidy tiny tough "
-        "unusual usual vague vivid warm weak wealthy wet wide wise woolen worn young".split()
-    ),
-    "does": tuple(
-        "admires avoids blames brushes builds buries calls carries catches checks chooses combs copies covers crushes "
-        "describes drags draws drops enjoys exchanges fetches finds fixes forgets gathers guards hides holds ignores "
-        "judges keeps kicks knows leaves lifts loses loves measures mentions moves needs notices offers opens paints "
-        "pinches polishes pours praises prepares promises pulls pushes reaches remembers repairs scratches serves "
-        "shakes shares shows shuts sketches smells squeezes steals stretches studies swaps teaches throws touches "
-        "trades trusts understands uses values visits voices wants warms washes watches weaves wishes_for wraps".replace(
-            "_", "-"
-        ).split()
-    ),
-    "do": tuple(
-        "borrow bring buy carry change choose clean cover drop enjoy feed fix follow give grab have hear help hold keep "
-        "know like lose love make measure move need open pass push reach save see sell share show take teach throw "
-        "touch use view want wash watch".split()
-    ),
+    "thing": _words("""
+        bottle bridge bucket button cabbage camera candle carpet castle chair cheese cherry chimney coin
+        collar copper cousin cradle curtain daisy drawer engine envelope feather fiddle fire fountain garage
+        garlic glove goat grape guitar hammer harbor helmet honey hook iron island jacket jar jewel journey
+        juice kettle kitchen kite ladder lantern leaf lemon letter lizard luggage machine magazine marble
+        melon mirror mitten mouth movie mushroom needle noise notebook oath oil onion orange oven owl paddle
+        parcel pebble pencil picture pigeon pillow pitcher pocket puzzle quilt rabbit radio raven ribbon
+        robe rope rug sail sausage shadow shelf ship shoulder shovel soup spoon stairway stove sugar sweater
+        table teacup thimble thistle thorn thread throne thumb toe tongue tooth towel toy treasure tulip
+        tunnel turtle umbrella valley vase vegetable vest village violin vision voyage wagon walnut watch
+        wave whistle window wing wolf wood wool yacht yard yolk zebra zipper
+    """),
+    "mass": _words("""
+        butter bread chalk clay coal coffee dust flour fog glue gold hay ice ink jam mud music oatmeal paint
+        paper pepper rain rice salt sand smoke snow soap steam tea thunder vapor vinegar water weather wheat
+        wool
+    """),
+    "quality": _words("""
+        ancient awkward beige bitter bold brief broad brown calm cautious cheap chilly clean crooked curious
+        damp dark deep dull dusty early easy enormous faint fair famous fancy fierce flat fresh frozen full
+        funny gentle giant glossy good gray green happy harsh heavy hollow humble icy joyful juicy large
+        lazy little loyal lucky lush major merry mild modern moist mute narrow noisy odd pale peculiar pink
+        plain playful poor precious proud purple quick quiet rare raw ripe rough round royal rusty sharp
+        shiny shy silent silky simple sleepy slow small smooth soft sour square stiff strange sturdy sweet
+        tall tame tasty thick thin thorough tidy tiny tough unusual usual vague vivid warm weak wealthy wet
+        wide wise woolen worn young
+    """),
+    "does": _words("""
+        admires avoids blames brushes builds buries calls carries catches checks chooses combs copies covers
+        crushes describes drags draws drops enjoys exchanges fetches finds fixes forgets gathers guards
+        hides holds ignores judges keeps kicks knows leaves lifts loses loves measures mentions moves needs
+        notices offers opens paints pinches polishes pours praises prepares promises pulls pushes reaches
+        remembers repairs scratches serves shakes shares shows shuts sketches smells squeezes steals
+        stretches studies swaps teaches throws touches trades trusts understands uses values visits voices
+        wants warms washes watches weaves wishes-for wraps _ -
+    """),
+    "do": _words("""
+        borrow bring buy carry change choose clean cover drop enjoy feed fix follow give grab have hear help
+        hold keep know like lose love make measure move need open pass push reach save see sell share show
+        take teach throw touch use view want wash watch
+    """),
     "who": (
         "my uncle", "her daughter", "the baker", "our teacher", "the judge", "a young nurse", "the pilot", "your boss",
         "his grandmother", "the farmer", "nobody", "everybody", "one of us", "that woman", "the other man", "a friend",

@@ -1,0 +1,78 @@
+"""The small wav2vec2 and the phone classifiers that it is trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from infinitetalk.core.configs import SpeechConfig
+from infinitetalk.models.speech import SpeechEncoder, normalise
+from training.heads.visemes import PHONE_CLASSES
+
+LABELS_PER_FRAME = 2  # 20 ms each
+SAMPLES_PER_FRAME = 640
+
+# The convolutions see 640 samples and step 320; stretched to 25 per second with aligned corners, every second feature
+# is used, and feature f then covers exactly the samples of video frame f. (With wav2vec2's own kernels it would cover
+# 400 of them and lie 7.5 ms early.)
+SMALL = SpeechConfig(
+    hidden_size=192,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    intermediate_size=768,
+    conv_dim=(96, 128, 160, 192, 192, 192, 192),
+    conv_kernel=(10, 3, 3, 3, 3, 3, 3),
+    num_conv_pos_embeddings=32,
+    num_conv_pos_embedding_groups=8,
+)
+
+
+class PhoneReader(nn.Module):
+    """The encoder with one linear phone classifier per layer, so that every layer has to know the phones."""
+
+    def __init__(self, config: SpeechConfig, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = SpeechEncoder(config, dropout=dropout)
+        width = LABELS_PER_FRAME * len(PHONE_CLASSES)
+        self.heads = nn.ModuleList(nn.Linear(config.hidden_size, width) for _ in range(config.num_hidden_layers))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Phone logits per layer: waveform [B, 640 F] -> [layers, B, 2 F, classes]."""
+        frames = waveform.shape[-1] // SAMPLES_PER_FRAME
+        heard = self.encoder(normalise(waveform), frames)
+        logits = [head(heard[:, :, layer]) for layer, head in enumerate(self.heads)]
+        return torch.stack(logits).reshape(len(logits), len(waveform), frames * LABELS_PER_FRAME, len(PHONE_CLASSES))
+
+
+def phone_loss(logits: Tensor, target: Tensor, early_weight: float = 0.3, smoothing: float = 0.05) -> Tensor:
+    """Cross entropy with soft targets [B, L, classes]; layers before the last count ``early_weight`` each."""
+    target = target * (1 - smoothing) + smoothing / target.shape[-1]
+    losses = -(target * F.log_softmax(logits.float(), dim=-1)).sum(-1).mean((1, 2))
+    total: Tensor = losses[-1] + early_weight * losses[:-1].sum()
+    return total
+
+
+def save(encoder: SpeechEncoder, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write ``speech.safetensors`` (Hugging Face's key names) and ``speech_config.json``."""
+    from safetensors.torch import save_file
+
+    state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in encoder.network.state_dict().items()}
+    save_file(state, folder / "speech.safetensors")
+    config = {"model_type": "wav2vec2", **dataclasses.asdict(encoder.config)}
+    (folder / "speech_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def load(folder: Path, device: torch.device) -> SpeechEncoder:
+    """The encoder that ``save`` wrote, in evaluation mode."""
+    from safetensors.torch import load_file
+
+    values = json.loads((folder / "speech_config.json").read_text(encoding="utf-8"))
+    values.pop("model_type")
+    encoder = SpeechEncoder(SpeechConfig.read(values))
+    encoder.network.load_state_dict(load_file(folder / "speech.safetensors"))
+    return encoder.to(device).eval()

@@ -1,0 +1,160 @@
+"""Train the speech encoder on phone labels: ``python -m training.speech.train CORPUS OUT --seconds 200 --device cuda``.
+
+Everything happens on the device: the whole corpus lies there, crops are cut, resampled and disturbed there. Progress is
+measured in wall-clock time. A run that is cut off goes on from ``OUT/speech_checkpoint.pt`` when started again.
+Writes ``speech.safetensors`` and ``speech_config.json`` (averaged weights) and ``speech_reader.pt`` (with classifiers).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from infinitetalk.core.configs import SpeechConfig
+from training.clock import Budget, RunLog, cosine, warm
+from training.ema import Average
+from training.optimiser import MuonAdam
+from training.speech import corpus
+from training.speech.augment import augment
+from training.speech.batches import Bank
+from training.speech.corpus import Utterance
+from training.speech.encoder import SMALL, PhoneReader, phone_loss, save
+from training.speech.evaluate import evaluate
+
+CROP_FRAMES = (75, 125, 125, 250)  # 3, 5 and 10 seconds, so that the encoder knows short and long sounds
+SPEEDS = (0.85, 1.18)
+WARMUP_STEPS = 200
+CHECKPOINT_EVERY = 60.0  # seconds
+
+
+def block_matrices(name: str, _: nn.Parameter) -> bool:
+    """What Muon takes: the matrices of the transformer's layers."""
+    return ".encoder.layers." in name
+
+
+class Training:
+    """The encoder in training with its corpus, optimiser and average."""
+
+    def __init__(
+        self, bank: Bank, device: torch.device, config: SpeechConfig = SMALL, *, rate: float, seed: int
+    ) -> None:
+        torch.manual_seed(seed)
+        self.bank = bank
+        self.device = device
+        self.reader = PhoneReader(config).to(device).train()
+        self.optimiser = MuonAdam(self.reader, rate, chosen=block_matrices, decay=0.02, betas=(0.9, 0.98))
+        self.average = Average(self.reader, 0.9985)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.step_number = 0
+
+    def batch(self, frames: int, count: int) -> tuple[Tensor, Tensor]:
+        """Disturbed crops [count, 640 frames] and their soft labels."""
+        low, high = (math.log(speed) for speed in SPEEDS)
+        draw = torch.rand(2, count, device=self.device, generator=self.generator)
+        speed = torch.where(draw[0] < 0.25, 1.0, (low + (high - low) * draw[1]).exp())
+        samples = math.ceil(frames * 640 * SPEEDS[1]) + 8
+        start = self.bank.starts(count, samples, self.generator)
+        return augment(*self.bank.crop(start, speed, frames), self.generator)
+
+    def step(self, batch_seconds: float, fraction: float) -> tuple[Tensor, Tensor]:
+        """One update on this many seconds of sound; returns the loss and the last layer's accuracy."""
+        frames = CROP_FRAMES[self.step_number % len(CROP_FRAMES)]
+        sound, labels = self.batch(frames, max(2, round(batch_seconds * 25 / frames)))
+        self.optimiser.set_rate(warm(self.step_number, WARMUP_STEPS) * cosine(fraction))
+        self.optimiser.forget_gradients()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.reader(sound)
+        loss = phone_loss(logits, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.average.update(self.step_number)
+        self.step_number += 1
+        accuracy = (logits[-1].argmax(-1) == labels.argmax(-1)).float().mean()
+        return loss.detach(), accuracy
+
+    def state(self, spent: float) -> dict[str, object]:
+        """Everything that a later run needs to go on."""
+        return {
+            "reader": self.reader.state_dict(),
+            "average": self.average.state(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "step": self.step_number,
+            "spent": spent,
+        }
+
+    def resume(self, path: Path) -> float:
+        """Take over a checkpoint; returns the seconds that it cost."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.reader.load_state_dict(state["reader"])
+        self.average.load(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"].cpu())
+        self.step_number = state["step"]
+        return float(state["spent"])
+
+
+def run(training: Training, out: Path, log: RunLog, *, seconds: float, batch_seconds: float) -> None:
+    """Train until the budget is spent; leaves the averaged weights in place of the live ones."""
+    checkpoint = out / "speech_checkpoint.pt"
+    budget = Budget(seconds, training.resume(checkpoint) if checkpoint.exists() else 0.0)
+    saved = budget.spent
+    for _, fraction in budget.steps():
+        loss, accuracy = training.step(batch_seconds, fraction)
+        if log.due():
+            log(f"step {training.step_number}: loss {loss.item():.3f}, accuracy {accuracy.item():.3f}")
+        if budget.spent - saved > CHECKPOINT_EVERY:
+            saved = budget.spent
+            _write(training.state(saved), checkpoint)
+    log(f"{training.step_number} steps in {budget.spent:.0f} s")
+    _write(training.state(budget.spent), checkpoint)
+    training.average.swap()
+
+
+def _write(state: dict[str, object], path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def finish(training: Training, train: Sequence[Utterance], test: Sequence[Utterance], out: Path, log: RunLog) -> None:
+    """Write the weights and print the scores on held-out voices."""
+    save(training.reader.encoder, out)
+    torch.save(training.reader.state_dict(), out / "speech_reader.pt")
+    for score in evaluate(training.reader, train, test, training.device):
+        log(score.line())
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Train the small speech encoder on phone labels.")
+    parser.add_argument("corpus", type=Path, help="folder with train.npz and test.npz")
+    parser.add_argument("out", type=Path, help="folder for weights, checkpoint and log")
+    parser.add_argument("--seconds", type=float, default=200.0, help="time budget of training (default: %(default)s)")
+    parser.add_argument("--device", default="cuda", help="cuda or cpu (default: %(default)s)")
+    parser.add_argument(
+        "--batch-seconds", type=float, default=320.0, help="seconds of sound per step (default: %(default)s)"
+    )
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of weights and crops (default: %(default)s)")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    device = torch.device(arguments.device)
+    torch.backends.cudnn.benchmark = True  # few shapes, many steps
+    torch.set_float32_matmul_precision("high")
+    log = RunLog(arguments.out / "speech_log.txt")
+    train, test = (corpus.load(arguments.corpus, [split]) for split in corpus.SPLITS)
+    bank = Bank(train, device)
+    log(f"{len(train)} streams, {bank.seconds / 60:.0f} minutes to train on; {len(test)} streams to test on")
+    training = Training(bank, device, rate=arguments.rate, seed=arguments.seed)
+    run(training, arguments.out, log, seconds=arguments.seconds, batch_seconds=arguments.batch_seconds)
+    finish(training, train, test, arguments.out, log)
+
+
+if __name__ == "__main__":
+    main()
