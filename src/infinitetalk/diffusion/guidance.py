@@ -77,7 +77,8 @@ class _Direction:
         # Projected in float64: the parallel part is a small difference of large sums.
         wide, axis = _wide(average), _wide(full)
         axis = axis / axis.norm().clamp(min=1e-12)
-        return (wide - (wide * axis).sum() * axis).to(difference.dtype)
+        orthogonal: Tensor = wide - (wide * axis).sum() * axis
+        return orthogonal.to(difference.dtype)
 
 
 def _wide(value: Tensor) -> Tensor:

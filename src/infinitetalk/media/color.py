@@ -32,7 +32,7 @@ def match_colors(video: Tensor, reference: Tensor, strength: float = 1.0) -> Ten
     if strength == 0:
         return video
     mean, spread = _statistics(rgb_to_lab(_unit(reference)))
-    parts = [_match(_unit(part), mean, spread, strength) for part in video.split(_FRAMES_AT_A_TIME, dim=1)]
+    parts = [_match(_unit(part), mean, spread, strength) for part in torch.split(video, _FRAMES_AT_A_TIME, dim=1)]
     return torch.cat(parts, dim=1).mul_(2).sub_(1).to(video.dtype)
 
 

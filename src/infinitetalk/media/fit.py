@@ -78,7 +78,8 @@ def _resample(picture: NDArray[np.uint8], size: int, axis: int) -> NDArray[np.ui
     total = np.full(1, 1 << (_BITS - 1), dtype=np.int32)
     for position, weight in zip(positions.T, weights.T, strict=True):
         total = total + picture.take(position, axis=axis) * weight.reshape(shape)
-    return np.clip(total >> _BITS, 0, 255).astype(np.uint8)
+    resized: NDArray[np.uint8] = np.clip(total >> _BITS, 0, 255).astype(np.uint8)
+    return resized
 
 
 def _taps(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -1,0 +1,272 @@
+"""The engine: a request in, finished windows of frames out."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from infinitetalk.core.defaults import Settings, resolve
+from infinitetalk.core.errors import MachineError, ModelError
+from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.sizes import FPS, Latents
+from infinitetalk.core.stages import Stage
+from infinitetalk.core.windows import Window, plan
+from infinitetalk.engine.codec import decode, encode, latent_count
+from infinitetalk.engine.denoise import Conditions, denoise
+from infinitetalk.engine.keyframes import KeyFrames, condition
+from infinitetalk.engine.model import Model, load_model
+from infinitetalk.engine.noise import window_noise
+from infinitetalk.engine.places import places
+from infinitetalk.engine.progress import Progress, StageClock
+from infinitetalk.engine.protocols import Inputs, MediaSource, NoiseSource, SpeechSource, TextSource, VisionSource
+from infinitetalk.engine.results import Clip, WindowResult
+from infinitetalk.engine.voices import MirroredVoices, PaddedVoices, Voices, frames_of, reference_frames_of
+from infinitetalk.media.color import match_colors
+from infinitetalk.runtime.device import Device
+from infinitetalk.weights.folder import ModelFolder
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What stays the same from window to window."""
+
+    request: TalkRequest
+    settings: Settings
+    windows: tuple[Window, ...]
+    keys: KeyFrames
+    voices: Voices
+    places: Tensor | None
+    prompt: Tensor | None
+    negative: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What a window knows of those before it."""
+
+    first: Tensor
+    """Pixels of the first window's key frame, [1, 3, 1, H, W]."""
+    tail: Tensor
+    """The last decoded frames, [1, 3, motion frames, H, W], as they were shown."""
+
+
+class Engine:
+    """Makes talking videos with one model.
+
+    Args:
+        model: networks, and the encoders that came with them.
+        media: opens what a request names; files by default.
+        text: replaces the model's text encoder, with precomputed features say.
+        vision: replaces its picture encoder.
+        speech: replaces its speech encoder.
+        noise: replaces the seeded starting noise.
+
+    Raises:
+        ModelError: an encoder that the model needs and nobody gave.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        media: MediaSource | None = None,
+        text: TextSource | None = None,
+        vision: VisionSource | None = None,
+        speech: SpeechSource | None = None,
+        noise: NoiseSource | None = None,
+    ) -> None:
+        config, name = model.dit.config, model.facts.name
+        self.model = model
+        self._media = media
+        self._noise = noise or window_noise
+        self._speech = _needed(speech or model.speech, name, "speech")
+        self._text = _needed(text or model.text, name, "text") if config.text_dim else None
+        self._vision = _needed(vision or model.vision, name, "picture") if config.clip_dim else None
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, device: str = "auto", dtype: str = "auto", progress: Progress | None = None
+    ) -> Self:
+        """Loads a bundled model by name or a model folder by path.
+
+        Raises:
+            ModelError: a folder that lacks a part, or weights that do not fit.
+            MachineError: a device that does not exist or cannot be used.
+        """
+        folder = ModelFolder.open(name)
+        return cls(load_model(folder, Device.choose(device, dtype), progress))
+
+    def generate(self, request: TalkRequest, progress: Progress | None = None) -> Clip:
+        """Makes a whole video in memory; see `stream` for videos of any length."""
+        return Clip(torch.cat([window.frames for window in self.stream(request, progress)], dim=1))
+
+    def stream(self, request: TalkRequest, progress: Progress | None = None) -> Iterator[WindowResult]:
+        """Makes a video, window after window; memory holds one window, however long the video is.
+
+        No stage of `progress` is open between windows, so the time that the caller takes is the caller's.
+
+        Raises:
+            RequestError: a request that this model or these files cannot follow.
+            MediaError: a file that cannot be used.
+            MachineError: the device's memory is too small.
+        """
+        listener = progress or StageClock()
+        past: _Past | None = None
+        try:
+            job = self._prepare(request, listener)
+            for window in job.windows:
+                result, past = self._make(job, window, past, listener)
+                yield result
+        except torch.OutOfMemoryError as error:
+            raise MachineError(f"{self.model.device} has too little memory for this size and window") from error
+
+    @torch.inference_mode()
+    def _prepare(self, request: TalkRequest, listener: Progress) -> _Job:
+        """Opens the files and encodes what holds for the whole video."""
+        with listener.stage(Stage.AUDIO_ENCODING):
+            inputs = self._media_source().open(request)
+            settings = resolve(request, self.model.facts, inputs.source.size)
+            windows = _windows(request, settings, inputs)
+            voices = self._voices(request, inputs, windows)
+            listener.plan(_units(windows, settings, voices))
+            listener.skip(Stage.INTERPOLATION)
+            listener.advance()
+        with listener.stage(Stage.FEATURE_EXTRACTION):
+            grid = places(request, inputs, settings.size)
+            where = None if grid is None else grid.to(self.model.device)
+            prompt, negative = self._read(settings)
+            listener.advance()
+        keys = self._keys(request, settings, inputs, windows)
+        return _Job(request, settings, windows, keys, voices, where, prompt, negative)
+
+    def _media_source(self) -> MediaSource:
+        if self._media is not None:
+            return self._media
+        from infinitetalk.media.files import FileMedia
+
+        return FileMedia()
+
+    def _voices(self, request: TalkRequest, inputs: Inputs, windows: tuple[Window, ...]) -> Voices:
+        width = self.model.dit.config.audio_window
+        if request.reference:
+            return MirroredVoices(self._speech, inputs.voices, width=width)
+        return PaddedVoices(
+            self._speech,
+            inputs.voices,
+            frames=windows[-1].end + width // 2,
+            width=width,
+            reach=_longest(windows) + width // 2,
+        )
+
+    def _keys(self, request: TalkRequest, settings: Settings, inputs: Inputs, windows: tuple[Window, ...]) -> KeyFrames:
+        return KeyFrames(
+            inputs.source,
+            self.model.vae,
+            self._vision,
+            size=settings.size,
+            framing=request.framing,
+            frames=_longest(windows),
+            reference=request.reference,
+            device=self.model.device,
+        )
+
+    def _read(self, settings: Settings) -> tuple[Tensor | None, Tensor | None]:
+        """Prompt and negative prompt as the network reads them."""
+        if self._text is None:
+            return None, None
+        prompt, negative = self._text.encode([settings.prompt, settings.negative_prompt])
+        return prompt.to(self.model.device), negative.to(self.model.device)
+
+    @torch.inference_mode()
+    def _make(self, job: _Job, window: Window, past: _Past | None, listener: Progress) -> tuple[WindowResult, _Past]:
+        """Makes one window: a function of the job, the window and the frames before it."""
+        told, pixels = self._conditions(job, window, past, listener)
+        latent = self._denoise(job, window, told, listener)
+        with listener.stage(Stage.LIP_SYNC):
+            first = pixels if past is None else past.first
+            video = decode(self.model.vae, latent[None])[0]
+            video = match_colors(video, (first if job.request.reference else pixels)[0], job.settings.color_strength)
+            now = _Past(first, video[None, :, -job.settings.motion_frames :].clone())
+            result = WindowResult(
+                index=window.index,
+                count=len(job.windows),
+                first_frame=window.first_frame,
+                frames=video[:, window.keep_from : window.keep_from + window.keep].cpu(),
+                latent=latent.cpu(),
+                condition=told.condition.cpu(),
+            )
+            listener.advance()
+        return result, now
+
+    def _conditions(
+        self, job: _Job, window: Window, past: _Past | None, listener: Progress
+    ) -> tuple[Conditions, Tensor]:
+        """What the network is told of a window, and the pixels of its key frame."""
+        with listener.stage(Stage.AUDIO_ENCODING):
+            listener.advance(job.voices.load(window))
+        with listener.stage(Stage.FEATURE_EXTRACTION):
+            audio = job.voices.hear(window).to(self.model.device)
+            pixels = job.keys.pixels(window)
+            clip = job.keys.tokens(pixels)
+            listener.advance()
+        with listener.stage(Stage.KEY_FRAMES):
+            key = job.keys.latent(pixels)
+            motion = key[:, :1] if past is None else encode(self.model.vae, past.tail)[0]
+            listener.advance()
+        picture = condition(key, latent_count(window.length))
+        return Conditions(picture, motion, audio, job.places, job.prompt, job.negative, clip), pixels
+
+    def _denoise(self, job: _Job, window: Window, told: Conditions, listener: Progress) -> Tensor:
+        """The finished latent [16, T, h, w] of a window."""
+        with listener.stage(Stage.DENOISING):
+            shape = (told.motion.shape[0], *Latents.of(window.length, job.settings.size))
+            latent = noise = self._noise(job.request.seed, window.index, shape).to(self.model.device)
+            for step in denoise(self.model.dit, noise, told, job.request, job.settings):
+                latent = step
+                listener.advance()
+            return latent
+
+
+def _needed(source: T | None, model: str, name: str) -> T:
+    """Refuses a missing encoder."""
+    if source is None:
+        raise ModelError(f"the model {model} needs a {name} encoder, and none was given")
+    return source
+
+
+def _windows(request: TalkRequest, settings: Settings, inputs: Inputs) -> tuple[Window, ...]:
+    """Cuts the job into windows."""
+    count = reference_frames_of if request.reference else frames_of
+    limit = None if request.duration is None else max(1, round(request.duration * FPS))
+    if request.mode == "clip":
+        limit = min(limit or settings.window_frames, settings.window_frames)
+    return plan(
+        [count(len(voice)) for voice in inputs.voices],
+        settings.window_frames,
+        settings.motion_frames,
+        limit=limit,
+        preview=request.preview,
+        reference=request.reference,
+    )
+
+
+def _longest(windows: tuple[Window, ...]) -> int:
+    return max(window.length for window in windows)
+
+
+def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices) -> Mapping[Stage, int]:
+    """What each stage will count. The last one is the caller's, which writes the windows."""
+    count = len(windows)
+    return {
+        Stage.AUDIO_ENCODING: 1 + voices.pieces(windows),
+        Stage.FEATURE_EXTRACTION: 1 + count,
+        Stage.KEY_FRAMES: count,
+        Stage.DENOISING: count * settings.steps,
+        Stage.LIP_SYNC: count,
+        Stage.ASSEMBLY: count,
+    }

@@ -1,0 +1,99 @@
+"""The picture that a window starts from, as the networks want it: pixels, vision tokens and latents."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infinitetalk.core.sizes import FPS, TEMPORAL_STRIDE, Pixels
+from infinitetalk.core.windows import Window
+from infinitetalk.engine.codec import encode
+from infinitetalk.engine.protocols import FrameSource, Picture, VisionSource
+from infinitetalk.media.fit import fit_picture
+from infinitetalk.models.vae import VideoVAE
+
+MASK_CHANNELS = TEMPORAL_STRIDE
+"""One per video frame behind a latent frame: 1 where the condition shows a true frame."""
+
+T = TypeVar("T")
+
+
+class _Last(Generic[T]):
+    """A function of a tensor that remembers its last answer, so that a still picture is encoded once."""
+
+    def __init__(self, function: Callable[[Tensor], T]) -> None:
+        self._function = function
+        self._seen: tuple[Tensor, T] | None = None
+
+    def __call__(self, value: Tensor) -> T:
+        if self._seen is None or self._seen[0] is not value:
+            self._seen = (value, self._function(value))
+        return self._seen[1]
+
+
+class KeyFrames:
+    """Key frames of a source, one per window.
+
+    Args:
+        frames: video frames of the longest window.
+        reference: take source frames by number, as the reference implementation does, instead of by time.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        vae: VideoVAE,
+        vision: VisionSource | None,
+        *,
+        size: Pixels,
+        framing: str,
+        frames: int,
+        reference: bool,
+        device: torch.device,
+    ) -> None:
+        self._source = source
+        self._vae = vae
+        self._size = size
+        self._framing = framing
+        self._frames = frames
+        self._reference = reference
+        self._device = device
+        self._picture: tuple[Picture, Tensor] | None = None
+        self._latent = _Last(self._encode)
+        self._tokens = None if vision is None else _Last(vision.encode)
+
+    def pixels(self, window: Window) -> Tensor:
+        """The source's frame where a window starts, overlap included, [1, 3, 1, H, W] in [-1, 1].
+
+        The very same tensor as for the window before if the frame is the same.
+        """
+        frame = self._source.frame_index(window.start) if self._reference else self._source.frame_at(window.start / FPS)
+        if self._picture is None or not np.array_equal(self._picture[0], frame):
+            self._picture = (frame, fit_picture(frame, self._size, self._framing).to(self._device))
+        return self._picture[1]
+
+    def tokens(self, pixels: Tensor) -> Tensor | None:
+        """Vision tokens [1, tokens, channels] of a key frame, if the model looks."""
+        return None if self._tokens is None else self._tokens(pixels)
+
+    def latent(self, pixels: Tensor) -> Tensor:
+        """Latents [16, T, h, w] float32 of the longest window that shows a key frame and then grey."""
+        return self._latent(pixels)
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        video = pixels.new_zeros(1, 3, self._frames, *self._size)
+        video[:, :, :1] = pixels
+        return encode(self._vae, video)[0]
+
+
+def condition(latent: Tensor, frames: int) -> Tensor:
+    """What the network is told of the key frame, [4 + 16, frames, h, w]: where true frames are, and the latents.
+
+    Latents know nothing of later ones, so a shorter window takes the first `frames` of a longer one's.
+    """
+    latent = latent[:, :frames]
+    mask = latent.new_zeros(MASK_CHANNELS, *latent.shape[1:])
+    mask[:, 0] = 1
+    return torch.cat([mask, latent])

@@ -1,0 +1,81 @@
+"""Where each person is: boxes and masks of a request, on the grid of latent cells."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infinitetalk.core.errors import RequestError
+from infinitetalk.core.request import Box, TalkRequest
+from infinitetalk.core.sizes import SPATIAL_STRIDE, Pixels
+from infinitetalk.media.fit import fit_masks
+from infinitetalk.media.inputs import Inputs
+
+_MARGIN = 0.05
+"""Share of each half picture that the reference leaves out around a person it has no box for."""
+
+
+def places(request: TalkRequest, inputs: Inputs, target: Pixels) -> Tensor | None:
+    """Which latent cells show each person and, last, nobody: [people + 1, h, w] of zeros and ones; None for one person.
+
+    Raises:
+        RequestError: a place of which nothing is left in the video, or a place for the only voice.
+    """
+    people = len(inputs.voices)
+    if people == 1:
+        if request.boxes or request.masks:
+            field = "boxes" if request.boxes else "masks"
+            raise RequestError(field, 1, "a single voice needs no place; leave it out")
+        return None
+    masks = _source_masks(request, inputs, people)
+    nobody = ~masks.any(dim=0, keepdim=True)
+    cells = Pixels(target.height // SPATIAL_STRIDE, target.width // SPATIAL_STRIDE)
+    fitted = fit_masks(torch.cat([masks, nobody]), target, request.framing)
+    grid = (F.interpolate(fitted[None], size=tuple(cells), mode="nearest")[0] > 0).float()
+    _check_visible(grid[:-1], request)
+    return grid
+
+
+def _source_masks(request: TalkRequest, inputs: Inputs, people: int) -> Tensor:
+    """One mask [height, width] of the source per person."""
+    size = inputs.source.size
+    if inputs.masks:
+        return torch.from_numpy(np.stack(inputs.masks))
+    boxes = [pixels_of(box, size) for box in request.boxes] or _halves(size, people)
+    return torch.from_numpy(np.stack([_filled(box, size) for box in boxes]))
+
+
+def pixels_of(box: Box, size: Pixels) -> tuple[int, int, int, int]:
+    """A box as whole pixels x0, y0, x1, y1 (the last two exclusive); fractions are scaled by the picture's size."""
+    across, down = (size.width, size.height) if max(box) <= 1 else (1, 1)
+    return int(box.x0 * across), int(box.y0 * down), int(box.x1 * across), int(box.y1 * down)
+
+
+def _halves(size: Pixels, people: int) -> list[tuple[int, int, int, int]]:
+    """Where the reference looks for two people that nobody placed: the picture's halves, less a margin."""
+    if people != 2:
+        raise RequestError("boxes", "nothing", f"{people} voices need a box or a mask each, in the same order")
+    half = size.width // 2
+    top, bottom = int(size.height * _MARGIN), int(size.height * (1 - _MARGIN))
+    return [(int(half * _MARGIN + offset), top, int(half * (1 - _MARGIN) + offset), bottom) for offset in (0, half)]
+
+
+def _filled(box: tuple[int, int, int, int], size: Pixels) -> NDArray[np.bool_]:
+    x0, y0, x1, y1 = box
+    mask = np.zeros(tuple(size), dtype=np.bool_)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def _check_visible(people: Tensor, request: TalkRequest) -> None:
+    """Refuses a person without a token, as the network could not address anybody."""
+    tokens = F.interpolate(people[None], scale_factor=0.5, mode="nearest")[0]
+    for index, person in enumerate(tokens):
+        if not person.any():
+            field = "masks" if request.masks else "boxes"
+            shown = (request.masks or request.boxes or ("nothing",) * len(tokens))[index]
+            value = tuple(shown) if isinstance(shown, Box) else shown
+            raise RequestError(
+                field, value, "nothing of it is left in the video; give a larger place nearer the middle"
+            )

@@ -1,0 +1,50 @@
+"""What the engine hands out: windows of frames, and whole clips."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infinitetalk.core.sizes import FPS
+
+
+def rgb(frames: Tensor) -> NDArray[np.uint8]:
+    """Frames [3, F, H, W] in [-1, 1] → RGB pictures [F, H, W, 3]."""
+    pixels: NDArray[np.uint8] = ((frames + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).numpy()
+    return pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowResult:
+    """A finished window. All tensors are float32 on the CPU."""
+
+    index: int
+    count: int
+    """Windows of the whole job."""
+    first_frame: int
+    """Number of the first of `frames` in the video."""
+    frames: Tensor
+    """The frames that this window adds, [3, F, H, W] in [-1, 1]."""
+    latent: Tensor
+    """What was denoised, overlap included, [16, T, h, w]."""
+    condition: Tensor
+    """What it started from: mask and latents of the reference picture, [20, T, h, w]."""
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """The new frames as RGB pictures [F, H, W, 3]."""
+        return rgb(self.frames)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """A whole video in memory."""
+
+    frames: Tensor
+    """[3, F, H, W] in [-1, 1], float32 on the CPU."""
+    fps: int = FPS
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """The frames as RGB pictures [F, H, W, 3]."""
+        return rgb(self.frames)

@@ -1,0 +1,151 @@
+"""What the network hears: features of every voice, cut to windows.
+
+Every frame of the video hears the features of the frames around it. Long voices are encoded piece by piece, so that
+memory does not grow with the length of the sound.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infinitetalk.core.sizes import FPS, SAMPLE_RATE
+from infinitetalk.core.windows import Window
+from infinitetalk.engine.protocols import SpeechSource, Waveform
+
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+
+PIECE = 1500
+"""Frames (one minute) that a voice may have to be encoded in one go; longer ones go in pieces that advance by this."""
+
+CONTEXT = 250
+"""Frames of sound that a piece hears beyond each of its ends."""
+
+_REFERENCE_EXTRA = 3
+"""Frames that the reference mirrors beyond the last window's end."""
+
+
+class Voices(Protocol):
+    """The voices of a job."""
+
+    def pieces(self, windows: Sequence[Window]) -> int:
+        """How many times the speech encoder will run for these windows."""
+        ...
+
+    def load(self, window: Window) -> int:
+        """Runs the speech encoder as often as a window needs, and says how often that was."""
+        ...
+
+    def hear(self, window: Window) -> Tensor:
+        """Features around each frame of a window, [people, frames, width, layers, channels] on the CPU."""
+        ...
+
+
+def frames_of(samples: int) -> int:
+    """Video frames that so many samples last, rounded up."""
+    return -(-samples // SAMPLES_PER_FRAME)
+
+
+def reference_frames_of(samples: int) -> int:
+    """Video frames as the reference counts them, in its order of floating-point operations."""
+    return int(samples / SAMPLE_RATE * FPS)
+
+
+def surround(features: Tensor, frames: range, width: int) -> Tensor:
+    """Features [L, layers, channels] → [frames, width, layers, channels]: each frame amid its neighbours.
+
+    Frames before the first and behind the last are those themselves.
+    """
+    centres = torch.arange(frames.start, frames.stop)[:, None]
+    around = torch.arange(width) - width // 2
+    return features[(centres + around).clamp(0, len(features) - 1)]
+
+
+class PaddedVoices:
+    """Voices followed by silence, as long as the video asks.
+
+    Args:
+        waves: one per person.
+        frames: features that the last window may ask for.
+        width: features around each frame.
+        reach: frames that one window may last.
+    """
+
+    def __init__(self, source: SpeechSource, waves: Sequence[Waveform], *, frames: int, width: int, reach: int) -> None:
+        self._source = source
+        self._waves = [source.normalise(wave) for wave in waves]
+        self._frames = frames
+        self._width = width
+        self._reach = reach
+        self._stretch = range(0)
+        self._features: list[Tensor] = []
+
+    def _around(self, window: Window) -> range:
+        """The piece of sound for a window, in frames: a matter of where it starts, not of what was made before."""
+        if self._frames <= PIECE:
+            return range(self._frames)
+        begin = window.start // PIECE * PIECE
+        return range(max(0, begin - CONTEXT), min(self._frames, begin + PIECE + self._reach + CONTEXT))
+
+    def pieces(self, windows: Sequence[Window]) -> int:
+        """See `Voices`."""
+        return len({self._around(window) for window in windows}) * len(self._waves)
+
+    def load(self, window: Window) -> int:
+        """See `Voices`."""
+        stretch = self._around(window)
+        if stretch == self._stretch:
+            return 0
+        self._stretch = stretch
+        self._features = [self._encode(person, stretch) for person in range(len(self._waves))]
+        return len(self._features)
+
+    def _encode(self, person: int, stretch: range) -> Tensor:
+        part = self._waves[person][stretch.start * SAMPLES_PER_FRAME : stretch.stop * SAMPLES_PER_FRAME]
+        silence = len(stretch) * SAMPLES_PER_FRAME - len(part)
+        return self._source.encode(np.pad(part, (0, silence)), len(stretch), person).cpu()
+
+    def hear(self, window: Window) -> Tensor:
+        """See `Voices`."""
+        self.load(window)
+        frames = range(window.start - self._stretch.start, window.end - self._stretch.start)
+        return torch.stack([surround(features, frames, self._width) for features in self._features])
+
+
+class MirroredVoices:
+    """Voices as the reference treats them: encoded whole, and mirrored where the last window needs more."""
+
+    def __init__(self, source: SpeechSource, waves: Sequence[Waveform], *, width: int) -> None:
+        self._source = source
+        self._waves = waves
+        self._width = width
+        self._features: list[Tensor] = []
+
+    def pieces(self, windows: Sequence[Window]) -> int:
+        """See `Voices`."""
+        return len(self._waves) if windows else 0
+
+    def load(self, window: Window) -> int:  # noqa: ARG002 - all windows need all of it
+        """See `Voices`."""
+        if self._features:
+            return 0
+        for person, wave in enumerate(self._waves):
+            heard = self._source.encode(self._source.normalise(wave), reference_frames_of(len(wave)), person)
+            self._features.append(heard.cpu())
+        return len(self._features)
+
+    def hear(self, window: Window) -> Tensor:
+        """See `Voices`."""
+        self.load(window)
+        frames = range(window.start, window.end)
+        return torch.stack([surround(mirror(features, window), frames, self._width) for features in self._features])
+
+
+def mirror(features: Tensor, window: Window) -> Tensor:
+    """Features [L, …] that go on backwards to the end of the last window and three frames further."""
+    missing = window.end - len(features) + _REFERENCE_EXTRA
+    if not window.mirror or window.end < len(features):
+        return features
+    return torch.cat([features, features[-missing:].flip(0)])
