@@ -1,0 +1,123 @@
+"""A request's files: everything about them that can be refused, and the files opened for the engine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from infinitetalk.core.defaults import ModelFacts, resolve
+from infinitetalk.core.errors import RequestError
+from infinitetalk.core.request import Box, TalkRequest
+from infinitetalk.core.sizes import SAMPLE_RATE, Pixels
+from infinitetalk.media.inputs import FrameSource, Inputs, Mask, Waveform
+from infinitetalk.media.paths import require_file, require_output
+from infinitetalk.media.picture import StillSource, read_mask, read_picture
+from infinitetalk.media.sound import SHORTEST, Sound, for_speech, mix, read_sound
+from infinitetalk.media.video import VideoSource
+
+
+class FileMedia:
+    """The engine's media source for requests that name files."""
+
+    def open(self, request: TalkRequest) -> Inputs:
+        """Reads the sounds and masks, opens the picture or video.
+
+        Raises:
+            MediaError: a file that cannot be used.
+            RequestError: a start beyond the sound, or a box beyond the picture.
+        """
+        require_inputs(request)
+        source = _open_source(request)
+        _check_boxes(request.boxes, source.size)
+        masks = _masks(request, source.size)
+        sounds = tuple(read_sound(path) for path in request.audio)
+        _check_start(request, sounds)
+        return Inputs(source, tuple(_voice(sound, request.start) for sound in sounds), masks)
+
+
+def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -> None:
+    """Refuses in seconds what would fail later: inputs, places of people, model limits and the output path.
+
+    No weight is loaded for it. All inputs are decoded once, but for a video's frames beyond the first.
+
+    Raises:
+        RequestError: a setting, named with its value and what would work.
+        MediaError: a file, named with what is wrong with it.
+    """
+    if output is not None:
+        require_output(output, input_paths(request))
+    require_inputs(request)
+    source = _open_source(request)
+    try:
+        resolve(request, facts, source.size)
+        _check_boxes(request.boxes, source.size)
+        _masks(request, source.size)
+    finally:
+        if isinstance(source, VideoSource):
+            source.close()
+    _check_start(request, tuple(read_sound(path) for path in request.audio))
+
+
+def output_sound(request: TalkRequest) -> Sound:
+    """The sound of the finished video: the request's own, from its start, as long as it may last; voices mixed.
+
+    Raises:
+        MediaError: a sound that cannot be used.
+    """
+    return mix([read_sound(path) for path in request.audio]).cut(request.start, request.duration)
+
+
+def input_paths(request: TalkRequest) -> Iterator[Path]:
+    """Every file that a request names, in the order of its fields."""
+    yield from (path for path in (request.image, request.video) if path is not None)
+    yield from request.audio
+    yield from request.masks
+
+
+def require_inputs(request: TalkRequest) -> None:
+    """Looks whether every file is there, before the first is decoded.
+
+    Raises:
+        MediaError: missing, empty, a folder, or not readable.
+    """
+    kinds: list[tuple[str, tuple[Path | None, ...]]] = [
+        ("picture", (request.image,)),
+        ("video", (request.video,)),
+        ("sound", request.audio),
+        ("mask", request.masks),
+    ]
+    for kind, paths in kinds:
+        for path in paths:
+            if path is not None:
+                require_file(path, kind)
+
+
+def _open_source(request: TalkRequest) -> FrameSource:
+    if request.image is not None:
+        return StillSource(read_picture(request.image))
+    assert request.video is not None
+    return VideoSource(request.video)
+
+
+def _masks(request: TalkRequest, size: Pixels) -> tuple[Mask, ...]:
+    return tuple(read_mask(path, size) for path in request.masks)
+
+
+def _voice(sound: Sound, start: float) -> Waveform:
+    """The rest of a voice; a moment of silence if it is over before the others."""
+    heard = for_speech(sound, start)
+    return np.pad(heard, (0, max(0, round(SHORTEST * SAMPLE_RATE) - len(heard))))
+
+
+def _check_start(request: TalkRequest, sounds: tuple[Sound, ...]) -> None:
+    end = max(sound.seconds for sound in sounds)
+    if end - request.start < SHORTEST:
+        latest = max(0.0, int((end - SHORTEST) * 100) / 100)
+        raise RequestError("start", request.start, f"the sound is {end:.2f} s long; up to {latest:g} would work")
+
+
+def _check_boxes(boxes: tuple[Box, ...], size: Pixels) -> None:
+    for box in boxes:
+        if max(box) > 1 and (box.x1 > size.width or box.y1 > size.height):
+            need = f"reaches beyond the picture: x up to {size.width} and y up to {size.height} would work"
+            raise RequestError("boxes", tuple(box), need)

@@ -1,0 +1,89 @@
+"""The JSON file beside a video: how it was made, and all that is needed to make it again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from infinitetalk.core.defaults import Settings
+from infinitetalk.core.errors import RequestError
+from infinitetalk.core.request import TalkRequest
+from infinitetalk.media.files import input_paths
+
+FORMAT = 1
+
+
+def sidecar_path(output: Path) -> Path:
+    """Where the settings of a video lie: video.mp4 → video.mp4.json."""
+    return output.with_name(output.name + ".json")
+
+
+def write_sidecar(
+    output: Path,
+    request: TalkRequest,
+    *,
+    settings: Settings,
+    stage_seconds: Mapping[str, float],
+    frames: int,
+    complete: bool,
+) -> Path:
+    """Writes the settings of a finished video beside it and returns their path.
+
+    The request is stored with every default left open and every path made absolute, so that it can be repeated from any
+    folder; `settings` are the numbers that were used. `complete` is false for a job that was stopped.
+    """
+    absolute = _absolute(request)
+    content = {
+        "format": FORMAT,
+        "infinitetalk": version("infinitetalk"),
+        "model": request.model,
+        "request": absolute.to_json(),
+        "settings": asdict(settings) | {"size": str(settings.size)},
+        "inputs": [_facts(path) for path in dict.fromkeys(input_paths(absolute))],
+        "frames": frames,
+        "complete": complete,
+        "stage_seconds": {name: round(seconds, 3) for name, seconds in stage_seconds.items()},
+    }
+    path = sidecar_path(output)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return partial.replace(path)
+
+
+def read_request(path: Path) -> TalkRequest:
+    """The request of a sidecar, or of a file that holds nothing but a request.
+
+    Raises:
+        RequestError: no such file, no JSON, or a setting that does not exist or cannot work.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError("request", path, f"cannot be read ({error.strerror}); give a video's .json file") from error
+    except ValueError as error:
+        raise RequestError("request", path, "is not JSON; give the .json file that lies beside a video") from error
+    values = content.get("request", content) if isinstance(content, dict) else None
+    if not isinstance(values, dict):
+        raise RequestError("request", path, "holds no request; give the .json file that lies beside a video")
+    return TalkRequest.from_json(values)
+
+
+def _absolute(request: TalkRequest) -> TalkRequest:
+    folder = Path(request.model)
+    return replace(
+        request,
+        model=folder.absolute().as_posix() if folder.is_dir() else request.model,
+        image=request.image and request.image.absolute(),
+        video=request.video and request.video.absolute(),
+        audio=tuple(path.absolute() for path in request.audio),
+        masks=tuple(path.absolute() for path in request.masks),
+    )
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": path.as_posix(), "bytes": path.stat().st_size, "sha256": digest}
