@@ -105,8 +105,21 @@ def _over_white(values: NDArray[np.uint8]) -> Picture:
 
 
 def to_yuv(picture: Picture) -> "VideoFrame":
-    """An RGB picture of even size as a yuv420p frame in BT.709, limited range."""
+    """An RGB picture of even size as a yuv420p frame in BT.709, limited range.
+
+    Colour samples lie where H.264 expects them: on every other column, between two rows.
+    """
     from av import VideoFrame
 
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
-    return frame.reformat(format="yuv420p", interpolation=_SCALING, dst_colorspace=_BT709, dst_color_range=_LIMITED)
+    full = VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24").reformat(
+        format="yuv444p", interpolation=_SCALING, dst_colorspace=_BT709, dst_color_range=_LIMITED
+    )
+    luma, *colours = np.asarray(full.to_ndarray(), dtype=np.uint8)
+    halved = [_halve(plane).reshape(-1, luma.shape[1]) for plane in colours]
+    return VideoFrame.from_ndarray(np.concatenate([luma, *halved]), "yuv420p")
+
+
+def _halve(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    rows = plane[0::2].astype(np.uint16) + plane[1::2]
+    wide = np.pad(rows, ((0, 0), (1, 1)), mode="edge")
+    return ((wide[:, :-2:2] + 2 * wide[:, 1:-1:2] + wide[:, 2::2] + 4) // 8).astype(np.uint8)

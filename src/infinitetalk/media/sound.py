@@ -156,14 +156,15 @@ def mix(sounds: Sequence[Sound]) -> Sound:
         return sounds[0]
     widest = max(sounds, key=lambda sound: sound.channels)
     rate = max(sound.rate for sound in sounds)
-    parts = [_fit_channels(_at_rate(sound, rate), widest.channels) for sound in sounds]
+    parts = [_fit_channels(at_rate(sound, rate), widest.channels) for sound in sounds]
     total = np.zeros((widest.channels, max(part.shape[1] for part in parts)), np.float32)
     for part in parts:
         total[: part.shape[0], : part.shape[1]] += part
     return Sound(total, rate, widest.layout)
 
 
-def _at_rate(sound: Sound, rate: int) -> NDArray[np.float32]:
+def at_rate(sound: Sound, rate: int) -> NDArray[np.float32]:
+    """The samples [channels, n] at another rate."""
     if sound.rate == rate:
         return sound.samples
     import soxr

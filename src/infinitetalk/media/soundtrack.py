@@ -1,0 +1,76 @@
+"""The sound of a written video: AAC at the sound's own rate and channels, as far as the frames have come."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infinitetalk.media.sound import Sound, at_rate
+
+if TYPE_CHECKING:
+    from av import AudioStream, Packet
+    from av.container import OutputContainer
+
+# Rates that AAC has; others go to the next one up, or to the highest.
+_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+
+# Speakers that AAC can name, or FFmpeg's encoder can describe in the stream.
+_LAYOUTS = frozenset((
+    "mono", "stereo", "2.1", "3.0", "3.0(back)", "3.1", "4.0", "4.1", "quad", "5.0", "5.1", "6.0", "6.0(front)",
+    "hexagonal", "6.1", "6.1(back)", "6.1(front)", "7.0", "7.0(front)", "7.1", "7.1(wide)", "7.1(wide-side)",
+    "octagonal", "hexadecagonal",
+))  # fmt: skip
+
+# The same number of speakers under the name that AAC has for it.
+_SYNONYMS = {
+    "1 channels": "mono", "2 channels": "stereo", "downmix": "stereo", "3 channels": "3.0", "4 channels": "quad",
+    "quad(side)": "quad", "5 channels": "5.0", "5.0(side)": "5.0", "6 channels": "5.1", "5.1(side)": "5.1",
+    "7 channels": "6.1", "8 channels": "7.1", "16 channels": "hexadecagonal",
+}  # fmt: skip
+
+_BITS_PER_SAMPLE = 4
+_MOST_BITS = 128_000
+"""Bits a second for one channel: transparent for speech and music alike."""
+
+
+def for_aac(sound: Sound) -> Sound:
+    """The sound as AAC can hold it: rate and speakers kept wherever it can, else the next rate up, else mono."""
+    rate = next((known for known in _RATES if known >= sound.rate), _RATES[-1])
+    layout = _SYNONYMS.get(sound.layout, sound.layout)
+    samples = at_rate(sound, rate)
+    if layout not in _LAYOUTS:
+        return Sound(samples.mean(axis=0, keepdims=True), rate, "mono")
+    return Sound(samples, rate, layout)
+
+
+class SoundTrack:
+    """Encodes a sound piece by piece; silence follows where the video is longer."""
+
+    def __init__(self, container: "OutputContainer", sound: Sound) -> None:
+        self._sound = for_aac(sound)
+        self._done = 0
+        self._stream: AudioStream = container.add_stream("aac", rate=self._sound.rate, layout=self._sound.layout)
+        each = min(_MOST_BITS, _BITS_PER_SAMPLE * self._sound.rate)
+        self._stream.bit_rate = each * self._sound.channels
+
+    def advance(self, seconds: float) -> "list[Packet[AudioStream]]":
+        """The packets up to a time in the video, but for what waits for a full AAC frame."""
+        from av import AudioFrame
+
+        samples = self._piece(round(seconds * self._sound.rate))
+        if not samples.size:
+            return []
+        # Interleaved, since PyAV cannot take eight or more separate planes.
+        packed = np.ascontiguousarray(samples.T).reshape(1, -1)
+        frame = AudioFrame.from_ndarray(packed, format="flt", layout=self._sound.layout)
+        frame.sample_rate, frame.pts = self._sound.rate, self._done
+        self._done += samples.shape[1]
+        return self._stream.encode(frame)
+
+    def finish(self) -> "list[Packet[AudioStream]]":
+        """The last packets."""
+        return self._stream.encode(None)
+
+    def _piece(self, end: int) -> NDArray[np.float32]:
+        known = self._sound.samples[:, self._done : end].clip(-1, 1)
+        return np.pad(known, ((0, 0), (0, max(0, end - self._done - known.shape[1]))))

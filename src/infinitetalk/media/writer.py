@@ -1,0 +1,182 @@
+"""Writes a video while its windows arrive: H.264 in MP4 with the original sound, complete or not there at all."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infinitetalk.core.errors import MachineError
+from infinitetalk.core.sizes import FPS, Pixels
+from infinitetalk.media.pixels import to_yuv
+from infinitetalk.media.sound import Sound
+from infinitetalk.media.soundtrack import SoundTrack
+
+if TYPE_CHECKING:
+    from av import Packet, VideoCodecContext, VideoStream
+
+_TICK = Fraction(1, FPS)
+
+# Fixed, since the encoder's output depends on it: the same request gives the same file on every machine.
+_THREADS = 4
+
+_REORDER = 2
+"""Frames by which x264's B-frames come later than they are decoded."""
+
+_GLOBAL_HEADER = 1 << 22
+
+# A window is one closed group of pictures: nothing but its first frame is a key frame.
+_ONE_GROUP = "keyint=infinite:scenecut=0:open-gop=0:bframes=3:b-pyramid=normal:chromaloc=0"
+
+_FINEST = 1
+"""Lossless (0) would need a profile of H.264 that browsers and phones do not play."""
+
+
+class VideoWriter:
+    """Writes windows of frames as they come; to be used in a `with` block.
+
+    Until the block ends, everything goes to `NAME.part.mp4` beside the output: an MP4 in fragments, playable but for
+    the newest window even if the process is killed. When the block ends, also by Ctrl-C or an error, the windows
+    written so far become the output, sound cut to their length; without any, what was at the output before stays.
+    """
+
+    def __init__(self, path: Path, size: Pixels, *, quality: int = 18, sound: Sound | None = None) -> None:
+        """Nothing is opened before the `with` block.
+
+        Args:
+            path: the output, ending in .mp4; replaced if it exists.
+            size: of the frames, both sides even.
+            quality: constant rate factor of x264, 0 or 1 (finest) to 51.
+            sound: the sound track from the video's start on; cut or followed by silence to the video's length.
+        """
+        self.path = path
+        self.size = size
+        self.frames = 0
+        """Frames of all finished windows."""
+        self.windows = 0
+        """Finished windows."""
+        self._quality = quality
+        self._sound = sound
+        self._part = path.with_suffix(".part.mp4")
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            with _told(self.path):
+                self._start()
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def write(self, frames: NDArray[np.uint8]) -> None:
+        """Adds a window: RGB frames [frames, height, width, 3].
+
+        Raises:
+            MachineError: the disk is full or gone.
+        """
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (*self.size, 3):
+            raise ValueError(f"frames of {frames.dtype} {frames.shape}; uint8 [frames, {self.size}, 3] is meant")
+        if not len(frames):
+            return
+        with _told(self.path):
+            for number, packet in enumerate(self._encode(frames)):
+                packet.pts = self.frames + (packet.pts or 0)
+                # Counted here: x264's own stamps would clash where one window's encoder hands over to the next.
+                packet.dts = self.frames + number - _REORDER
+                packet.duration, packet.time_base, packet.stream = 1, _TICK, self._video
+                self._add_sound((self.frames + number) / FPS)
+                self._container.mux(packet)
+            self._add_sound((self.frames + len(frames)) / FPS)
+        self.frames += len(frames)
+        self.windows += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.frames:
+            self._discard()
+            return
+        with _told(self.path):
+            if self._track is not None:
+                self._container.mux(self._track.finish())
+            self._open.close()
+            _rewrite(self._part, self.path, self.frames)
+        self._discard()
+
+    def _start(self) -> None:
+        import av
+
+        options = {"movflags": "frag_keyframe+delay_moov+default_base_moof", "flush_packets": "1"}
+        self._container = self._open.enter_context(av.open(f"file:{self._part}", "w", options=options))
+        self._video: VideoStream = self._container.add_stream("libx264", rate=FPS)
+        self._set_up(self._video.codec_context)
+        self._track = SoundTrack(self._container, self._sound) if self._sound is not None else None
+        self._container.start_encoding()
+
+    def _discard(self) -> None:
+        self._open.close()
+        self._part.unlink(missing_ok=True)
+
+    def _set_up(self, encoder: "VideoCodecContext") -> None:
+        encoder.width, encoder.height, encoder.pix_fmt = self.size.width, self.size.height, "yuv420p"
+        encoder.time_base, encoder.framerate = _TICK, Fraction(FPS)
+        encoder.color_primaries = encoder.color_trc = encoder.colorspace = encoder.color_range = 1
+        encoder.thread_count, encoder.thread_type = _THREADS, "FRAME"
+        encoder.flags |= _GLOBAL_HEADER
+        encoder.options = {"preset": "medium", "crf": f"{max(self._quality, _FINEST)}", "x264-params": _ONE_GROUP}
+
+    def _encode(self, frames: NDArray[np.uint8]) -> "list[Packet[VideoStream]]":
+        """One window as packets; an encoder of its own, so that no window depends on another."""
+        from av import CodecContext, VideoCodecContext
+
+        encoder = CodecContext.create("libx264", "w")
+        assert isinstance(encoder, VideoCodecContext)
+        self._set_up(encoder)
+        packets: list[Packet[VideoStream]] = []
+        for number, picture in enumerate(frames):
+            frame = to_yuv(picture)
+            frame.pts, frame.time_base = number, _TICK
+            packets += encoder.encode(frame)
+        return packets + encoder.encode(None)
+
+    def _add_sound(self, seconds: float) -> None:
+        if self._track is not None:
+            self._container.mux(self._track.advance(seconds))
+
+
+def _rewrite(part: Path, path: Path, frames: int) -> None:
+    """Turns fragments into a plain MP4 with its index in front, no further than the finished windows."""
+    import av
+
+    end = frames / FPS
+    done = path.with_suffix(".done.mp4")
+    with av.open(f"file:{part}") as old, av.open(f"file:{done}", "w", options={"movflags": "faststart"}) as new:
+        streams = {
+            stream.index: new.add_stream_from_template(stream) for stream in (*old.streams.video, *old.streams.audio)
+        }
+        for packet in old.demux():
+            if packet.dts is None or packet.pts is None or packet.pts * packet.time_base >= end:
+                continue
+            packet.stream = streams[packet.stream.index]
+            new.mux(packet)
+    done.replace(path)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What goes wrong while writing, as one line."""
+    from av.codec.codec import UnknownCodecError
+    from av.error import FFmpegError
+
+    try:
+        yield
+    except UnknownCodecError as error:
+        raise MachineError(f"this PyAV has no encoder {error}; the one on PyPI has all that is needed") from error
+    except (FFmpegError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise MachineError(f"{path}: cannot be written ({reason}); check the disk and its free space") from error
