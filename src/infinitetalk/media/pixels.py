@@ -122,4 +122,4 @@ def to_yuv(picture: Picture) -> "VideoFrame":
 def _halve(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
     rows = plane[0::2].astype(np.uint16) + plane[1::2]
     wide = np.pad(rows, ((0, 0), (1, 1)), mode="edge")
-    return ((wide[:, :-2:2] + 2 * wide[:, 1:-1:2] + wide[:, 2::2] + 4) // 8).astype(np.uint8)
+    return np.asarray((wide[:, :-2:2] + 2 * wide[:, 1:-1:2] + wide[:, 2::2] + 4) // 8, dtype=np.uint8)

@@ -153,7 +153,7 @@ def _rewrite(part: Path, path: Path, frames: int) -> None:
     """Turns fragments into a plain MP4 with its index in front, no further than the finished windows."""
     import av
 
-    end = frames / FPS
+    end = frames * _TICK
     done = path.with_suffix(".done.mp4")
     with av.open(f"file:{part}") as old, av.open(f"file:{done}", "w", options={"movflags": "faststart"}) as new:
         streams = {
