@@ -19,12 +19,12 @@ from infinitetalk.engine.denoise import Conditions, denoise
 from infinitetalk.engine.keyframes import KeyFrames, condition
 from infinitetalk.engine.model import Model, load_model
 from infinitetalk.engine.noise import window_noise
-from infinitetalk.engine.places import places
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.engine.protocols import Inputs, MediaSource, NoiseSource, SpeechSource, TextSource, VisionSource
 from infinitetalk.engine.results import Clip, WindowResult
 from infinitetalk.engine.voices import MirroredVoices, PaddedVoices, Voices, frames_of, reference_frames_of
 from infinitetalk.media.color import match_colors
+from infinitetalk.media.places import places
 from infinitetalk.runtime.device import Device
 from infinitetalk.weights.folder import ModelFolder
 
@@ -132,12 +132,14 @@ class Engine:
             inputs = self._media_source().open(request)
             settings = resolve(request, self.model.facts, inputs.source.size)
             windows = _windows(request, settings, inputs)
+            # Planned and heard whole even for a preview, which so is the beginning of the whole video.
             voices = self._voices(request, inputs, windows)
+            windows = windows[:1] if request.preview else windows
             listener.plan(_units(windows, settings, voices))
             listener.skip(Stage.INTERPOLATION)
             listener.advance()
         with listener.stage(Stage.FEATURE_EXTRACTION):
-            grid = places(request, inputs, settings.size)
+            grid = places(request, inputs.source.size, inputs.masks, settings.size)
             where = None if grid is None else grid.to(self.model.device)
             prompt, negative = self._read(settings)
             listener.advance()
@@ -250,7 +252,6 @@ def _windows(request: TalkRequest, settings: Settings, inputs: Inputs) -> tuple[
         settings.window_frames,
         settings.motion_frames,
         limit=limit,
-        preview=request.preview,
         reference=request.reference,
     )
 

@@ -1,48 +1,53 @@
 """Where each person is: boxes and masks of a request, on the grid of latent cells."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.core.sizes import SPATIAL_STRIDE, Pixels
 from infinitetalk.media.fit import fit_masks
-from infinitetalk.media.inputs import Inputs
+from infinitetalk.media.inputs import Mask
 
 _MARGIN = 0.05
 """Share of each half picture that the reference leaves out around a person it has no box for."""
 
 
-def places(request: TalkRequest, inputs: Inputs, target: Pixels) -> Tensor | None:
+def places(request: TalkRequest, size: Pixels, masks: Sequence[Mask], target: Pixels) -> Tensor | None:
     """Which latent cells show each person and, last, nobody: [people + 1, h, w] of zeros and ones; None for one person.
+
+    Args:
+        size: of the source.
+        masks: the request's masks, [height, width] of the source each.
+        target: size of the video.
 
     Raises:
         RequestError: a place of which nothing is left in the video, or a place for the only voice.
     """
-    people = len(inputs.voices)
+    people = len(request.audio)
     if people == 1:
         if request.boxes or request.masks:
             field = "boxes" if request.boxes else "masks"
             raise RequestError(field, 1, "a single voice needs no place; leave it out")
         return None
-    masks = _source_masks(request, inputs, people)
-    nobody = ~masks.any(dim=0, keepdim=True)
+    people_masks = _source_masks(request, size, masks)
+    nobody = ~people_masks.any(dim=0, keepdim=True)
     cells = Pixels(target.height // SPATIAL_STRIDE, target.width // SPATIAL_STRIDE)
-    fitted = fit_masks(torch.cat([masks, nobody]), target, request.framing)
+    fitted = fit_masks(torch.cat([people_masks, nobody]), target, request.framing)
     grid = (F.interpolate(fitted[None], size=tuple(cells), mode="nearest")[0] > 0).float()
     _check_visible(grid[:-1], request)
     return grid
 
 
-def _source_masks(request: TalkRequest, inputs: Inputs, people: int) -> Tensor:
+def _source_masks(request: TalkRequest, size: Pixels, masks: Sequence[Mask]) -> Tensor:
     """One mask [height, width] of the source per person."""
-    size = inputs.source.size
-    if inputs.masks:
-        return torch.from_numpy(np.stack(inputs.masks))
-    boxes = [pixels_of(box, size) for box in request.boxes] or _halves(size, people)
+    if masks:
+        return torch.from_numpy(np.stack(masks))
+    boxes = [pixels_of(box, size) for box in request.boxes] or _halves(size, len(request.audio))
     return torch.from_numpy(np.stack([_filled(box, size) for box in boxes]))
 
 
@@ -61,7 +66,7 @@ def _halves(size: Pixels, people: int) -> list[tuple[int, int, int, int]]:
     return [(int(half * _MARGIN + offset), top, int(half * (1 - _MARGIN) + offset), bottom) for offset in (0, half)]
 
 
-def _filled(box: tuple[int, int, int, int], size: Pixels) -> NDArray[np.bool_]:
+def _filled(box: tuple[int, int, int, int], size: Pixels) -> Mask:
     x0, y0, x1, y1 = box
     mask = np.zeros(tuple(size), dtype=np.bool_)
     mask[y0:y1, x0:x1] = True
