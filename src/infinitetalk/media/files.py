@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infinitetalk.core.defaults import ModelFacts, resolve
+from infinitetalk.core.defaults import ModelFacts, Settings, resolve
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.core.sizes import SAMPLE_RATE, Pixels
@@ -35,10 +35,11 @@ class FileMedia:
         return Inputs(source, tuple(_voice(sound, request.start) for sound in sounds), masks)
 
 
-def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -> None:
+def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -> Settings:
     """Refuses in seconds what would fail later: inputs, places of people, model limits and the output path.
 
-    No weight is loaded for it. All inputs are decoded once, but for a video's frames beyond the first.
+    No weight is loaded for it. All inputs are decoded once, but for a video's frames beyond the first. Gives the
+    request's numbers with every default filled in.
 
     Raises:
         RequestError: a setting, named with its value and what would work.
@@ -49,13 +50,14 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
     require_inputs(request)
     source = _open_source(request)
     try:
-        resolve(request, facts, source.size)
+        settings = resolve(request, facts, source.size)
         _check_boxes(request.boxes, source.size)
         _masks(request, source.size)
     finally:
         if isinstance(source, VideoSource):
             source.close()
     _check_start(request, tuple(read_sound(path) for path in request.audio))
+    return settings
 
 
 def output_sound(request: TalkRequest) -> Sound:
