@@ -184,14 +184,19 @@ def check(path: Path) -> CaseResult:
     """Computes one golden case. What cannot be computed is a failed case, not an error."""
     started = time.perf_counter()
     try:
-        with torch.inference_mode():
-            findings = list(_check_of(path)(Case.read(path)))
+        worst = _worst(path)
     except BROKEN as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return CaseResult(path.stem, math.inf, 0.0, time.perf_counter() - started, False, reason)
-    worst = max(findings, key=lambda finding: math.inf if math.isnan(finding.error) else finding.error / finding.bound)
-    passed = all(finding.passed for finding in findings)
-    return CaseResult(path.stem, worst.error, worst.bound, time.perf_counter() - started, passed, worst.what)
+        worst = Finding(" ".join(f"{type(error).__name__}: {error}".split()), math.inf, 0.0)
+    return CaseResult(path.stem, worst.error, worst.bound, time.perf_counter() - started, worst.passed, worst.what)
+
+
+def _worst(path: Path) -> Finding:
+    """The finding that is furthest beyond its bound, or nearest to it."""
+    with torch.inference_mode():
+        findings = list(_check_of(path)(Case.read(path)))
+    if not findings:
+        raise ValueError("the case holds nothing to compare")
+    return max(findings, key=lambda finding: math.inf if math.isnan(finding.error) else finding.error / finding.bound)
 
 
 def _check_of(path: Path) -> Callable[[Case], Iterator[Finding]]:
