@@ -1,6 +1,7 @@
 """A face and a voice to try the faces of the product with."""
 
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ def write_portrait(path: Path, side: int = 96) -> Path:
     picture[(rows - side / 2) ** 2 + (columns - side / 2) ** 2 < (side / 3) ** 2] = (220, 180, 150)
     Image.fromarray(picture.astype(np.uint8)).save(path)
     return path
+
+
+Voice = Callable[..., Path]
+
+
+@pytest.fixture
+def make_voice(tmp_path: Path) -> Voice:
+    """Gives `make_voice(name, seconds, pitch=120)`, which writes a sound."""
+    return lambda name, seconds, pitch=120.0: write_voice(tmp_path / name, seconds, pitch)
 
 
 @pytest.fixture

@@ -46,6 +46,16 @@ def test_time_left_follows_the_pace_of_each_stage(hand: Hand) -> None:
     assert board.fraction == pytest.approx(0.5)
 
 
+def test_time_before_the_plan_is_not_expected_again(hand: Hand) -> None:
+    board = Board(now=hand)
+    with board.stage(Stage.FEATURE_EXTRACTION):
+        hand.pass_by(100.0)
+    board.plan({Stage.FEATURE_EXTRACTION: 3, Stage.DENOISING: 1})
+    unit(board, hand, Stage.FEATURE_EXTRACTION, 1.0)
+    unit(board, hand, Stage.DENOISING, 1.0)
+    assert board.left == pytest.approx(2.0)
+
+
 def test_time_left_runs_down_within_a_step(hand: Hand) -> None:
     board = Board(now=hand)
     board.plan({Stage.DENOISING: 3})

@@ -44,7 +44,7 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
 @pytest.fixture
 def page(tiny_folder: Path, browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
     with serving(str(tiny_folder), host="127.0.0.1", port=None, share=False, device="cpu") as served:
-        browser.get(served.local_url)
+        browser.get(str(served.local_url))
         wait_for(browser, lambda: find(browser, "#make"))
         yield browser
 

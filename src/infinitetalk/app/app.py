@@ -136,7 +136,9 @@ def build(workshop: Workshop, folder: Path, model: str) -> gr.Blocks:
 
         done = start.click(make, inputs, outputs, concurrency_limit=1, show_progress_on=outputs[0])
         done.then(_clear, outputs[-1], None, show_progress="hidden")
-        inputs[0].change(fit, inputs[0], inputs[1:], show_progress="hidden")
+        chooser = inputs[0]
+        assert isinstance(chooser, gr.Dropdown)
+        chooser.change(fit, chooser, inputs[1:], show_progress="hidden")
         page.load(lambda: widgets.fitted(names[1:], facts), None, inputs[1:], show_progress="hidden")
     return page
 

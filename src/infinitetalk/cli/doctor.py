@@ -5,9 +5,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from itertools import groupby
 
 from infinitetalk.cli.command import PROGRAM, Command, add_json_flag
-from infinitetalk.cli.text import BAD, GOOD, print_json, print_table
+from infinitetalk.cli.text import BAD, GOOD, print_json, print_table, say
 from infinitetalk.core.errors import InfiniteTalkError
 
 LIBRARIES: tuple[tuple[str, str, str], ...] = (
@@ -47,12 +48,12 @@ def _library(module: str, distribution: str, use: str, *, needed: bool) -> Findi
     try:
         found = version(distribution)
     except PackageNotFoundError:
-        return Finding("library", distribution, f"not installed ({use})", fine=not needed)
+        return Finding("libraries", distribution, f"not installed ({use})", fine=not needed)
     try:
         import_module(module)
     except (ImportError, OSError) as error:
-        return Finding("library", distribution, f"{found}, but it cannot be imported: {error}", fine=False)
-    return Finding("library", distribution, found)
+        return Finding("libraries", distribution, f"{found}, but it cannot be imported: {error}", fine=False)
+    return Finding("libraries", distribution, found)
 
 
 def _machine() -> Iterator[Finding]:
@@ -80,10 +81,10 @@ def _encoder() -> Finding:
     from av.codec.codec import UnknownCodecError
 
     try:
-        return Finding("library", "video encoder", f"{Codec('libx264', 'w').long_name} (no ffmpeg program needed)")
+        return Finding("libraries", "video encoder", f"{Codec('libx264', 'w').long_name} (no ffmpeg program needed)")
     except UnknownCodecError:
         problem = "this PyAV lacks libx264: pip install --force-reinstall av"
-        return Finding("library", "video encoder", problem, fine=False)
+        return Finding("libraries", "video encoder", problem, fine=False)
 
 
 def _bundled() -> Finding:
@@ -104,8 +105,7 @@ def examine() -> Iterator[Finding]:
     yield Finding(PROGRAM, "python", sys.version.split()[0])
     libraries = [_library(*row, needed=True) for row in LIBRARIES]
     usable = {finding.name for finding in libraries if finding.fine}
-    if "torch" in usable:
-        yield _bundled()
+    yield _bundled()
     yield from _machine()
     if "torch" in usable:
         yield from _devices()
@@ -122,8 +122,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"fine": not amiss, "findings": [asdict(finding) for finding in findings]})
         return int(bool(amiss))
-    rows = [(GOOD if one.fine else BAD, (one.topic, "dim"), one.name, one.value) for one in findings]
-    print_table(("", "", "", ""), rows)
+    for topic, members in groupby(findings, key=lambda finding: finding.topic):
+        say(f"\n{topic}")
+        print_table(("", "", ""), [(GOOD if one.fine else BAD, one.name, one.value) for one in members])
     return int(bool(amiss))
 
 

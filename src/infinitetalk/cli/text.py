@@ -34,7 +34,8 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], *, right
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD if any(headers) else None, pad_edge=False, show_header=any(headers))
+    titled = any(headers)
+    table = Table(box=box.SIMPLE_HEAD if titled else None, pad_edge=not titled, show_header=titled)
     for index, header in enumerate(headers):
         table.add_column(header, justify="right" if index in right else "left", overflow="fold")
     for row in rows:

@@ -1,7 +1,7 @@
 """`infinitetalk verify DIR`: golden cases against this code, as a table."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,32 +21,43 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def _waiting(folder: Path, *, silent: bool) -> Iterator[None]:
+def _waiting(folder: Path, *, silent: bool) -> Iterator[Callable[[str], None]]:
+    """Shows what is being waited for; gives a function that says what came last."""
     if silent:
-        yield
+        yield lambda _: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(f"computing the cases of {folder} in float32 on the CPU"):
-        yield
+    text = f"computing the cases of {folder} in float32 on the CPU"
+    with Console(stderr=True).status(text) as status:
+        yield lambda case: status.update(f"{text} · {case} done")
+
+
+def _compute(folder: Path, *, silent: bool) -> list["CaseResult"]:
+    from infinitetalk.engine.golden import verify
+
+    results = []
+    with _waiting(folder, silent=silent) as told:
+        for result in verify(folder):
+            told(result.case)
+            results.append(result)
+    return results
 
 
 def _row(result: "CaseResult") -> tuple[Cell, ...]:
     verdict: Cell = ("pass", "green") if result.passed else ("FAIL", "bold red")
-    return (result.case, f"{result.error:.2e}", f"{result.bound:.0e}", f"{result.seconds:.1f}", verdict)
+    note = "" if result.passed else result.note
+    return (result.case, f"{result.error:.2e}", f"{result.bound:.0e}", f"{result.seconds:.1f}", verdict, note)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints one row per case; exit code 1 if any fails."""
-    from infinitetalk.engine.golden import verify
-
-    with _waiting(arguments.folder, silent=arguments.json):
-        results = list(verify(arguments.folder))
+    results = _compute(arguments.folder, silent=arguments.json)
     failed = sum(not result.passed for result in results)
     if arguments.json:
         print_json({"passed": not failed, "cases": [result.to_json() for result in results]})
         return int(bool(failed))
-    headers = ("case", "largest error", "bound", "seconds", "")
+    headers = ("case", "largest error", "bound", "seconds", "", "")
     print_table(headers, [_row(result) for result in results], right=(1, 2, 3))
     seconds = clock_text(sum(result.seconds for result in results))
     say(f"{len(results) - failed} of {len(results)} cases pass ({seconds})")

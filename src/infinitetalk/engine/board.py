@@ -28,8 +28,10 @@ class Row:
     done: int = 0
     seconds: float = 0.0
     """Seconds spent in this stage, up to the last change."""
+    first: float = 0.0
+    """The part of `seconds` before the plan was known: loading and such, which no later unit will take again."""
     paid: float = 0.0
-    """The part of `seconds` that finished units took."""
+    """The part of `seconds` that finished units took, and `first`."""
     skipped: bool = False
 
     @property
@@ -37,7 +39,7 @@ class Row:
         """Seconds that the missing units will take at the pace so far; 0 while the pace is unknown."""
         if not self.done or self.done >= self.total:
             return 0.0
-        expected = (self.total - self.done) * self.paid / self.done
+        expected = (self.total - self.done) * max(0.0, self.paid - self.first) / self.done
         return max(0.0, expected - (self.seconds - self.paid))
 
 
@@ -58,8 +60,10 @@ class Board:
 
     def plan(self, units: Mapping[Stage, int]) -> None:
         """Takes the units of each stage."""
+        self._settle()
         for stage, total in units.items():
-            self.rows[stage].total = total
+            row = self.rows[stage]
+            row.total, row.first = total, row.seconds
         self._tell()
 
     @contextmanager

@@ -5,15 +5,19 @@ Every face makes its videos here, so that all of them refuse, count and store al
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infinitetalk.core.defaults import Settings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.core.stages import Stage
 from infinitetalk.engine.progress import Progress, StageClock
-from infinitetalk.media.files import check
+from infinitetalk.media.files import check, output_sound
+from infinitetalk.media.sidecar import sidecar_path, write_sidecar
+from infinitetalk.media.writer import VideoWriter
 from infinitetalk.weights.folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ class Job:
     request: TalkRequest
     output: Path
     folder: ModelFolder
+    settings: Settings
     checked_in: float
     """Seconds that the checks took."""
 
@@ -39,8 +44,9 @@ def prepare(request: TalkRequest, output: Path) -> Job:
     """
     started = time.perf_counter()
     folder = ModelFolder.open(request.model)
-    check(request, folder.facts, output)
-    return Job(request=request, output=output, folder=folder, checked_in=time.perf_counter() - started)
+    settings = check(request, folder.facts, output)
+    seconds = time.perf_counter() - started
+    return Job(request=request, output=output, folder=folder, settings=settings, checked_in=seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +90,7 @@ class Made:
         }
 
 
-class Stopped(KeyboardInterrupt):  # noqa: N818  (it is the user's wish, not an error)
+class Stopped(KeyboardInterrupt):
     """Ctrl-C during a job; the finished windows are a playable file already."""
 
     def __init__(self, made: Made) -> None:
@@ -114,3 +120,60 @@ class Workshop:
             self._engine = Engine.from_pretrained(folder.path, self._device, progress=progress)
             self._loaded = folder.path
         return self._engine
+
+    def make(self, job: Job, listener: Progress | None = None) -> Made:
+        """Makes a video; the finished windows are on disk whatever happens.
+
+        Raises:
+            Stopped: Ctrl-C.
+            InfiniteTalkError: what the checks could not know.
+        """
+        started = time.perf_counter() - job.checked_in
+        clock = StageClock(listener)
+        clock.seconds[Stage.AUDIO_ENCODING] += job.checked_in
+        with clock.stage(Stage.AUDIO_ENCODING):
+            sound = output_sound(job.request)
+        writer = VideoWriter(job.output, job.settings.size, quality=job.request.quality, sound=sound)
+        planned = 0
+        try:
+            with clock.stage(Stage.FEATURE_EXTRACTION):
+                engine = self.engine(job.folder, clock)
+            with ExitStack() as closing:
+                closing.enter_context(writer)
+                for window in engine.stream(job.request, clock):
+                    planned = window.count
+                    with clock.stage(Stage.ASSEMBLY):
+                        writer.write(window.rgb())
+                        clock.advance()
+                with clock.stage(Stage.ASSEMBLY):
+                    closing.close()
+        except KeyboardInterrupt:
+            raise Stopped(_account(job, writer, planned, clock, started)) from None
+        return _account(job, writer, planned, clock, started)
+
+
+def _account(job: Job, writer: VideoWriter, planned: int, clock: StageClock, started: float) -> Made:
+    """Writes the settings beside the video, if there is one, and tells how it went."""
+    complete = 0 < writer.windows == planned
+    if writer.windows:
+        with clock.stage(Stage.ASSEMBLY):
+            write_sidecar(
+                job.output,
+                job.request,
+                settings=job.settings,
+                stage_seconds={stage.value: spent for stage, spent in clock.seconds.items()},
+                frames=writer.frames,
+                complete=complete,
+            )
+    return Made(
+        video=job.output,
+        sidecar=sidecar_path(job.output),
+        complete=complete,
+        size=job.settings.size,
+        frames=writer.frames,
+        windows=writer.windows,
+        planned=planned,
+        wall=time.perf_counter() - started,
+        stages=dict(clock.seconds),
+        skipped=frozenset(clock.skipped),
+    )

@@ -1,0 +1,132 @@
+"""`infinitetalk generate` with `tiny`: all of a request through the terminal's door."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from infinitetalk.cli.main import main
+from infinitetalk.core.stages import Stage
+
+
+def frames_of(video: Path) -> NDArray[np.uint8]:
+    with av.open(str(video)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def generate(*words: object) -> int:
+    return main(["generate", *map(str, words)])
+
+
+@pytest.fixture
+def job(tiny_folder: Path, portrait: Path, voice: Path) -> list[object]:
+    """A short job with `tiny`."""
+    return ["--model", tiny_folder, "--image", portrait, "--audio", voice, "--device", "cpu", "--steps", 2]
+
+
+def test_terminal_text_says_where_the_video_is(
+    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert generate(*job, "--duration", 0.5) == 0
+    captured = capsys.readouterr()
+    assert "Video:   portrait-talking.mp4  (0.5 s, 64x64, 12 frames" in captured.out
+    assert "generate --request portrait-talking.mp4.json" in captured.out
+    assert all(stage.value in captured.err for stage in Stage)
+    assert "skipped" in captured.err
+    assert len(frames_of(tmp_path / "portrait-talking.mp4")) == 12
+
+
+def test_json_is_all_there_is_and_stage_times_add_up(
+    job: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.mp4"
+    assert generate(*job, "--output", output, "--json") == 0
+    captured = capsys.readouterr()
+    events: list[dict[str, Any]] = [json.loads(line) for line in captured.out.splitlines()]
+    assert captured.err == ""
+    assert {event["event"] for event in events} == {"progress", "done"}
+    told = {event["stage"] for event in events if event["event"] == "progress"}
+    assert told == {stage.value for stage in Stage} - {Stage.INTERPOLATION.value}
+    done = events[-1]
+    assert done["event"] == "done"
+    assert done["video"] == str(output)
+    assert done["frames"] == 30
+    assert done["stages_skipped"] == [Stage.INTERPOLATION.value]
+    assert sum(done["stage_seconds"].values()) == pytest.approx(done["wall_seconds"], rel=0.05)
+    assert all(spent > 0 for name, spent in done["stage_seconds"].items() if name != Stage.INTERPOLATION.value)
+
+
+def test_request_file_repeats_the_video_and_flags_change_it(job: list[object], tmp_path: Path) -> None:
+    first, again, other = (tmp_path / name for name in ("first.mp4", "again.mp4", "other.mp4"))
+    words = ("--prompt", "a person sings", "--text-scale", 3, "--apg", "--seed", 5, "--quality", 10)
+    assert generate(*job, *words, "--output", first, "--quiet") == 0
+    sidecar = tmp_path / "first.mp4.json"
+    assert generate("--request", sidecar, "--output", again, "--device", "cpu", "--quiet") == 0
+    np.testing.assert_array_equal(frames_of(first), frames_of(again))
+    repeated = json.loads((tmp_path / "again.mp4.json").read_text())
+    assert repeated["request"] == json.loads(sidecar.read_text())["request"]
+    assert generate("--request", sidecar, "--output", other, "--device", "cpu", "--quiet", "--seed", 6) == 0
+    assert (frames_of(first) != frames_of(other)).any()
+
+
+def test_two_voices_with_boxes(job: list[object], tmp_path: Path, make_voice: Callable[..., Path]) -> None:
+    second, output = make_voice("second.wav", 0.6, pitch=200), tmp_path / "out.mp4"
+    boxes = ("--box", "0,0,0.5,1", "--box", "0.5,0,1,1")
+    assert generate(*job, "--audio", second, *boxes, "--output", output, "--quiet") == 0
+    assert len(frames_of(output)) == 30
+
+
+def test_preview_is_the_first_window_only(job: list[object], tmp_path: Path) -> None:
+    whole, preview = tmp_path / "whole.mp4", tmp_path / "preview.mp4"
+    assert generate(*job, "--output", whole, "--quality", 0, "--quiet") == 0
+    assert generate(*job, "--output", preview, "--quality", 0, "--quiet", "--preview") == 0
+    shown = frames_of(preview)
+    assert len(shown) == 13
+    np.testing.assert_array_equal(shown, frames_of(whole)[:13])
+
+
+def test_quiet_prints_the_path_and_nothing_else(
+    job: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.mp4"
+    assert generate(*job, "--output", output, "--quiet", "--preview") == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == (f"{output}\n", "")
+
+
+def test_ctrl_c_leaves_the_finished_windows(job: list[object], tmp_path: Path, make_voice: Callable[..., Path]) -> None:
+    long, output = make_voice("long.wav", 20), tmp_path / "out.mp4"
+    words = [*map(str, job), "--audio", str(long), "--output", str(output), "--box", "0,0,.5,1", "--box", ".5,0,1,1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "infinitetalk", "generate", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        # A shell that runs the tests in the background would have its children deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if "window 2 of" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, "".join(seen)
+    assert out.startswith(f"Stopped: {output} holds")
+    frames = frames_of(output)
+    assert len(frames) % 8 == 5 and 21 <= len(frames) < 200
+    assert json.loads((tmp_path / "out.mp4.json").read_text())["complete"] is False
+    assert {path.name for path in tmp_path.glob("out*")} == {"out.mp4", "out.mp4.json"}
