@@ -233,3 +233,18 @@ def test_people_stand_apart_from_each_other_and_the_background() -> None:
         stands = [*people_centres(people, 24, 4).tolist(), 12.0]
         assert len(stands) == people + 1
         assert min(abs(a - b) for i, a in enumerate(stands) for b in stands[:i]) >= 2
+
+
+@pytest.mark.parametrize("people", [1, 2])
+def test_blocks_compile_into_one_graph(people: int) -> None:
+    net, given = build(), inputs(people)
+    truth = run(net, given)
+    for block in net.blocks:
+        block.compile(backend="eager", fullgraph=True)
+    torch.testing.assert_close(run(net, given), truth)
+
+
+def test_a_single_latent_frame_works() -> None:
+    net, given = build(), inputs(2)
+    single = {name: given[name][:, :, :1] for name in ("latent", "condition", "audio")}
+    assert run(net, given | single).shape == (1, 16, 1, ROWS, COLUMNS)

@@ -59,7 +59,7 @@ class AudioProjection(nn.Module):
         Its first video frame brings the past half of its window, its last one the future half, those between
         themselves alone; each half includes the centre.
         """
-        groups = audio.view(audio.shape[0], -1, self.scale, *audio.shape[2:])
+        groups = audio.view(audio.shape[0], audio.shape[1] // self.scale, self.scale, *audio.shape[2:])
         centre = self.window // 2
         past = groups[:, :, 0, : centre + 1]
         between = groups[:, :, 1:-1, centre]

@@ -158,27 +158,20 @@ class AudioDiT(nn.Module):
 
         The generator lives on the weights' device.
         """
-        small = {id(layer) for part in (self.text_embedding, self.time_embedding) for layer in part or ()}
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
-                nn.init.zeros_(module.bias) if module.bias is not None else None
-                if id(module) in small:
-                    nn.init.normal_(module.weight, std=0.02, generator=generator)
-                else:
-                    nn.init.xavier_uniform_(module.weight.flatten(1), generator=generator)
-            elif isinstance(module, nn.LayerNorm | RMSNorm):
-                _reset_norm(module)
+                nn.init.xavier_uniform_(module.weight.flatten(1), generator=generator)
             elif isinstance(module, Block | Head):
                 nn.init.normal_(module.modulation, std=self.config.dim**-0.5, generator=generator)
-        for block in self.blocks:
-            if isinstance(block, Block):
-                nn.init.zeros_(block.audio_cross_attn.proj.weight)
-        nn.init.zeros_(self.head.head.weight)
-
-
-def _reset_norm(norm: nn.LayerNorm | RMSNorm) -> None:
-    for name, value in norm.named_parameters():
-        nn.init.ones_(value) if name == "weight" else nn.init.zeros_(value)
+            elif isinstance(module, nn.LayerNorm | RMSNorm) and module.weight is not None:
+                nn.init.ones_(module.weight)
+        for name, value in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(value)
+            elif name.startswith(("text_embedding", "time_embedding")):
+                nn.init.normal_(value, std=0.02, generator=generator)
+            elif name.endswith(("head.head.weight", "audio_cross_attn.proj.weight")):
+                nn.init.zeros_(value)
 
 
 def _refuse(name: str, value: Tensor | None) -> None:
