@@ -192,7 +192,7 @@ class Engine:
         with listener.stage(Stage.LIP_SYNC):
             first = pixels if past is None else past.first
             video = decode(self.model.vae, latent[None])[0]
-            video = match_colors(video, (first if job.request.reference else pixels)[0], job.settings.color_strength)
+            video = match_colors(video, color_reference(job.request, first, pixels)[0], job.settings.color_strength)
             now = _Past(first, video[None, :, -job.settings.motion_frames :].clone())
             result = WindowResult(
                 index=window.index,
@@ -232,6 +232,11 @@ class Engine:
                 latent = step
                 listener.advance()
             return latent
+
+
+def color_reference(request: TalkRequest, first: Tensor, current: Tensor) -> Tensor:
+    """Whose colours a window takes: its own key frame's; the reference always takes the first window's."""
+    return first if request.reference else current
 
 
 def _needed(source: T | None, model: str, name: str) -> T:
