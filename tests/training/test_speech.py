@@ -126,7 +126,7 @@ class TestText:
 class TestCorpus:
     def test_round_trip(self, tmp_path: Path) -> None:
         utterance = made(3.0)
-        corpus.save(tmp_path / "train.npz", [corpus.encode(utterance, 0.9)])
+        corpus.save(tmp_path / "train-made.npz", [corpus.encode(utterance, 0.9)])
         (found,) = corpus.load(tmp_path, ["train"])
         assert len(found.audio) == len(utterance.audio)
         assert [segment.phone for segment in found.segments] == [segment.phone for segment in utterance.segments]
@@ -142,9 +142,9 @@ class TestCorpus:
     def test_refuses_a_missing_file_and_other_classes(self, tmp_path: Path) -> None:
         with pytest.raises(MediaError, match="make_corpus"):
             corpus.load(tmp_path, ["train"])
-        corpus.save(tmp_path / "train.npz", [corpus.encode(made(1.0), 0.9)])
-        table = dict(np.load(tmp_path / "train.npz"))
-        np.savez(tmp_path / "train.npz", **{**table, "classes": np.array(json.dumps(["SIL", "XX"]))})
+        corpus.save(tmp_path / "train-made.npz", [corpus.encode(made(1.0), 0.9)])
+        table = dict(np.load(tmp_path / "train-made.npz"))
+        np.savez(tmp_path / "train-made.npz", **{**table, "classes": np.array(json.dumps(["SIL", "XX"]))})
         with pytest.raises(MediaError, match="other phone classes"):
             corpus.load(tmp_path, ["train"])
 

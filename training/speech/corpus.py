@@ -1,4 +1,4 @@
-"""The speech corpus on disk: Ogg Opus streams with phone segments, in one file per split.
+"""The speech corpus on disk: Ogg Opus streams with phone segments, one file ``SPLIT-ENGINE.npz`` per engine.
 
 Needs only numpy and soundfile, so that it loads on a bare GPU machine.
 """
@@ -58,7 +58,7 @@ def encode(utterance: Utterance, compression: float) -> Encoded:
 
 
 def save(path: Path, streams: Sequence[Encoded]) -> None:
-    """Write one split."""
+    """Write one file of the corpus."""
     counts = [len(stream.segments) for stream in streams]
     rows = [segment for stream in streams for segment in stream.segments]
     np.savez(
@@ -77,14 +77,19 @@ def save(path: Path, streams: Sequence[Encoded]) -> None:
 def load(folder: Path, splits: Iterable[str] = SPLITS) -> list[Utterance]:
     """Every utterance of these splits, decoded.
 
-    Raises ``MediaError`` if a file is missing or was made with other phone classes.
+    Raises ``MediaError`` if a split has no file or a file was made with other phone classes.
     """
-    return [utterance for split in splits for utterance in _load_split(Path(folder) / f"{split}.npz", split)]
+    found: list[Utterance] = []
+    for split in splits:
+        paths = sorted(Path(folder).glob(f"{split}-*.npz"))
+        if not paths:
+            raise MediaError(folder, f"has no {split}-*.npz; make them with python -m training.speech.make_corpus")
+        for path in paths:
+            found += _load_file(path, split)
+    return found
 
 
-def _load_split(path: Path, split: str) -> list[Utterance]:
-    if not path.is_file():
-        raise MediaError(path, "no such corpus file; make it with python -m training.speech.make_corpus")
+def _load_file(path: Path, split: str) -> list[Utterance]:
     with np.load(path) as file:
         table = dict(file)
     if tuple(json.loads(str(table["classes"]))) != PHONE_CLASSES:

@@ -148,7 +148,7 @@ def evaluate(
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Score a trained speech encoder on the held-out voices.")
-    parser.add_argument("corpus", type=Path, help="folder with train.npz and test.npz")
+    parser.add_argument("corpus", type=Path, help="folder that training.speech.make_corpus wrote")
     parser.add_argument("out", type=Path, help="folder that training.speech.train wrote")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     arguments = parser.parse_args()

@@ -133,7 +133,7 @@ def finish(training: Training, train: Sequence[Utterance], test: Sequence[Uttera
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the small speech encoder on phone labels.")
-    parser.add_argument("corpus", type=Path, help="folder with train.npz and test.npz")
+    parser.add_argument("corpus", type=Path, help="folder that training.speech.make_corpus wrote")
     parser.add_argument("out", type=Path, help="folder for weights, checkpoint and log")
     parser.add_argument("--seconds", type=float, default=200.0, help="time budget of training (default: %(default)s)")
     parser.add_argument("--device", default="cuda", help="cuda or cpu (default: %(default)s)")
