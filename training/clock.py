@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 
 class Budget:
     """So many seconds of training, counted from the first call of `fraction`, with what earlier runs already spent."""
@@ -26,12 +28,22 @@ class Budget:
             self._start = time.monotonic()
         return min(1.0, self.spent / self.seconds)
 
-    def steps(self) -> Iterator[tuple[int, float]]:
-        """Yields (step, fraction) until the time is up; at least one step."""
-        step = 0
+    @property
+    def over(self) -> bool:
+        """Whether all of it is spent."""
+        return self.spent >= self.seconds
+
+    def steps(self, device: torch.device | None = None, at_most: float = math.inf) -> Iterator[tuple[int, float]]:
+        """Yields (step, fraction) until the time is up, or this run has lasted `at_most` seconds; at least one step.
+
+        A GPU is waited for every few steps: it takes orders long before it has carried them out.
+        """
+        step, stop = 0, self.spent + at_most
         while True:
+            if device is not None and device.type == "cuda" and step % 8 == 0:
+                torch.cuda.synchronize(device)
             fraction = self.fraction()
-            if fraction >= 1 and step:
+            if step and (fraction >= 1 or self.spent >= stop):
                 return
             yield step, fraction
             step += 1

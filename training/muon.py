@@ -47,7 +47,9 @@ class Muon:
         decay: decoupled weight decay.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], rate: float, momentum: float = 0.95, decay: float = 0.0):
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], rate: float, momentum: float = 0.95, decay: float = 0.0
+    ) -> None:
         shapes: dict[tuple[int, int], list[nn.Parameter]] = {}
         for parameter in parameters:
             if parameter.dim() < 2:

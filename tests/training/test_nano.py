@@ -7,14 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from infinitetalk.core.configs import DiTConfig
+from infinitetalk.core.configs import DiTConfig, VAEConfig
+from infinitetalk.models.vae import VideoVAE
 from training.clock import Budget, cosine
 from training.ema import Average
 from training.muon import Muon, orthogonalise
+from training.nano.encode import encode_references
 from training.nano.flow import Kind, assemble, draw, loss
 from training.nano.latents import ClipLatents, cells, condition, masks_of
+from training.nano.pixels import Crop, PixelBank
 from training.nano.preview import sample
+from training.nano.store import FRAMES, SIZE
 from training.nano.train_dit import Data, Trainer, available, pick
+from training.nano.train_vae import Trainer as VAETrainer
 from training.nano.voices import VoiceBank
 
 TINY = DiTConfig(
@@ -173,3 +178,31 @@ def test_average_and_budget() -> None:
     assert Budget(10.0, spent=20.0).fraction() == 1.0
     assert cosine(0) == 1.0
     assert cosine(1, 0.1) == pytest.approx(0.1)
+
+
+def test_reference_latents_are_those_of_whole_windows() -> None:
+    torch.manual_seed(0)
+    for stages in ((True, True, False), (False, True, True)):
+        config = VAEConfig(dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1, temporal_downsample=stages)
+        vae = VideoVAE(config).requires_grad_(False)
+        vae.init_weights(torch.Generator().manual_seed(1))
+        pictures = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+        window = torch.zeros(1, 3, FRAMES, 32, 32)
+        window[:, :, 0] = pictures.permute(0, 3, 1, 2) / 127.5 - 1
+        assert torch.allclose(encode_references(vae, pictures), vae.encode(window), atol=1e-4)
+
+
+def test_vae_training_lowers_the_error() -> None:
+    config = VAEConfig(dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1, temporal_downsample=(True, True, False))
+    frames = torch.full((2, FRAMES + 1, SIZE, SIZE, 3), 40, dtype=torch.uint8)
+    frames[:, :, 30:90, 30:90] = torch.tensor([200, 150, 120], dtype=torch.uint8)
+    box = torch.tensor([40.0, 40.0, 80.0, 60.0]).expand(2, 3, 4)
+    bank = PixelBank(frames, torch.ones(2, dtype=torch.long), box, box)
+    trainer = VAETrainer(config, torch.device("cpu"), capture=False)
+    draws = torch.Generator().manual_seed(0)
+    errors = [float(trainer.step(bank, Crop(32, 5, 2), 1.0, draws).l1) for _ in range(60)]
+    assert sum(errors[-5:]) < 0.6 * sum(errors[:5])
+    video, weight = bank.crops(Crop(64, 5, 3), draws)
+    assert video.shape == (3, 3, 5, 64, 64)
+    assert weight.shape == (3, 1, 1, 64, 64)
+    assert float(weight.max()) > 1

@@ -67,7 +67,11 @@ def wear(vae: VideoVAE, latents: Tensor, generator: torch.Generator) -> Tensor:
     gain = 1 + 0.04 * torch.randn(count, 3, 1, 1, 1, generator=generator, device=device)
     lift = 0.03 * torch.randn(count, 3, 1, 1, 1, generator=generator, device=device)
     frames = video.transpose(1, 2).flatten(0, 1)
-    soft = F.avg_pool2d(F.pad(frames, (1, 1, 1, 1), mode="replicate"), 3, 1).view(video.transpose(1, 2).shape).transpose(1, 2)
+    soft = (
+        F.avg_pool2d(F.pad(frames, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        .view(video.transpose(1, 2).shape)
+        .transpose(1, 2)
+    )
     share = 0.5 * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device)
     return vae.encode((torch.lerp(video, soft, share) * gain + lift).clamp(-1, 1)).float()
 

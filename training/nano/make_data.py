@@ -79,12 +79,11 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=5000)
     parser.add_argument("--held", type=int, default=48)
     parser.add_argument("--workers", type=int, default=max(0, (os.cpu_count() or 2) - 4))
-    parser.add_argument("--compile", action="store_true", help="fuse the shading: half a minute first, then faster")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     log = RunLog(options.data / "render_log.txt")
     torch.set_float32_matmul_precision("highest")
-    renderer = HeadRenderer(options.device, compiled=options.compile)
+    renderer = HeadRenderer(options.device)
     for folder, split, count in (("held", "test", options.held), ("clips", "train", options.clips)):
         speech = mouth_tracks(load(options.corpus, (split,)), seed=1)
         workers = options.workers if count > 200 else 0

@@ -62,7 +62,9 @@ class PixelBank:
         span = torch.arange(shape.size, device=device)
         across, down = x[:, None] + span, y[:, None] + span
         time = start[:, None] + torch.arange(shape.frames, device=device)
-        pixels = self.frames[index[:, None, None, None], time[..., None, None], down[:, None, :, None], across[:, None, None]]
+        pixels = self.frames[
+            index[:, None, None, None], time[..., None, None], down[:, None, :, None], across[:, None, None]
+        ]
         weight = self.weights(index)
         rows = torch.arange(len(index), device=device)[:, None, None]
         weight = weight[rows, down[:, :, None], across[:, None]]

@@ -12,7 +12,6 @@ from infinitetalk.diffusion.sampler import euler
 from infinitetalk.diffusion.schedule import timesteps
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.vae import VideoVAE
-from training.clock import RunLog
 from training.nano.latents import ClipLatents, condition
 from training.nano.pixels import to_bytes, to_video
 from training.nano.settings import MOTION, WINDOW
@@ -84,15 +83,12 @@ def talk(dit: AudioDiT, vae: VideoVAE, clips: ClipLatents, voices: VoiceBank, wi
     return video
 
 
-def preview(dit: AudioDiT, data: Path, clips: ClipLatents, voices: VoiceBank, path: Path, log: RunLog) -> None:
+def preview(dit: AudioDiT, vae: VideoVAE, clips: ClipLatents, voices: VoiceBank, path: Path) -> None:
     """Writes two windows of 16 held-out faces, every tenth frame, below the true video of the first window."""
-    device = clips.video.device
-    vae = load_vae(data, device)
     some = clips.part(clips.of_people(1)[:16])
     truth = decode(vae, some.video)
     dit.eval()
     made = talk(dit, vae, some, voices)
-    log(f"sampled {len(made)} clips of {made.shape[1]} frames")
     shown = list(range(0, made.shape[1], 10))
     blank = torch.zeros_like(made[0])
     blank_rows = [torch.cat([clip, blank[WINDOW:]])[shown] for clip in truth]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from infinitetalk.core.configs import DiTConfig, SpeechConfig, VAEConfig
+from infinitetalk.core.configs import DiTConfig, VAEConfig
 
 LATENT_CHANNELS = 16
 WINDOW = 81
@@ -41,8 +41,6 @@ VAE = "middle"
 DIT = "320x8"
 
 
-
-
-def fit_audio(config: DiTConfig, speech: SpeechConfig) -> DiTConfig:
-    """The same transformer for this speech encoder's layers and channels."""
-    return replace(config, audio_blocks=speech.num_hidden_layers, audio_channels=speech.hidden_size)
+def fit_audio(config: DiTConfig, layers: int, channels: int) -> DiTConfig:
+    """The same transformer for a speech encoder of so many layers and channels."""
+    return replace(config, audio_blocks=layers, audio_channels=channels)

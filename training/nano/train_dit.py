@@ -6,6 +6,7 @@ receives `dit.safetensors`, `dit_config.json`, `dit_log.txt`, `dit_sheet.jpg` an
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,15 +15,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from infinitetalk.core.configs import DiTConfig, SpeechConfig
+from infinitetalk.core.configs import DiTConfig
 from infinitetalk.models.dit import AudioDiT
 from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
 from training.nano.flow import Kind, assemble, draw, loss
 from training.nano.latents import ClipLatents
-from training.nano.preview import preview
+from training.nano.preview import load_vae, preview
 from training.nano.settings import DIT, DITS, WINDOW, fit_audio
-from training.nano.train_vae import fast_kernels
+from training.nano.train_vae import fast_kernels, millions
 from training.nano.voices import VoiceBank
 from training.optimiser import MuonAdam
 
@@ -52,7 +53,9 @@ class Data:
 class Trainer:
     """A transformer with its optimiser and average. With `compile`, its blocks are compiled for whole windows."""
 
-    def __init__(self, config: DiTConfig, device: torch.device, *, compiled: bool, rate: float = RATE, seed: int = 0) -> None:
+    def __init__(
+        self, config: DiTConfig, device: torch.device, *, compiled: bool, rate: float = RATE, seed: int = 0
+    ) -> None:
         self.config, self.device = config, device
         self.dit = AudioDiT(config)
         self.dit.init_weights(torch.Generator().manual_seed(seed))
@@ -89,9 +92,7 @@ class Trainer:
         other = data.clips.part(index)
         swapped = Data(_swap_voices(other), data.voices)
         everything = torch.arange(len(index), device=index.device)
-        right, wrong = (
-            self._loss(everything, Data(clips, data.voices)) for clips in (other, swapped.clips)
-        )
+        right, wrong = (self._loss(everything, Data(clips, data.voices)) for clips in (other, swapped.clips))
         return right, wrong
 
     def _loss(self, index: Tensor, data: Data) -> float:
@@ -145,13 +146,13 @@ def available(kinds: Sequence[tuple[Kind, float]], clips: ClipLatents) -> list[t
     return [(kind, share) for kind, share in kinds if kind.people in people]
 
 
-def train(trainer: Trainer, data: Data, held: Data, budget: Budget, log: RunLog) -> None:
+def train(trainer: Trainer, data: Data, held: Data, budget: Budget, log: RunLog, *, at_most: float = math.inf) -> None:
     """Trains until the budget is spent."""
     generator = torch.Generator(trainer.device).manual_seed(trainer.steps + 1)
     dice = torch.Generator().manual_seed(trainer.steps + 1)
     kinds = available(SHARES, data.clips)
     begun, recent = trainer.steps, []
-    for step, fraction in budget.steps():
+    for step, fraction in budget.steps(trainer.device, at_most):
         kind = pick(kinds, float(torch.rand((), generator=dice))) if step else MAIN
         value = trainer.step(data, kind, cosine(fraction, 0.01), generator)
         if kind == MAIN:
@@ -172,7 +173,7 @@ def finish(trainer: Trainer, data: Path, held: Data, out: Path, log: RunLog) -> 
     (out / "dit_config.json").write_text(json.dumps(asdict(trainer.config), indent=1))
     log("held-out loss with right and swapped voices: {:.4f} {:.4f}".format(*trainer.judge(held)))
     with torch.compiler.set_stance("force_eager"):
-        preview(trainer.dit, data, held.clips, held.voices, out / "dit_sheet.jpg", log)
+        preview(trainer.dit, load_vae(data, trainer.device), held.clips, held.voices, out / "dit_sheet.jpg")
 
 
 def main() -> None:
@@ -180,7 +181,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seconds", type=float, default=480)
+    parser.add_argument("--seconds", type=float, default=480, help="of the whole training")
+    parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
     parser.add_argument("--config", choices=tuple(DITS), default=DIT)
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--no-compile", action="store_true")
@@ -191,17 +193,17 @@ def main() -> None:
     log = RunLog(options.out / "dit_log.txt")
     fast_kernels()
     data, held = Data.load(options.data, "", device), Data.load(options.data, "held_", device)
-    speech = SpeechConfig.read(json.loads((options.data / "speech_config.json").read_text()))
-    config = fit_audio(DITS[options.config], speech)
+    config = fit_audio(DITS[options.config], *data.voices.features.shape[1:])
     trainer = Trainer(config, device, compiled=not options.no_compile and device.type == "cuda", rate=options.rate)
-    log(f"{data.clips.count} clips; dit {options.config}: {sum(p.numel() for p in trainer.dit.parameters()) / 1e6:.2f} M")
+    log(f"{data.clips.count} clips; dit {options.config}: {millions(trainer.dit):.2f} M")
     checkpoint = options.out / "dit_checkpoint.pt"
     spent = trainer.resume(checkpoint) if checkpoint.exists() else 0.0
-    budget = Budget(spent + options.seconds, spent)
-    train(trainer, data, held, budget, log)
+    budget = Budget(options.seconds, spent)
+    train(trainer, data, held, budget, log, at_most=options.at_most)
     trainer.save(checkpoint, budget.spent)
     log(f"trained {trainer.steps} steps")
-    finish(trainer, options.data, held, options.out, log)
+    if budget.over:
+        finish(trainer, options.data, held, options.out, log)
 
 
 if __name__ == "__main__":

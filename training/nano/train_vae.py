@@ -6,13 +6,14 @@ DATA holds `clips/` and `held/` as `training.nano.make_data` writes them. OUT re
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from infinitetalk.core.configs import VAEConfig
 from infinitetalk.models.vae import VideoVAE
@@ -65,12 +66,16 @@ class Means:
 class Trainer:
     """A VAE with its optimiser, average and captured step."""
 
-    def __init__(self, config: VAEConfig, device: torch.device, *, capture: bool, kl: float = KL, seed: int = 0) -> None:
+    def __init__(
+        self, config: VAEConfig, device: torch.device, *, capture: bool, kl: float = KL, seed: int = 0
+    ) -> None:
         self.config, self.device, self.kl = config, device, kl
         self.vae = VideoVAE(config)
         self.vae.init_weights(torch.Generator().manual_seed(seed))
         self.vae.to(device)
-        self.optimiser = MuonAdam(self.vae, RATE, chosen=lambda _name, _value: True, muon_scale=MUON_SCALE, betas=(0.9, 0.99))
+        self.optimiser = MuonAdam(
+            self.vae, RATE, chosen=lambda _name, _value: True, muon_scale=MUON_SCALE, betas=(0.9, 0.99)
+        )
         self.average = Average(self.vae, AVERAGE, every=4)
         self.capture = capture and device.type == "cuda"
         self.steps = 0
@@ -176,7 +181,9 @@ def finish(trainer: Trainer, bank: PixelBank, held: PixelBank, out: Path, log: R
     vae = VideoVAE(config).to(trainer.device)
     vae.load_state_dict(trainer.vae.state_dict())
     vae.requires_grad_(False)
-    save_file({name: value.detach().cpu().contiguous() for name, value in vae.state_dict().items()}, out / "vae.safetensors")
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in vae.state_dict().items()}, out / "vae.safetensors"
+    )
     (out / "vae_config.json").write_text(json.dumps(asdict(config), indent=1))
     scores, made = judge(vae, held)
     log(f"latent spread {[round(value, 2) for value in deviation.tolist()]}")
@@ -187,11 +194,19 @@ def finish(trainer: Trainer, bank: PixelBank, held: PixelBank, out: Path, log: R
     save_rows(out / "vae_sheet.jpg", rows)
 
 
-def train(trainer: Trainer, bank: PixelBank, budget: Budget, log: RunLog, phases: Sequence[Phase] = PHASES) -> None:
+def train(
+    trainer: Trainer,
+    bank: PixelBank,
+    budget: Budget,
+    log: RunLog,
+    *,
+    phases: Sequence[Phase] = PHASES,
+    at_most: float = math.inf,
+) -> None:
     """Trains until the budget is spent."""
     generator = torch.Generator(bank.frames.device).manual_seed(trainer.steps + 1)
     begun = trainer.steps
-    for _, fraction in budget.steps():
+    for _, fraction in budget.steps(bank.frames.device, at_most):
         phase = next((phase for phase in phases if fraction < phase.until), phases[-1])
         means = trainer.step(bank, phase.crop, cosine(fraction), generator)
         if log.due():
@@ -204,7 +219,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seconds", type=float, default=430)
+    parser.add_argument("--seconds", type=float, default=430, help="of the whole training")
+    parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
     parser.add_argument("--config", choices=tuple(VAES), default=VAE)
     parser.add_argument("--clips", type=int, default=None, help="use so many clips; default all")
     parser.add_argument("--kl", type=float, default=KL)
@@ -215,17 +231,24 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     log = RunLog(options.out / "vae_log.txt")
     fast_kernels()
+    torch.manual_seed(0)
     bank = PixelBank.take(load(options.data / "clips"), device, options.clips)
     held = PixelBank.take(load(options.data / "held"), device, 16)
     trainer = Trainer(VAES[options.config], device, capture=not options.no_graph, kl=options.kl)
-    log(f"{len(bank.frames)} clips; vae {options.config}: {sum(p.numel() for p in trainer.vae.parameters()) / 1e6:.2f} M")
+    log(f"{len(bank.frames)} clips; vae {options.config}: {millions(trainer.vae):.2f} M")
     checkpoint = options.out / "vae_checkpoint.pt"
     spent = trainer.resume(checkpoint) if checkpoint.exists() else 0.0
-    budget = Budget(spent + options.seconds, spent)
-    train(trainer, bank, budget, log)
+    budget = Budget(options.seconds, spent)
+    train(trainer, bank, budget, log, at_most=options.at_most)
     trainer.save(checkpoint, budget.spent)
     log(f"trained {trainer.steps} steps")
-    finish(trainer, bank, held, options.out, log)
+    if budget.over:
+        finish(trainer, bank, held, options.out, log)
+
+
+def millions(network: nn.Module) -> float:
+    """Parameters in millions."""
+    return sum(parameter.numel() for parameter in network.parameters()) / 1e6
 
 
 def fast_kernels() -> None:

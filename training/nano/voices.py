@@ -18,8 +18,8 @@ SILENCE_FRAMES = 200
 class VoiceBank:
     """Features of all speech streams, one after the other.
 
-    The last stream is silence, and stands for everyone who says nothing. `features` holds the streams as they are; `disturbed` (if any) the same streams with noise and other disturbance,
-    frame for frame.
+    The last stream is silence, and stands for everyone who says nothing. `features` holds the streams as they are;
+    `disturbed` (if any) the same streams with noise and other disturbance, frame for frame.
     """
 
     features: Tensor
@@ -30,9 +30,7 @@ class VoiceBank:
     """(streams,) frames"""
     disturbed: Tensor | None = None
 
-    def windows(
-        self, stream: Tensor, start: Tensor, frames: int, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def windows(self, stream: Tensor, start: Tensor, frames: int, generator: torch.Generator | None = None) -> Tensor:
         """What the network hears: features around each frame, the ends of a stream repeated as in the engine.
 
         Args:
@@ -48,7 +46,9 @@ class VoiceBank:
         stream = torch.where(stream < 0, len(self.length) - 1, stream)
         reach = torch.arange(AUDIO_WINDOW, device=device) - AUDIO_WINDOW // 2
         place = start[..., None, None] + torch.arange(frames, device=device)[:, None] + reach
-        place = place.clamp(min=0).minimum(self.length[stream][..., None, None] - 1) + self.offset[stream][..., None, None]
+        place = (
+            place.clamp(min=0).minimum(self.length[stream][..., None, None] - 1) + self.offset[stream][..., None, None]
+        )
         heard = self.features[place]
         if self.disturbed is None or generator is None:
             return heard.float()
