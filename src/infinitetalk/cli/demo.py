@@ -12,7 +12,7 @@ from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import TalkRequest
 
 INPUTS = Path(__file__).parents[1] / "assets" / "demo"
-PORTRAIT, VOICE = "portrait_1.png", "voice_1.flac"
+MODEL, PORTRAIT, VOICE = "nano", "portrait_1.png", "voice_1.flac"
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Makes the demo video and says what to try next."""
     kept: Path | None = arguments.keep_inputs
     portrait, voice = (INPUTS / PORTRAIT, INPUTS / VOICE) if kept is None else _copy_inputs(kept)
-    request = TalkRequest(model="nano", image=portrait, audio=(voice,))
+    request = TalkRequest(model=MODEL, image=portrait, audio=(voice,))
     plain = not (arguments.quiet or arguments.json)
     if plain:
         say("A rendered face (computer graphics), a recorded voice (public domain), the bundled model nano.")

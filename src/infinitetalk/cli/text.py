@@ -66,7 +66,7 @@ def near_path(path: Path) -> str:
 def program() -> str:
     """How this program is called from the user's shell, as it was called now."""
     called = Path(sys.argv[0])
-    if called.name == "__main__.py":
+    if called.name == "__main__.py" and called.parent.name == PROGRAM:
         return f"{shlex.quote(sys.executable)} -m {PROGRAM}"
     found = shutil.which(PROGRAM)
     if found is not None and Path(found).resolve() == called.resolve():
