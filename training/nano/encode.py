@@ -1,6 +1,6 @@
 """Clips to latents and speech to features: `python -m training.nano.encode DATA`.
 
-Reads `clips/`, `held/`, `vae.safetensors`, `speech.safetensors` and the speech corpus; writes `latents.pt`, `voices.pt`
+Reads `clips/`, `held/`, the VAE, the speech encoder and the speech corpus; writes `latents.pt`, `voices.pt`
 and the same with `held_` before the name, all into DATA.
 """
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from infinitetalk.core.configs import VAEConfig
@@ -17,6 +16,7 @@ from training.nano.pixels import to_bytes, to_video
 from training.nano.settings import MOTION, WINDOW
 from training.nano.train_vae import half
 from training.nano.voices import VoiceBank
+from training.parts import load_parts
 from training.sheets import save_rows
 
 STEPS, SHIFT, AUDIO_SCALE = 10, 3.0, 2.0
@@ -26,7 +26,7 @@ def load_vae(folder: Path, device: torch.device) -> VideoVAE:
     """The VAE that `train_vae` wrote."""
     config = VAEConfig.read(json.loads((folder / "vae_config.json").read_text()))
     vae = VideoVAE(config).to(device)
-    vae.load_state_dict(load_file(folder / "vae.safetensors"))
+    vae.load_state_dict(load_parts(folder, "vae"))
     return vae.requires_grad_(False)
 
 

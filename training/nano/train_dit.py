@@ -1,7 +1,7 @@
 """Trains nano's transformer on latents: `python -m training.nano.train_dit DATA OUT --seconds 480`.
 
 DATA holds `latents.pt`, `held_latents.pt`, `voices.pt` and `held_voices.pt` as `training.nano.encode` writes them. OUT
-receives `dit.safetensors`, `dit_config.json`, `dit_log.txt`, `dit_sheet.jpg` and a checkpoint to go on from.
+receives `dit-*.safetensors`, `dit_config.json`, `dit_log.txt`, `dit_sheet.jpg` and a checkpoint to go on from.
 """
 
 import argparse
@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig
@@ -26,6 +25,7 @@ from training.nano.settings import DIT, DITS, WINDOW, fit_audio
 from training.nano.train_vae import fast_kernels, millions
 from training.nano.voices import VoiceBank
 from training.optimiser import MuonAdam
+from training.parts import save_parts
 
 RATE, DECAY = 8e-4, 0.02
 AVERAGE = 0.9985
@@ -168,8 +168,7 @@ def train(trainer: Trainer, data: Data, held: Data, budget: Budget, log: RunLog,
 def finish(trainer: Trainer, data: Path, held: Data, out: Path, log: RunLog) -> None:
     """Writes the averaged network and shows held-out clips."""
     trainer.average.swap()
-    weights = {name: value.detach().cpu().contiguous() for name, value in trainer.dit.state_dict().items()}
-    save_file(weights, out / "dit.safetensors")
+    save_parts(trainer.dit.state_dict(), out, "dit")
     (out / "dit_config.json").write_text(json.dumps(asdict(trainer.config), indent=1))
     log("held-out loss with right and swapped voices: {:.4f} {:.4f}".format(*trainer.judge(held)))
     with torch.compiler.set_stance("force_eager"):

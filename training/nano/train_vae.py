@@ -1,6 +1,6 @@
 """Trains nano's video VAE on rendered clips: `python -m training.nano.train_vae DATA OUT --seconds 430`.
 
-DATA holds `clips/` and `held/` as `training.nano.make_data` writes them. OUT receives `vae.safetensors`,
+DATA holds `clips/` and `held/` as `training.nano.make_data` writes them. OUT receives `vae-1.safetensors`,
 `vae_config.json` (with the latents' mean and spread), `vae_log.txt`, `vae_sheet.jpg` and a checkpoint to go on from.
 """
 
@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from infinitetalk.core.configs import VAEConfig
@@ -24,6 +23,7 @@ from training.nano.pixels import Crop, PixelBank, box_mask, psnr, to_bytes, to_v
 from training.nano.settings import VAE, VAES
 from training.nano.store import FRAMES, load
 from training.optimiser import MuonAdam
+from training.parts import save_parts
 from training.sheets import save_rows
 
 RATE, MUON_SCALE = 8e-4, 2.0
@@ -181,9 +181,7 @@ def finish(trainer: Trainer, bank: PixelBank, held: PixelBank, out: Path, log: R
     vae = VideoVAE(config).to(trainer.device)
     vae.load_state_dict(trainer.vae.state_dict())
     vae.requires_grad_(False)
-    save_file(
-        {name: value.detach().cpu().contiguous() for name, value in vae.state_dict().items()}, out / "vae.safetensors"
-    )
+    save_parts(vae.state_dict(), out, "vae")
     (out / "vae_config.json").write_text(json.dumps(asdict(config), indent=1))
     scores, made = judge(vae, held)
     log(f"latent spread {[round(value, 2) for value in deviation.tolist()]}")
