@@ -1,17 +1,25 @@
 """The web page in a real browser: upload, click, watch."""
 
 import shutil
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+from gradio.components import Component
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from infinitetalk.app.app import serving
+from infinitetalk.app.app import build, serving
+from infinitetalk.cli.main import main
+from infinitetalk.core.knobs import CONTROLS
+from infinitetalk.engine.job import Workshop
 
 FLAGS = (
     "--headless=new",
@@ -54,8 +62,8 @@ def find(browser: webdriver.Chrome, css: str) -> WebElement | None:
     return found[0] if found else None
 
 
-def wait_for(browser: webdriver.Chrome, condition, seconds: float = 60) -> object:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    return WebDriverWait(browser, seconds).until(lambda _: condition())
+def wait_for(browser: webdriver.Chrome, condition: Callable[[], object], seconds: float = 60) -> None:
+    WebDriverWait(browser, seconds).until(lambda _: condition())
 
 
 def upload(browser: webdriver.Chrome, field: str, path: Path) -> None:
@@ -79,6 +87,7 @@ def test_upload_click_watch(page: webdriver.Chrome, portrait: Path, voice: Path)
     assert page.execute_script(f"return [{video}.videoWidth, {video}.videoHeight]") == [64, 64]
     assert page.execute_script(f"return {video}.duration") == pytest.approx(1.2, abs=0.1)
     assert "64x64" in page.find_element(By.CSS_SELECTOR, "#told").text
+    assert find(page, "#settings") is not None
 
 
 def test_a_refusal_is_one_line(page: webdriver.Chrome, portrait: Path) -> None:
@@ -93,3 +102,35 @@ def test_nothing_comes_from_elsewhere(page: webdriver.Chrome) -> None:
     names = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     here = page.current_url.rstrip("/")
     assert [name for name in names if not name.startswith((here, "data:", "blob:"))] == []
+
+
+def test_the_command_serves_the_page_until_ctrl_c(tiny_folder: Path) -> None:
+    command = [sys.executable, "-u", "-m", "infinitetalk", "app", "--model", str(tiny_folder), "--device", "cpu"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background would have its children deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    assert process.stdout is not None
+    address = next(line for line in process.stdout if "Running on local URL" in line).split()[-1]
+    with urlopen(address) as answer:
+        assert b"InfiniteTalk" in answer.read()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_a_model_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["app", "--model", "nothing"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: model nothing: there is no such folder")
+    assert captured.err.count("\n") == 1
+
+
+def test_every_setting_has_a_widget(tiny_folder: Path, tmp_path: Path) -> None:
+    page = build(Workshop("cpu"), tmp_path, str(tiny_folder))
+    labels = {block.label for block in page.blocks.values() if isinstance(block, Component)}
+    special = {"image": "Picture", "audio": "Voice"}
+    assert {special.get(control.name, control.label) for control in CONTROLS} <= labels

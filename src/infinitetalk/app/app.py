@@ -79,6 +79,7 @@ def _form(models: Sequence[str], first: str) -> list[Slot]:
             slots.append(widgets.video())
     slots += [widgets.voice(1), widgets.widget("prompt")]
     with gr.Accordion("Second person", open=False):
+        gr.Markdown("Give both a box, or a mask that is white where the person is, in the order of the voices.")
         slots += [widgets.voice(2), *widgets.widgets(("boxes", "masks"))]
     with gr.Accordion("Settings", open=True), gr.Row():
         slots += widgets.widgets(MAIN)
@@ -95,7 +96,7 @@ def _result() -> list[gr.components.Component]:
     """Draws the right column's outputs."""
     video = gr.Video(label="Result", interactive=False, autoplay=True, height=420, elem_id="result")
     line = gr.Markdown(elem_id="told")
-    settings = gr.File(label="Settings of this video, to repeat it", interactive=False, height=80, visible=False)
+    settings = gr.DownloadButton("Settings of this video", size="sm", visible=False, elem_id="settings")
     return [video, settings, line, gr.State()]
 
 

@@ -50,11 +50,11 @@ def _boxes(control: Control) -> Component:
 
 
 def _files(control: Control) -> Component:
-    return gr.File(file_count="multiple", type="filepath", label=f"{control.label}: {control.knob.help}", height=120)
+    return gr.File(file_count="multiple", type="filepath", label=control.label, height=140)
 
 
 def _file(control: Control) -> Component:
-    return gr.File(type="filepath", label=f"{control.label}: {control.knob.help}", height=120)
+    return gr.File(type="filepath", label=control.label, height=140)
 
 
 _MAKERS: Mapping[Kind, Callable[[Control], Component]] = {
@@ -93,7 +93,7 @@ def video() -> Slot:
 def voice(number: int) -> Slot:
     """One voice, from a file or the microphone."""
     label = "Voice" if number == 1 else f"Voice {number}"
-    return "audio", gr.Audio(type="filepath", label=label, elem_id=f"voice-{number}")
+    return "audio", gr.Audio(type="filepath", label=label, buttons=[], elem_id=f"voice-{number}")
 
 
 def model_choice(models: Sequence[str], first: str) -> Slot:

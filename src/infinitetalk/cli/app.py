@@ -1,6 +1,7 @@
 """`infinitetalk app`: the web page on this machine."""
 
 import argparse
+from contextlib import suppress
 
 from infinitetalk.cli.command import DONE, Command, add_device_flag
 from infinitetalk.core.errors import MachineError
@@ -24,7 +25,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         raise MachineError("the web page needs gradio: pip install 'infinitetalk[app]'") from error
 
-    launch(arguments.model, host=arguments.host, port=arguments.port, share=arguments.share, device=arguments.device)
+    # Ctrl-C is how a page is meant to end.
+    with suppress(KeyboardInterrupt):
+        launch(
+            arguments.model, host=arguments.host, port=arguments.port, share=arguments.share, device=arguments.device
+        )
     return DONE
 
 

@@ -79,7 +79,7 @@ class Control:
     @property
     def label(self) -> str:
         """The field's name in words."""
-        return self.name.replace("_", " ").capitalize()
+        return self.name.replace("_", " ").capitalize().replace("Apg", "APG")
 
     @property
     def group(self) -> str:
