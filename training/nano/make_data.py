@@ -5,7 +5,8 @@ split). Put it where 4 MB per clip are quickly written and read, such as a folde
 """
 
 import argparse
-import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,14 +17,12 @@ from torch import Tensor
 
 from training.clock import RunLog
 from training.heads.blendshapes import JAW_OPEN
-from training.heads.dataset import ClipBatch, ClipOptions, Split, make_clips
+from training.heads.dataset import ClipBatch, Split, make_clips
 from training.heads.render import HeadRenderer
 from training.heads.tracks import tracks
-from training.nano.store import FRAMES, SIZE, Clips, create
+from training.nano.store import FRAMES, SIZE, Clips, create, extend
 from training.nano.voices import frames_of
 from training.speech.corpus import Utterance, load
-
-SPLITS: dict[str, Split] = {"train": "train", "test": "heldout"}
 
 
 def mouth_tracks(utterances: Sequence[Utterance], seed: int) -> list[NDArray[np.float32]]:
@@ -57,18 +56,29 @@ def _around(boxes: Tensor, people: Tensor) -> NDArray[np.float32]:
 
 
 def render(
-    folder: Path, count: int, speech: Sequence[NDArray[np.float32]], split: Split, *,
-    renderer: HeadRenderer, options: ClipOptions, workers: int, log: RunLog, seed: int = 0,
+    store: Clips, part: range, speech: Sequence[NDArray[np.float32]], split: Split, *,
+    renderer: HeadRenderer, log: RunLog,
 ) -> None:  # fmt: skip
-    """Renders `count` clips of a split into a store."""
-    store = create(folder, count)
-    done = 0
-    for batch in make_clips(count, speech, seed=seed, split=split, options=options, workers=workers, renderer=renderer):
+    """Renders the clips of a split whose indices are in `part` into a store."""
+    done = part.start
+    for batch in make_clips(len(part), speech, first=done, split=split, renderer=renderer):
         fill(store, done, batch)
         done += len(batch.people)
         if log.due():
-            log(f"{done} of {count} clips")
-    log(f"{count} clips in {folder.name}")
+            log(f"clips {part.start} to {part.stop}: {done - part.start} done")
+    log(f"clips {part.start} to {part.stop} of {split}: done")
+
+
+def share(count: int, index: int, of: int) -> range:
+    """The clips that process `index` of `of` renders."""
+    return range(count * index // of, count * (index + 1) // of)
+
+
+def helpers(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
+    """Starts the other processes; each renders its share, whose clips depend on their index alone."""
+    command = [sys.executable, "-m", "training.nano.make_data", str(options.data), "--corpus", str(options.corpus)]
+    command += ["--clips", str(options.clips), "--processes", str(options.processes), "--device", options.device]
+    return [subprocess.Popen([*command, "--index", str(index)]) for index in range(1, options.processes)]
 
 
 def main() -> None:
@@ -78,17 +88,24 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path(".corpus"))
     parser.add_argument("--clips", type=int, default=5000)
     parser.add_argument("--held", type=int, default=48)
-    parser.add_argument("--workers", type=int, default=max(0, (os.cpu_count() or 2) - 4))
+    parser.add_argument("--processes", type=int, default=1, help="this many share the work")
+    parser.add_argument("--index", type=int, default=0, help="which of them this is; 0 starts the others")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    log = RunLog(options.data / "render_log.txt")
+    log = RunLog(options.data / f"render_log_{options.index}.txt")
     torch.set_float32_matmul_precision("highest")
+    store = create(options.data / "clips", options.clips) if options.index == 0 else extend(options.data / "clips")
+    others = helpers(options) if options.index == 0 else []
     renderer = HeadRenderer(options.device)
-    for folder, split, count in (("held", "test", options.held), ("clips", "train", options.clips)):
-        speech = mouth_tracks(load(options.corpus, (split,)), seed=1)
-        workers = options.workers if count > 200 else 0
-        render(options.data / folder, count, speech, SPLITS[split], renderer=renderer, options=ClipOptions(),
-               workers=workers, log=log)  # fmt: skip
+    if options.index == 0:
+        held = mouth_tracks(load(options.corpus, ("test",)), seed=1)
+        render(create(options.data / "held", options.held), range(options.held), held, "heldout",
+               renderer=renderer, log=log)  # fmt: skip
+    speech = mouth_tracks(load(options.corpus, ("train",)), seed=1)
+    part = share(options.clips, options.index, options.processes)
+    render(store, part, speech, "train", renderer=renderer, log=log)
+    if any(process.wait() for process in others):
+        raise SystemExit("a process that rendered its share failed; see its messages above")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import torch
 from infinitetalk.core.configs import SpeechConfig
 from infinitetalk.models.speech import SpeechEncoder
 from training.clock import Budget, RunLog, cosine
-from training.heads.dataset import ClipOptions
 from training.heads.render import HeadRenderer
 from training.nano import train_dit, train_vae
 from training.nano.encode import encode_clips, encode_references
@@ -24,7 +23,7 @@ from training.nano.latents import ClipLatents
 from training.nano.make_data import mouth_tracks, render
 from training.nano.pixels import Crop, PixelBank
 from training.nano.settings import DITS, VAES
-from training.nano.store import FRAMES, Clips, load
+from training.nano.store import FRAMES, Clips, create, load
 from training.nano.voices import VoiceBank
 from training.sheets import save_rows
 from training.speech.corpus import load as load_corpus
@@ -69,20 +68,17 @@ def pace(step: Callable[[], object], seconds: float, device: torch.device) -> fl
     return count / (time.perf_counter() - begun)
 
 
-def render_clips(out: Path, corpus: Path, clips: int, device: torch.device, log: RunLog, *, workers: int) -> Clips:
-    """Renders training clips, drawn in this process and then ahead in others, and a few held-out ones."""
+def render_clips(out: Path, corpus: Path, clips: int, device: torch.device, log: RunLog) -> Clips:
+    """Renders training clips, and a few held-out ones."""
     renderer = HeadRenderer(device)
     speech = mouth_tracks(load_corpus(corpus, ("train",)), seed=1)
     log("tracks made")
-    for name, count, helpers in (("alone", max(1, clips // 8), 0), ("clips", clips, workers)):
-        begun = time.perf_counter()
-        render(out / name, count, speech, "train", renderer=renderer, options=ClipOptions(), workers=helpers, log=log)
-        wait(device)
-        log(f"render with {helpers} helpers: {count * (FRAMES + 1) / (time.perf_counter() - begun):.0f} frames/s")
-    speech = mouth_tracks(load_corpus(corpus, ("test",)), seed=1)
-    render(
-        out / "held", min(12, clips), speech, "heldout", renderer=renderer, options=ClipOptions(), workers=0, log=log
-    )
+    begun = time.perf_counter()
+    render(create(out / "clips", clips), range(clips), speech, "train", renderer=renderer, log=log)
+    wait(device)
+    log(f"render: {clips * (FRAMES + 1) / (time.perf_counter() - begun):.0f} frames/s")
+    speech, few = mouth_tracks(load_corpus(corpus, ("test",)), seed=1), min(12, clips)
+    render(create(out / "held", few), range(few), speech, "heldout", renderer=renderer, log=log)
     return load(out / "clips")
 
 
@@ -171,7 +167,6 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path(".corpus"))
     parser.add_argument("--data", type=Path, default=Path("/dev/shm/pilot"))
     parser.add_argument("--clips", type=int, default=256)
-    parser.add_argument("--workers", type=int, default=12)
     parser.add_argument("--vaes", nargs="*", default=["middle", "narrow", "deep"], choices=tuple(VAES))
     parser.add_argument("--dits", nargs="*", default=["320x8", "384x6"], choices=tuple(DITS))
     parser.add_argument("--seconds", type=float, default=12.0, help="of training each candidate VAE")
@@ -181,7 +176,7 @@ def main() -> None:
     device = torch.device(options.device)
     log = RunLog(options.out / "pilot.txt")
     train_vae.fast_kernels()
-    clips = render_clips(options.data, options.corpus, options.clips, device, log, workers=options.workers)
+    clips = render_clips(options.data, options.corpus, options.clips, device, log)
     shown = [torch.from_numpy(clips.frames[index, [0, 20, 40, 60, 81]].copy()) for index in range(min(12, clips.count))]
     save_rows(options.out / "pilot_clips.jpg", shown)
     bank, held = PixelBank.take(clips, device), PixelBank.take(load(options.data / "held"), device)

@@ -65,6 +65,11 @@ def create(folder: Path, count: int) -> Clips:
     )
 
 
+def extend(folder: Path) -> Clips:
+    """A store that another process created, writable."""
+    return Clips(**{field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r+") for field in fields(Clips)})
+
+
 def load(folder: Path, count: int | None = None) -> Clips:
     """The first `count` clips of a store (all of them by default), frames mapped from disk."""
     arrays = {field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(Clips)}
