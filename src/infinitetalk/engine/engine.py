@@ -1,6 +1,6 @@
 """The engine: a request in, finished windows of frames out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -22,7 +22,7 @@ from infinitetalk.engine.noise import window_noise
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.engine.protocols import Inputs, MediaSource, NoiseSource, SpeechSource, TextSource, VisionSource
 from infinitetalk.engine.results import Clip, WindowResult
-from infinitetalk.engine.voices import MirroredVoices, PaddedVoices, Voices, frames_of, reference_frames_of
+from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, Voices, frames_of, reference_frames_of
 from infinitetalk.media.color import match_colors
 from infinitetalk.media.places import places
 from infinitetalk.runtime.device import Device
@@ -105,7 +105,7 @@ class Engine:
         """Makes a whole video in memory; see `stream` for videos of any length."""
         return Clip(torch.cat([window.frames for window in self.stream(request, progress)], dim=1))
 
-    def stream(self, request: TalkRequest, progress: Progress | None = None) -> Iterator[WindowResult]:
+    def stream(self, request: TalkRequest, progress: Progress | None = None) -> Generator[WindowResult, None, None]:
         """Makes a video, window after window; memory holds one window, however long the video is.
 
         No stage of `progress` is open between windows, so the time that the caller takes is the caller's.
@@ -157,10 +157,13 @@ class Engine:
         width = self.model.dit.config.audio_window
         if request.reference:
             return MirroredVoices(self._speech, inputs.voices, width=width)
+        end = windows[-1].end + width // 2
+        # A voice that is cut short is still heard as the running speech that it is.
+        further = min(windows[-1].end + CONTEXT, max(frames_of(len(wave)) for wave in inputs.voices))
         return PaddedVoices(
             self._speech,
             inputs.voices,
-            frames=windows[-1].end + width // 2,
+            frames=max(end, further),
             width=width,
             reach=_longest(windows) + width // 2,
         )

@@ -9,9 +9,12 @@ from torch import Tensor
 
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Box, TalkRequest
-from infinitetalk.core.sizes import SPATIAL_STRIDE, Pixels
+from infinitetalk.core.sizes import PIXEL_MULTIPLE, SPATIAL_STRIDE, Pixels
 from infinitetalk.media.fit import fit_masks
 from infinitetalk.media.inputs import Mask
+
+_COVER = 0.25
+"""Share of a token that must show a person."""
 
 _MARGIN = 0.05
 """Share of each half picture that the reference leaves out around a person it has no box for."""
@@ -34,13 +37,23 @@ def places(request: TalkRequest, size: Pixels, masks: Sequence[Mask], target: Pi
             field = "boxes" if request.boxes else "masks"
             raise RequestError(field, 1, "a single voice needs no place; leave it out")
         return None
-    people_masks = _source_masks(request, size, masks)
-    nobody = ~people_masks.any(dim=0, keepdim=True)
-    cells = Pixels(target.height // SPATIAL_STRIDE, target.width // SPATIAL_STRIDE)
-    fitted = fit_masks(torch.cat([people_masks, nobody]), target, request.framing)
-    grid = (F.interpolate(fitted[None], size=tuple(cells), mode="nearest")[0] > 0).float()
+    fitted = fit_masks(_source_masks(request, size, masks), target, request.framing)
+    grid = _nearest_cells(fitted) if request.reference else _covered_cells(fitted)
     _check_visible(grid[:-1], request)
     return grid
+
+
+def _covered_cells(people: Tensor) -> Tensor:
+    """Cells of the tokens that show enough of somebody, so that a small face does not slip between two samples."""
+    tokens = (F.avg_pool2d(people[None], PIXEL_MULTIPLE)[0] >= _COVER).float()
+    cells = F.interpolate(tokens[None], scale_factor=PIXEL_MULTIPLE // SPATIAL_STRIDE, mode="nearest")[0]
+    return torch.cat([cells, 1 - cells.amax(dim=0, keepdim=True)])
+
+
+def _nearest_cells(people: Tensor) -> Tensor:
+    """Cells whose first pixel shows somebody, as the reference samples them."""
+    cells = (F.interpolate(people[None], scale_factor=1 / SPATIAL_STRIDE, mode="nearest")[0] > 0).float()
+    return torch.cat([cells, 1 - cells.amax(dim=0, keepdim=True)])
 
 
 def _source_masks(request: TalkRequest, size: Pixels, masks: Sequence[Mask]) -> Tensor:
