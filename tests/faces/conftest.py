@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infinitetalk.weights.locate import bundled
+
 RATE = 16_000
 
 
@@ -40,6 +42,12 @@ Voice = Callable[..., Path]
 def make_voice(tmp_path: Path) -> Voice:
     """Gives `make_voice(name, seconds, pitch=120)`, which writes a sound."""
     return lambda name, seconds, pitch=120.0: write_voice(tmp_path / name, seconds, pitch)
+
+
+@pytest.fixture
+def shown_model(tiny_folder: Path) -> str:
+    """What page and notebook are tried with: the bundled model, or `tiny` in a tree that has none."""
+    return "nano" if "nano" in bundled() else str(tiny_folder)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Help is quick, light and complete; wrong words get one line."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -49,6 +50,19 @@ def test_no_heavy_import_before_the_request_is_known(words: tuple[str, ...]) -> 
     done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, text=True, check=False)
     loaded = set(json.loads(done.stderr.splitlines()[-1]))
     assert not loaded & set(HEAVY)
+
+
+def test_a_poor_terminal_shows_question_marks() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "infinitetalk", "generate", "--größe"]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: --gr??e is not known here")
+
+
+def test_help_of_a_command_by_the_other_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "verify"]) == 0
+    assert capsys.readouterr().out.startswith("usage: infinitetalk verify DIR")
 
 
 def test_overview_groups_all_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,10 +34,10 @@ def parameters(source: str, **values: object) -> str:
 
 
 def test_it_makes_a_video_and_opens_the_page(
-    notebook: nbformat.NotebookNode, tmp_path: Path, portrait: Path, voice: Path, tiny_folder: Path
+    notebook: nbformat.NotebookNode, tmp_path: Path, portrait: Path, voice: Path, shown_model: str
 ) -> None:
     cell = next(cell for cell in notebook.cells if "KEEP_OPEN" in cell.source and "MODEL = " in cell.source)
-    values = {"MODEL": str(tiny_folder), "PICTURE": str(portrait), "SOUND": str(voice)}
+    values = {"MODEL": shown_model, "PICTURE": str(portrait), "SOUND": str(voice)}
     cell.source = parameters(cell.source, **values, SETTINGS={"duration": 0.5}, KEEP_OPEN=False)
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
     client.execute()

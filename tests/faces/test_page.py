@@ -18,8 +18,11 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from infinitetalk.app.app import build, serving
 from infinitetalk.cli.main import main
+from infinitetalk.core.defaults import choose_size
 from infinitetalk.core.knobs import CONTROLS
+from infinitetalk.core.sizes import Pixels
 from infinitetalk.engine.job import Workshop
+from infinitetalk.weights.folder import ModelFolder
 
 FLAGS = (
     "--headless=new",
@@ -50,8 +53,8 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture
-def page(tiny_folder: Path, browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
-    with serving(str(tiny_folder), host="127.0.0.1", port=None, share=False, device="cpu") as served:
+def page(shown_model: str, browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
+    with serving(shown_model, host="127.0.0.1", port=None, share=False, device="cpu") as served:
         browser.get(str(served.local_url))
         wait_for(browser, lambda: find(browser, "#make"))
         yield browser
@@ -75,7 +78,9 @@ def click(browser: webdriver.Chrome) -> None:
     browser.find_element(By.CSS_SELECTOR, "#make").click()
 
 
-def test_upload_click_watch(page: webdriver.Chrome, portrait: Path, voice: Path) -> None:
+def test_upload_click_watch(page: webdriver.Chrome, shown_model: str, portrait: Path, voice: Path) -> None:
+    facts = ModelFolder.open(shown_model).facts
+    size = choose_size(facts.defaults.size, Pixels(96, 96), facts.buckets)
     upload(page, "picture", portrait)
     upload(page, "voice-1", voice)
     wait_for(page, lambda: find(page, "#picture img"))
@@ -84,9 +89,9 @@ def test_upload_click_watch(page: webdriver.Chrome, portrait: Path, voice: Path)
     wait_for(page, lambda: find(page, "#result video[src]"), 300)
     video = "document.querySelector('#result video')"
     wait_for(page, lambda: page.execute_script(f"return {video}.readyState >= 2"))
-    assert page.execute_script(f"return [{video}.videoWidth, {video}.videoHeight]") == [64, 64]
+    assert page.execute_script(f"return [{video}.videoWidth, {video}.videoHeight]") == [size.width, size.height]
     assert page.execute_script(f"return {video}.duration") == pytest.approx(1.2, abs=0.1)
-    assert "64x64" in page.find_element(By.CSS_SELECTOR, "#told").text
+    assert str(size) in page.find_element(By.CSS_SELECTOR, "#told").text
     assert find(page, "#settings") is not None
 
 
@@ -134,3 +139,13 @@ def test_every_setting_has_a_widget(tiny_folder: Path, tmp_path: Path) -> None:
     labels = {block.label for block in page.blocks.values() if isinstance(block, Component)}
     special = {"image": "Picture", "audio": "Voice"}
     assert {special.get(control.name, control.label) for control in CONTROLS} <= labels
+
+
+def test_without_gradio_it_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("infinitetalk.app.app", "infinitetalk.app.widgets"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["app"]) == 1
+    assert capsys.readouterr().err == "error: the web page needs gradio: pip install 'infinitetalk[app]'\n"

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from itertools import groupby
 
 from infinitetalk.cli import app, demo, doctor, generate, models, verify
@@ -55,12 +56,22 @@ def one_line(error: InfiniteTalkError) -> str:
     return " ".join(str(error).split())
 
 
+def _survive_old_terminals() -> None:
+    """Lets a terminal that lacks a character show a question mark instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns: 0 done, 1 the machine could not or a check failed, 2 something given was wrong, 130 stopped by Ctrl-C.
     """
+    _survive_old_terminals()
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["help"] and len(words) > 1:
+        words = [words[1], "--help"]
     word = words[0] if words else "--help"
     if word in ("-h", "--help", "help"):
         sys.stdout.write(overview())

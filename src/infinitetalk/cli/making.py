@@ -9,6 +9,7 @@ from infinitetalk.cli.text import command_line, near_path, say
 from infinitetalk.core.errors import InfiniteTalkError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.engine.board import clock_text
+from infinitetalk.runtime.platform import peak_memory
 
 if TYPE_CHECKING:
     from infinitetalk.engine.job import Made
@@ -39,7 +40,7 @@ def make(request: TalkRequest, output: Path, *, device: str, as_json: bool, quie
 
 def _report(made: "Made", *, as_json: bool, quiet: bool) -> None:
     if as_json:
-        emit("done" if made.complete else "stopped", **made.to_json())
+        emit("done" if made.complete else "stopped", **made.to_json(), peak_memory_bytes=peak_memory())
     elif quiet:
         if made.windows:
             say(str(made.video))
