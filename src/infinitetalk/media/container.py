@@ -4,19 +4,22 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from infinitetalk.core.errors import MediaError
 from infinitetalk.media.paths import require_file
 
 if TYPE_CHECKING:
-    from av import AudioFrame, AudioStream, VideoCodecContext, VideoFrame, VideoStream
+    from av import AudioFrame, AudioStream, Packet, VideoCodecContext, VideoFrame, VideoStream
     from av.container import InputContainer
 
 log = logging.getLogger(__name__)
 
 # The file itself is read through Python; playlists and other files that point elsewhere may open nothing.
 _SEALED = {"protocol_whitelist": "none"}
+
+# Text that FFmpeg would draw as on an old terminal: any text or binary file with the right ending is taken for it.
+_TEXT_ART = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 
 
 @contextmanager
@@ -32,15 +35,20 @@ def open_media(path: Path, kind: str) -> "Iterator[InputContainer]":
     require_file(path, kind)
     try:
         with path.open("rb") as file, av.open(file, "r", options=_SEALED) as container:
+            if container.format.name in _TEXT_ART:
+                raise MediaError(path, f"is no {kind} of a known format; re-save it or use another")
             yield container
     except FFmpegError as error:
         raise _undecodable(path, kind, error) from error
 
 
 def _undecodable(path: Path, kind: str, error: Exception) -> MediaError:
+    return MediaError(path, f"cannot be decoded as a {kind} ({_reason(error)}); re-save it or use another")
+
+
+def _reason(error: Exception) -> str:
     words = error.strerror if isinstance(error, OSError) else None
-    reason = (words or str(error)).removeprefix("[Errno ").split("] ")[-1].split(":")[0]
-    return MediaError(path, f"cannot be decoded as a {kind} ({reason}); re-save it or use another")
+    return (words or str(error)).split("] ")[-1].split(":")[0]
 
 
 def sound_stream(path: Path, container: "InputContainer") -> "AudioStream":
@@ -83,33 +91,42 @@ def decode(path: Path, kind: str, stream: "AudioStream") -> "Iterator[AudioFrame
 @overload
 def decode(path: Path, kind: str, stream: "VideoStream") -> "Iterator[VideoFrame]": ...
 def decode(path: Path, kind: str, stream: "AudioStream | VideoStream") -> "Iterator[AudioFrame | VideoFrame]":
-    """The frames of an open stream, in order. Damaged packets are left out, as players do, and warned of.
+    """The frames of an open stream, in order.
+
+    As players do, this leaves out damaged packets and ends where a file can be read no further; both are warned of.
 
     Raises:
         MediaError: not a single frame can be decoded.
     """
+    from av.error import FFmpegError
+
+    decoder = _transparent_decoder(stream) or stream
+    good, lost, errors = 0, 0, list[Exception]()
+    for packet in _packets(path, stream, errors):
+        try:
+            frames = decoder.decode(packet)
+        except FFmpegError as error:
+            lost += 1
+            errors.append(error)
+            continue
+        good += len(frames)
+        yield from frames
+    if errors and not good:
+        raise _undecodable(path, kind, errors[0])
+    if lost:
+        log.warning("%s: %d damaged packets were left out", path, lost)
+
+
+def _packets(path: Path, stream: "AudioStream | VideoStream", errors: list[Exception]) -> "Iterator[Packet[Any]]":
     from av.container import InputContainer
     from av.error import FFmpegError
 
     assert isinstance(stream.container, InputContainer)
-    packets = stream.container.demux(stream)
-    good, damage = 0, list[Exception]()
-    decoder = _transparent_decoder(stream) or stream
-    while True:
-        try:
-            packet = next(packets)
-            frames = decoder.decode(packet if packet.size else None)
-        except StopIteration:
-            break
-        except FFmpegError as error:
-            damage.append(error)
-            continue
-        good += len(frames)
-        yield from frames
-    if damage and not good:
-        raise _undecodable(path, kind, damage[0])
-    if damage:
-        log.warning("%s: %d damaged packets were left out", path, len(damage))
+    try:
+        yield from stream.container.demux(stream)
+    except FFmpegError as error:
+        log.warning("%s: cannot be read to its end (%s); what comes before is used", path, _reason(error))
+        errors.append(error)
 
 
 _TRANSPARENT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}

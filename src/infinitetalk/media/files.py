@@ -1,5 +1,6 @@
 """A request's files: everything about them that can be refused, and the files opened for the engine."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
     try:
         settings = resolve(request, facts, source.size)
         _check_boxes(request.boxes, source.size)
-        _masks(request, source.size)
+        _check_places(request, source.size, settings.size)
     finally:
         if isinstance(source, VideoSource):
             source.close()
@@ -101,6 +102,14 @@ def _open_source(request: TalkRequest) -> FrameSource:
     return VideoSource(request.video)
 
 
+def _check_places(request: TalkRequest, size: Pixels, target: Pixels) -> None:
+    masks = _masks(request, size)
+    if len(request.audio) > 1 or request.boxes or masks:
+        from infinitetalk.media.places import places
+
+        places(request, size, masks, target)
+
+
 def _masks(request: TalkRequest, size: Pixels) -> tuple[Mask, ...]:
     return tuple(read_mask(path, size) for path in request.masks)
 
@@ -113,8 +122,8 @@ def _voice(sound: Sound, start: float) -> Waveform:
 
 def _check_start(request: TalkRequest, sounds: tuple[Sound, ...]) -> None:
     end = max(sound.seconds for sound in sounds)
-    if end - request.start < SHORTEST:
-        latest = max(0.0, int((end - SHORTEST) * 100) / 100)
+    if request.start > end - SHORTEST + 1e-6:
+        latest = max(0.0, math.floor((end - SHORTEST) * 100 + 1e-6) / 100)
         raise RequestError("start", request.start, f"the sound is {end:.2f} s long; up to {latest:g} would work")
 
 

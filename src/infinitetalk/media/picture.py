@@ -93,24 +93,19 @@ def _opened(path: Path, kind: str) -> "Iterator[Image]":
     require_file(path, kind)
     try:
         with warnings.catch_warnings():
-            # Between Pillow's own limit and ours there is nothing to warn of.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns below our limit of size, and of damage that it raises for as well.
+            warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 require_size(path, kind, Pixels(image.height, image.width))
                 yield image
     except UnidentifiedImageError as error:
         raise MediaError(path, f"is no {kind} of a known format; save it as PNG or JPEG") from error
     except Image.DecompressionBombError as error:
-        pixels = re.search(r"\d{9,}", str(error))
-        amount = f"{int(pixels.group()) / 1e6:.0f}" if pixels else "too many"
-        raise MediaError(path, f"the {kind} has {amount} megapixels; up to {_limit()} would work") from error
+        told = re.search(r"\d{9,}", str(error))  # Pillow's first number is the picture's
+        raise _too_large(path, kind, int(told.group()) if told else 2 * MOST_PIXELS) from error
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:100]
         raise MediaError(path, f"cannot be decoded as a {kind} ({reason}); re-save it as PNG or JPEG") from error
-
-
-def _limit() -> int:
-    return MOST_PIXELS // 1_000_000
 
 
 def require_size(path: Path, kind: str, size: Pixels) -> None:
@@ -122,8 +117,12 @@ def require_size(path: Path, kind: str, size: Pixels) -> None:
     if min(size) < LEAST_SIDE:
         raise MediaError(path, f"the {kind} is {size}; {LEAST_SIDE}x{LEAST_SIDE} pixels or more would work")
     if size.height * size.width > MOST_PIXELS:
-        amount = f"{size.height * size.width / 1e6:.0f} megapixels ({size})"
-        raise MediaError(path, f"the {kind} has {amount}; up to {_limit()} would work")
+        raise _too_large(path, kind, size.height * size.width)
+
+
+def _too_large(path: Path, kind: str, pixels: int) -> MediaError:
+    amount = f"has {pixels / 1e6:.6g} megapixels"
+    return MediaError(path, f"the {kind} {amount}; up to {MOST_PIXELS // 1_000_000} megapixels would work")
 
 
 def _upright(image: "Image") -> "Image":

@@ -116,7 +116,7 @@ def _shots(frames: "Iterator[VideoFrame]", stream: "VideoStream") -> Iterator[Sh
     step = 1 / float(stream.average_rate or stream.guessed_rate or FPS)
     zero, last = None, -step
     for index, frame in enumerate(frames):
-        stamp = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+        stamp = None if frame.pts is None or stream.time_base is None else float(frame.pts * stream.time_base)
         zero = stamp if zero is None else zero
         last = last + step if stamp is None or zero is None else stamp - zero
         yield Shot(index, last, frame)

@@ -1,0 +1,89 @@
+"""Requests with files, opened and checked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infinitetalk.core.defaults import ModelFacts
+from infinitetalk.core.request import Box, TalkRequest
+from infinitetalk.core.sizes import Pixels
+from infinitetalk.media.files import FileMedia, check, output_sound
+from infinitetalk.media.sound import LOUDNESS, loudness, read_sound
+from infinitetalk.media.video import VideoSource
+
+from .conftest import FIXTURES, assert_upright
+
+
+def test_a_picture_and_a_voice(portrait: Path, voice: Path) -> None:
+    inputs = FileMedia().open(TalkRequest(image=portrait, audio=(voice,)))
+    assert inputs.source.size == Pixels(48, 64)
+    assert tuple(inputs.source.frame_at(1.0)[0, 0]) == (200, 150, 120)
+    assert inputs.voices[0].shape == (4800,)
+    assert loudness(inputs.voices[0]) == pytest.approx(LOUDNESS, abs=0.1)
+    assert inputs.masks == ()
+
+
+def test_a_video_and_two_voices_with_masks(tmp_path: Path) -> None:
+    for name, box in (("left.png", (0, 0, 32, 48)), ("right.png", (32, 0, 64, 48))):
+        mask = Image.new("L", (64, 48))
+        mask.paste(255, box)
+        mask.save(tmp_path / name)
+    inputs = FileMedia().open(
+        TalkRequest(
+            video=FIXTURES / "25.mp4",
+            audio=(FIXTURES / "s16.wav", FIXTURES / "mulaw.wav"),
+            masks=(tmp_path / "left.png", tmp_path / "right.png"),
+            start=0.2,
+        )
+    )
+    assert isinstance(inputs.source, VideoSource)
+    assert_upright(inputs.source.frame_at(0.08), 80, 3)
+    assert [len(voice) for voice in inputs.voices] == [1600, 1600]
+    np.testing.assert_array_equal(inputs.masks[0], ~inputs.masks[1])
+    inputs.source.close()
+
+
+def test_a_voice_that_is_over_is_silent(portrait: Path) -> None:
+    inputs = FileMedia().open(
+        TalkRequest(
+            image=portrait,
+            audio=(FIXTURES / "opus.opus", FIXTURES / "shortest.wav"),
+            boxes=(Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)),
+            start=0.2,
+        )
+    )
+    assert len(inputs.voices[0]) == 3200
+    assert not inputs.voices[1].any()
+
+
+def test_check_gives_the_settings(portrait: Path, voice: Path, facts: ModelFacts, tmp_path: Path) -> None:
+    request = TalkRequest(image=portrait, audio=(voice,), size="64x48", steps=3)
+    settings = check(request, facts, tmp_path / "video.mp4")
+    assert (settings.size, settings.steps) == (Pixels(48, 64), 3)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["portrait.png"], "the check leaves nothing behind"
+
+
+def test_check_needs_no_output(portrait: Path, voice: Path, facts: ModelFacts) -> None:
+    assert check(TalkRequest(image=portrait, audio=(voice,)), facts).window_frames == 81
+
+
+def test_output_sound_keeps_rate_and_channels(portrait: Path) -> None:
+    path = FIXTURES / "5.1.ac3"
+    sound = output_sound(TalkRequest(image=portrait, audio=(path,), start=0.1, duration=0.2))
+    assert (sound.rate, sound.channels) == (48000, 6)
+    np.testing.assert_array_equal(sound.samples, read_sound(path).samples[:, 4800:14400])
+
+
+def test_output_sound_has_all_voices(portrait: Path) -> None:
+    request = TalkRequest(
+        image=portrait,
+        audio=(FIXTURES / "s16.wav", FIXTURES / "stereo.flac"),
+        boxes=(Box(0, 0, 10, 10), Box(20, 0, 30, 10)),
+    )
+    sound = output_sound(request)
+    assert (sound.rate, sound.channels) == (22050, 2)
+    assert sound.seconds == pytest.approx(0.3, abs=0.001)
+    middle = slice(1000, 3000)
+    assert np.abs(sound.samples[0, middle]).max() == pytest.approx(0.5, rel=0.05)

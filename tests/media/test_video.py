@@ -1,0 +1,142 @@
+"""Videos of every rate, orientation, size and format, read by time and by number."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from infinitetalk.core.sizes import Pixels
+from infinitetalk.media.video import VideoSource
+
+from .conftest import FIXTURES, assert_upright, quarters
+
+# file: frames, grey levels of tolerance
+VIDEOS = {
+    "25.mp4": (6, 3),
+    "2997.avi": (6, 4),
+    "60.mkv": (6, 3),
+    "variable.mkv": (6, 3),
+    "turned90.mp4": (6, 3),
+    "turned180.mp4": (6, 3),
+    "turned270.mp4": (6, 3),
+    "anamorphic.mp4": (6, 3),
+    "odd.webm": (6, 5),
+    "hevc10.mp4": (6, 3),
+    "bt709.mp4": (6, 3),
+    "full.mp4": (6, 3),
+    "one.mp4": (1, 3),
+    "bare.264": (6, 3),
+    "motion.mov": (6, 4),
+    "theora.ogv": (6, 5),
+    "wmv.wmv": (6, 5),
+    "av1.mp4": (3, 6),
+    "talking.mp4": (6, 3),
+    "moving.gif": (6, 8),
+}
+
+
+def grey(source: VideoSource, seconds: float) -> int:
+    """The number of the frame shown at a time, by its grey."""
+    return round((int(quarters(source.frame_at(seconds))["bottom right"][0]) - 40) / 20)
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_every_format_reads(name: str) -> None:
+    frames, tolerance = VIDEOS[name]
+    turns = {"turned90.mp4": 3, "turned180.mp4": 2, "turned270.mp4": 1}.get(name, 0)
+    with VideoSource(FIXTURES / name) as source:
+        for index in range(frames + 2):
+            picture = source.frame_index(index)
+            assert picture.shape == (*source.size, 3)
+            assert picture.dtype == np.uint8
+            assert_upright(np.rot90(picture, turns), 40 + 20 * min(index, frames - 1), tolerance)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("25.mp4", Pixels(48, 64)),
+        ("turned90.mp4", Pixels(64, 48)),
+        ("turned180.mp4", Pixels(48, 64)),
+        ("odd.webm", Pixels(27, 35)),
+        ("anamorphic.mp4", Pixels(48, 64)),
+    ],
+)
+def test_size_as_seen(name: str, size: Pixels) -> None:
+    with VideoSource(FIXTURES / name) as source:
+        assert source.size == size
+
+
+@pytest.mark.parametrize("name", ["clear.mov", "clear.webm"])
+def test_transparent_parts_are_white(name: str) -> None:
+    with VideoSource(FIXTURES / name) as source:
+        assert_upright(source.frame_index(2), 255, 3)
+
+
+def test_the_matrix_of_untagged_video_follows_its_height() -> None:
+    """ProRes without a tag below 720 lines is read as BT.601; greys do not depend on it."""
+    with VideoSource(FIXTURES / "prores.mov") as source:
+        assert np.abs(quarters(source.frame_index(1))["bottom right"] - 60).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        # Constant rates: the nearest frame.
+        ("25.mp4", {0.0: 0, 0.04: 1, 0.079: 2, 0.12: 3, 0.2: 5, 7.0: 5}),
+        ("60.mkv", {0.0: 0, 0.04: 2, 0.08: 5, 1.0: 5}),
+        ("2997.avi", {0.0: 0, 0.04: 1, 0.08: 2, 0.12: 4, 0.16: 5}),
+        # 12 frames a second, shown twice each at 25: none more than 20 ms early.
+        ("24.ts", {0.0: 0, 0.06: 0, 0.07: 1, 0.17: 2}),
+        # 0, 40, 80, 440, 480 and 920 ms.
+        ("variable.mkv", {0.0: 0, 0.04: 1, 0.2: 2, 0.41: 2, 0.43: 3, 0.48: 4, 0.89: 4, 0.92: 5, 2.0: 5}),
+    ],
+)
+def test_frames_by_time(name: str, times: dict[float, int]) -> None:
+    with VideoSource(FIXTURES / name) as source:
+        assert {time: grey(source, time) for time in times} == times
+        assert {time: grey(source, time) for time in reversed(times)} == times, "going back"
+
+
+def test_going_back_and_forth_gives_the_same_frames() -> None:
+    with VideoSource(FIXTURES / "25.mp4") as source:
+        first = [source.frame_at(index / 25).copy() for index in range(6)]
+        for index in (5, 0, 3, 1, 4, 2, 0):
+            np.testing.assert_array_equal(source.frame_at(index / 25), first[index])
+            np.testing.assert_array_equal(source.frame_index(index), first[index])
+
+
+def _flat_video(path: Path, codec: str, frames: int) -> None:
+    """Frames whose grey is their number modulo 256."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0" if codec == "ffv1" else "yuv420p"
+        for index in range(frames):
+            flat = np.full((48, 64, 3), index % 256, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(flat, "rgb24")))
+        container.mux(stream.encode(None))
+
+
+def test_long_videos_are_walked_through(tmp_path: Path) -> None:
+    _flat_video(tmp_path / "long.mkv", "ffv1", 600)
+    with VideoSource(tmp_path / "long.mkv") as source:
+        for index in (0, 100, 599):
+            assert source.frame_at(index / 25)[0, 0, 0] == index % 256
+        assert source.frame_at(1e6)[0, 0, 0] == 599 % 256
+
+
+def test_a_video_cut_off_in_the_middle(tmp_path: Path) -> None:
+    _flat_video(tmp_path / "whole.ts", "mpeg2video", 100)
+    data = (tmp_path / "whole.ts").read_bytes()
+    (tmp_path / "cut.ts").write_bytes(data[: len(data) // 2])
+    with VideoSource(tmp_path / "cut.ts") as source:
+        assert source.frame_index(20)[0, 0, 0] == pytest.approx(20, abs=3)
+        assert 30 < source.frame_index(99)[0, 0, 0] < 70
+
+
+def test_closing_twice_is_harmless() -> None:
+    source = VideoSource(FIXTURES / "one.mp4")
+    source.close()
+    source.close()
