@@ -324,3 +324,14 @@ def test_from_pretrained_makes_what_the_parts_make(tiny_folder: Path, make_engin
     loaded = Engine.from_pretrained(tiny_folder, device="cpu")
     made = Engine(loaded.model, media=Memory(pictures(), (voice(13, 0),))).generate(talk())
     assert torch.equal(made.frames, make_engine(13).generate(talk()).frames)
+
+
+def test_low_precision_stays_near(tiny_folder: Path, make_engine: Make) -> None:
+    """As on a GPU: the DiT in bfloat16, the sampler's state in float32."""
+    loaded = Engine.from_pretrained(tiny_folder, device="cpu", dtype="bfloat16")
+    assert loaded.model.dit.dtype == torch.bfloat16
+    made = list(Engine(loaded.model, media=Memory(pictures(), (voice(15, 0),))).stream(talk(steps=2)))
+    exact = list(make_engine(15).stream(talk(steps=2)))
+    for low, high in zip(made, exact, strict=True):
+        assert low.latent.dtype == low.frames.dtype == torch.float32
+        assert float((low.latent - high.latent).norm() / high.latent.norm()) < 0.1
