@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from training.heads import hair
+from training.heads.blendshapes import shape_indices
 from training.heads.identity import Identity
 from training.heads.mesh import (
     BODY,
     HAIR,
     LEFT_EYE,
     LOWER_LASHES,
+    LOWER_TEETH,
     MASK_EARS,
     MASK_EYELIDS,
     MASK_FACE,
@@ -25,6 +27,7 @@ from training.heads.mesh import (
     RIGHT_EYE,
     TONGUE,
     UPPER_LASHES,
+    UPPER_TEETH,
     head_data,
     incident_triangles,
     vertex_normals,
@@ -38,6 +41,12 @@ MIDDLE: Final = 0.24  # the middle of a face lies this far below the eyes
 PIVOT: Final = (0.0, -1.1, -1.1)  # the head turns around the top of the neck, seen from the eyes
 BEHIND: Final = 3.0  # each further person stands this much behind, for the order of drawing only
 _EYE_RADIUS: Final = 0.15
+# Edges of the left upper and lower lid on the template, and how far the blink shape lowers the upper one.
+_LIDS: Final = ((0.311, 7.332, 1.411), (0.311, 7.240, 1.405))
+_BLINK_TRAVEL: Final = 0.118
+_BLINK: Final = shape_indices("eyeBlink")
+# The template's teeth touch the lips and its tongue fills the mouth: move them (up, forward), decimetres.
+_SETTLED: Final = {UPPER_TEETH: (-0.07, -0.05), LOWER_TEETH: (-0.02, -0.07), TONGUE: (-0.07, -0.10)}
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class People:
     hair: Tensor  # [P, N, 3]
     eyes: Tensor  # [P, 3] midpoint between the eyes
     scale: Tensor  # [P] template face height / own face height
+    blink: Tensor  # [P] share of the blink shape that just closes the eyes
     fixed: Tensor  # [P, V + N, 12] rest position, masks, light, growth, strand angle and u
 
 
@@ -87,6 +97,10 @@ class HeadMesh:
         self._bound, self._bound_weight = torch.from_numpy(index).to(device), torch.from_numpy(weight).to(device)
         angle, u = hair.strand_coordinates(data.vertices)
         self._strand_angle, self._strand_u = torch.from_numpy(angle).to(device), torch.from_numpy(u).to(device)
+        self._lids = [self._nearest(x, y, z) for x, y, z in _LIDS]
+        self._settled = torch.zeros_like(self.template)
+        for part, offset in _SETTLED.items():
+            self._settled[self.vertex_parts == part, 1:] = self.template.new_tensor(offset)
         self._turning = self._share_of_turn()
         self._groups = self._landmark_groups()
 
@@ -96,6 +110,11 @@ class HeadMesh:
         share = height * height * (3.0 - 2.0 * height)
         share = torch.where(self.vertex_parts == BODY, share, torch.ones_like(share))
         return torch.cat([share, share.new_ones(hair.COLUMNS * hair.ROWS)])[:, None]
+
+    def _nearest(self, x: float, y: float, z: float) -> Tensor:
+        """The template's vertices nearest to a point of the left side and to its mirror image."""
+        points = self.template.new_tensor([[x, y, z], [-x, y, z]])
+        return torch.cdist(points, self.template).argmin(1)
 
     def _landmark_groups(self) -> dict[str, Tensor]:
         """Vertices whose extent on the screen bounds the lips, each eye and the face."""
@@ -113,7 +132,7 @@ class HeadMesh:
         weights = torch.from_numpy(np.stack([person.targets for person in identities])).to(self.device)
         moved = (weights @ self.targets).view(len(identities), -1, 3)
         lashes = torch.tensor([person.lashes for person in identities], device=self.device)
-        body = self._short_lashes(self.template + moved, lashes)
+        body = self._short_lashes(self.template + self._settled + moved, lashes)
         styles = hair.pack_styles([person.style for person in identities]).to(self.device)
         field = (moved[:, self._bound] * self._bound_weight[..., None]).sum(2)
         sheet, strand = hair.sheet(styles, self.skull, field.view(len(identities), hair.COLUMNS, hair.PATH_STEPS, 3))
@@ -122,7 +141,12 @@ class HeadMesh:
         eyes = torch.stack([body[:, self.vertex_parts == part].mean(1) for part in (LEFT_EYE, RIGHT_EYE)]).mean(0)
         chin = body[:, self._groups["face"], 1].amin(1)
         scale = FACE_HEIGHT / (eyes[:, 1] - chin)
-        return People(body, sheet, eyes, scale, self._fixed(grown, sheet, strand))
+        return People(body, sheet, eyes, scale, self._closing(body), self._fixed(grown, sheet, strand))
+
+    def _closing(self, body: Tensor) -> Tensor:
+        """The blink shape is made for wide eyes: beyond this share the lids would slide over each other."""
+        upper, lower = (body[:, members, 1].mean(1) for members in self._lids)
+        return ((upper - lower) / _BLINK_TRAVEL * 1.02).clamp(0.3, 1.1)
 
     def _fixed(self, grown: Tensor, sheet: Tensor, strand: Tensor) -> Tensor:
         people, count = grown.shape
@@ -139,7 +163,7 @@ class HeadMesh:
         for eye, cards in ((LEFT_EYE, (LOWER_LASHES[0], UPPER_LASHES[0])), (RIGHT_EYE, (LOWER_LASHES[1], UPPER_LASHES[1]))):
             ball = body[:, self.vertex_parts == eye]
             centre = torch.stack([*((ball.amax(1) + ball.amin(1)) / 2).unbind(1)], 1)[:, None]
-            for card, share in zip(cards, (0.35, 0.75), strict=True):
+            for card, share in zip(cards, (0.2, 0.62), strict=True):
                 members = self.vertex_parts == card
                 offset = body[:, members] - centre
                 radius = offset.norm(dim=-1, keepdim=True).clamp(min=1e-6)
@@ -160,6 +184,8 @@ class HeadMesh:
             size: side of the picture in pixels.
         """
         frames, count = weights.shape[:2]
+        weights = weights.clone()
+        weights[..., _BLINK] *= people.blink[:, None]
         body = people.body + (weights @ self.shapes).view(frames, count, -1, 3)
         vertices = torch.cat([body, people.hair.expand(frames, -1, -1, -1)], 2)
         flat = vertices.flatten(0, 1)

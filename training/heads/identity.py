@@ -88,7 +88,7 @@ def random_identity(rng: np.random.Generator) -> Identity:
     male = float(rng.beta(0.35, 0.35))
     age = float(0.85 * rng.beta(1.0, 2.0))
     tone = float(np.clip(group @ _GROUP_TONE + rng.normal() * 0.07, 0.12, 0.95))
-    skin = _ramp(_SKIN, tone) * (1 + rng.normal(size=3) * 0.02)
+    skin = _ramp(_SKIN, tone) * (1 + rng.normal(size=3) * 0.012)
     hair = _hair_colour(rng, tone, age)
     man = male > 0.5
     rosy = skin * np.array([0.96, 0.66, 0.64]) + np.array([0.03, 0.0, 0.01])

@@ -128,12 +128,11 @@ def materials(surface: Surface) -> Material:
     part, place = surface.part, surface.place
     grain = _noise(place, 4.0, surface.looks.number("phase"))
     fine = _noise(place, 19.0, surface.looks.number("phase"))
-    skin, lips = _skin(surface, grain, fine)
+    skin, lips, hairy = _skin(surface, grain, fine)
     cloth = _cloth_share(surface)
     colour = _mix(skin, surface.looks.colour("cloth") * (1.0 + 0.02 * fine[..., None]), cloth)
-    gloss, sharpness = 0.16 + 0.30 * lips - 0.13 * cloth, 14.0 + 26.0 * lips
-    roots = (surface.growth * 1.5).clamp(0.0, 1.0)
-    gloss = gloss * (1.0 - 0.7 * roots)
+    gloss = (0.13 + 0.13 * lips) * (1.0 - 0.9 * cloth) * (1.0 - 0.9 * hairy)
+    sharpness = 14.0 + 22.0 * lips
     is_hair = part == HAIR
     colour = torch.where(is_hair[..., None], _hair(surface, grain), colour)
     gloss, sharpness = torch.where(is_hair, 0.0, gloss), torch.where(is_hair, 20.0, sharpness)
@@ -142,7 +141,7 @@ def materials(surface: Surface) -> Material:
     eye, white_shade = _eyes(surface)
     ball = is_eye(part)
     colour = torch.where(ball[..., None], eye, colour)
-    gloss, sharpness = torch.where(ball, 0.9, gloss), torch.where(ball, 120.0, sharpness)
+    gloss, sharpness = torch.where(ball, 0.25, gloss), torch.where(ball, 200.0, sharpness)
     is_tooth, is_tongue = (part == UPPER_TEETH) | (part == LOWER_TEETH), part == TONGUE
     colour = torch.where(is_tooth[..., None], _teeth(place), colour)
     colour = torch.where(is_tongue[..., None], place.new_tensor([0.62, 0.30, 0.29]).expand_as(colour), colour)
@@ -152,8 +151,8 @@ def materials(surface: Surface) -> Material:
     return Material(colour, gloss, sharpness, torch.where(ball, white_shade, shade))
 
 
-def _skin(surface: Surface, grain: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
-    """Colour of skin with blush, lips, brows and beard; and where the lips are (0..1)."""
+def _skin(surface: Surface, grain: Tensor, fine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour of skin with blush, lips, brows and beard; where the lips are, and where hair is (0..1)."""
     looks, masks = surface.looks, surface.masks
     x, y, z = surface.place.unbind(-1)
     away = x.abs()
@@ -164,23 +163,27 @@ def _skin(surface: Surface, grain: Tensor, fine: Tensor) -> tuple[Tensor, Tensor
     tired = _blob(away - 0.3, 0.16) * _blob(y - 7.14, 0.07) * (0.06 + 0.12 * looks.number("age"))
     lids = masks[..., MASK_EYELIDS] * (0.12 + 0.25 * looks.number("makeup"))
     skin = skin * (1.0 - (tired + lids)[..., None] * x.new_tensor([0.9, 1.0, 0.95]))
-    skin = _mix(skin, looks.colour("hair"), _beard(surface, grain, fine))
+    beard, brows = _beard(surface, grain, fine), _brows(surface, grain)
+    skin = _mix(skin, looks.colour("hair"), beard)
     lips = masks[..., MASK_LIPS].clamp(0.0, 1.0) * (1.0 - masks[..., MASK_INSIDE] * 0.5)
     skin = _mix(skin, looks.colour("lips") * (1.0 + 0.03 * torch.sin(x * 90))[..., None], lips)
     inside = _step(masks[..., MASK_INSIDE], 0.35, 0.85) * (1.0 - lips)
     skin = _mix(skin, x.new_tensor([0.36, 0.13, 0.12]), inside)
-    skin = _mix(skin, looks.colour("hair") * 0.85, _brows(surface, grain))
-    ragged = (surface.growth * 1.5 + 0.22 * torch.sin(surface.strand[..., 0] * 60 + grain) - 0.1).clamp(0.0, 1.0)
-    return _mix(skin, looks.colour("hair") * 0.9, ragged * _step(surface.growth, 0.0, 0.25)), lips
+    skin = _mix(skin, looks.colour("hair") * 0.85, brows)
+    angle = surface.strand[..., 0]
+    ragged = torch.sin(angle * 37 + grain) + torch.sin(angle * 71 - 2 * grain) + torch.sin(angle * 113 + fine)
+    roots = _step(surface.growth + 0.06 * ragged, 0.1, 0.85) * _step(surface.growth, 0.0, 0.2)
+    hairy = torch.maximum(torch.maximum(beard, brows), roots)
+    return _mix(skin, looks.colour("hair") * 0.9, roots), lips, hairy
 
 
 def _brows(surface: Surface, grain: Tensor) -> Tensor:
     looks = surface.looks
     x, y, z = surface.place.unbind(-1)
     along = (x.abs() - 0.335) / 0.25
-    arch = 7.535 + 0.045 * (1.0 - along**2) - 0.03 * along.clamp(min=0.0)
-    width = 0.042 * looks.number("brow_width") * (1.0 - 0.5 * along.clamp(-0.6, 1.0))
-    band = torch.exp(-(((y - arch) / width) ** 2)) * _step(1.0 - along.abs(), 0.0, 0.3)
+    arch = 7.53 + 0.05 * (1.0 - (along - 0.2) ** 2) - 0.02 * along.clamp(min=0.0)
+    width = 0.034 * looks.number("brow_width") * (1.0 - 0.5 * along.clamp(-0.3, 1.0))
+    band = torch.exp(-(((y - arch) / width) ** 4)) * _step(1.0 - along.abs(), 0.0, 0.35)
     strokes = 0.9 + 0.1 * torch.sin(x.abs() * 150 - y * 190 + 2 * grain)
     return (band * strokes * looks.number("brow") * (z > 0.9)).clamp(0.0, 0.9)
 
@@ -189,20 +192,21 @@ def _beard(surface: Surface, grain: Tensor, fine: Tensor) -> Tensor:
     looks = surface.looks
     x, y, z = surface.place.unbind(-1)
     away = x.abs()
-    cheek = 6.50 + 0.62 * _step(away, 0.22, 0.66) + 0.03 * grain
-    jaw = _step(cheek - y, -0.05, 0.12) * _step(y, 5.95, 6.25) * _step(z, 0.30, 0.50)
+    cheek = 6.44 + 0.60 * _step(away, 0.28, 0.68) + 0.015 * grain
+    jaw = _step(cheek - y, -0.06, 0.10) * _step(y, 6.06, 6.28) * _step(z, 0.34, 0.52)
     bare_chin = 1.0 - 0.6 * _blob(away - 0.13, 0.06) * _blob(y - 6.46, 0.05)
     upper = _blob(y - 6.79 + 0.10 * away, 0.075) * _step(0.36 - away, 0.0, 0.10) * (z > 1.3)
     corner = _blob(away - 0.33, 0.06) * _step(6.80 - y, 0.0, 0.1) * _step(y, 6.4, 6.5) * (z > 1.2)
     density = looks.number("beard") * jaw * bare_chin
     density = torch.maximum(density, looks.number("moustache") * torch.maximum(upper, 0.8 * corner))
-    hairy = density * (0.92 + 0.08 * fine + 0.06 * grain)
+    hairy = density * (0.95 + 0.05 * fine + 0.03 * grain)
     return (hairy * (1.0 - surface.masks[..., MASK_LIPS].clamp(0.0, 1.0))).clamp(0.0, 0.95)
 
 
 def _cloth_share(surface: Surface) -> Tensor:
     x, y, z = surface.place.unbind(-1)
     collar = 5.42 + 0.40 * (x.abs() / 0.9).clamp(0.0, 1.0) ** 2 - 0.25 * (z - 0.1).clamp(0.0, 1.0)
+    collar = collar + 2.0 * _step(x.abs(), 0.8, 1.1)
     return _step(collar + surface.looks.number("neckline") - y, -0.01, 0.03)
 
 

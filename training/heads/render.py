@@ -106,10 +106,10 @@ class HeadRenderer:
         posed = mesh.pose(scene.people, weights, pose, sway, scene.places, large)
         code, distance = rasterise(posed.screen, posed.depth, mesh.triangles, mesh.two_sided, large, self._method)
         covered = code >= 0
-        shadow = contact_shadow(distance, covered, large)
+        shadow = contact_shadow(distance, covered)
         seen = covered.flatten().nonzero()[:, 0]
         surface = surface_at(mesh, scene.people, posed, scene.looks, code, seen)
-        colour = shade(surface, materials(surface), shadow.flatten()[seen], scene.light)
+        colour = shade(surface, materials(surface), shadow.flatten(0, 2)[seen], scene.light)
         picture = scene.backdrop.repeat(len(code), 1, 1, 1).flatten(0, 2).index_copy(0, seen, colour)
         picture = picture.view(len(code), large, large, 3).permute(0, 3, 1, 2)
         frames = (F.avg_pool2d(picture, SUPERSAMPLING).permute(0, 2, 3, 1) * 255).round().clamp(0, 255).to(torch.uint8)

@@ -61,36 +61,29 @@ def random_light(rng: np.random.Generator) -> Light:
 def random_background(rng: np.random.Generator) -> Background:
     """Weakly coloured walls and rooms out of focus."""
     grey = rng.uniform(0.15, 0.8)
-    tint = rng.normal(size=3) * 0.035
+    tint = rng.normal(size=3) * 0.02
     slope = rng.uniform(-0.12, 0.12)
     spots = np.zeros((_SPOTS, 7), np.float32)
     for spot in spots[: rng.integers(0, _SPOTS + 1)]:
         spot[:2] = rng.uniform(-0.1, 1.1, 2)
         spot[2:4] = rng.uniform(0.12, 0.4, 2)
-        spot[4:] = rng.uniform(-0.14, 0.14) + rng.normal(size=3) * 0.025
+        spot[4:] = rng.uniform(-0.14, 0.14) + rng.normal(size=3) * 0.012
     top, bottom = np.clip(grey + tint + slope, 0.05, 0.92), np.clip(grey + tint - slope, 0.05, 0.92)
     return Background(top=tuple(top.tolist()), bottom=tuple(bottom.tolist()), spots=spots)
 
 
 def random_places(rng: np.random.Generator, people: int) -> tuple[Place, ...]:
     """Heads side by side from left to right, smaller when there are more of them."""
-    if people == 1:
-        return (Place(x=0.5 + float(rng.normal() * 0.012), y=0.5 + float(rng.normal() * 0.01), zoom=_zoom(rng, 1.5, 1.8)),)
-    sizes = {2: (0.88, 1.0), 3: (0.62, 0.7)}[people]
-    zoom = _zoom(rng, *sizes)
-    height = {2: 0.47, 3: 0.5}[people]
+    size, height = {1: (1.45, 1.7), 2: (0.88, 1.0), 3: (0.66, 0.72)}[people], {1: 0.5, 2: 0.47, 3: 0.6}[people]
+    zoom = rng.uniform(*size)
     return tuple(
         Place(
             x=(index + 0.5) / people + float(rng.uniform(-0.012, 0.012)),
-            y=height + float(rng.uniform(-0.03, 0.03)),
-            zoom=zoom * float(rng.uniform(0.97, 1.03)),
+            y=height + float(rng.uniform(-0.02, 0.02)),
+            zoom=float(zoom * rng.uniform(0.97, 1.03)),
         )
         for index in range(people)
     )
-
-
-def _zoom(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(rng.uniform(low, high))
 
 
 def paint_background(background: Background, size: int, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.heads.hair import CENTRE
 from training.heads.materials import Material, Surface, is_eye
-from training.heads.mesh import HAIR
+from training.heads.mesh import HAIR, TONGUE, UPPER_TEETH
 
 _WRAP: Final = (0.42, 0.26, 0.20)  # light creeps around the skin's terminator, red farthest
 _CROWN: Final = (0.0, 8.6, 0.25)
@@ -19,7 +19,7 @@ _CROWN: Final = (0.0, 8.6, 0.25)
 def shade(surface: Surface, material: Material, contact: Tensor, light: Tensor) -> Tensor:
     """Lit colours of N pixels, sRGB ``[N, 3]``.
 
-    ``contact [N]`` is the screen-space shadow (0 none), ``light`` is ``Light.packed()``.
+    ``contact [N, 2]`` comes from ``contact_shadow``, ``light`` is ``Light.packed()``.
     """
     normal = surface.normal
     towards = F.normalize(light[:3], dim=0)
@@ -27,9 +27,10 @@ def shade(surface: Surface, material: Material, contact: Tensor, light: Tensor) 
     facing = normal @ towards
     wrap = normal.new_tensor(_WRAP) * _softness(surface)[..., None]
     diffuse = ((facing[..., None] + wrap) / (1.0 + wrap)).clamp(min=0.0)
-    open_sky = surface.light * (1.0 - contact)
+    open_sky = surface.light * (1.0 - _occlusion(surface, contact))
+    wet = (surface.part >= UPPER_TEETH) & (surface.part <= TONGUE)
     key_colour = strength * (1.0 + warmth * normal.new_tensor([0.06, 0.0, -0.08]))
-    key = diffuse * key_colour * (0.4 + 0.6 * open_sky)[..., None]
+    key = diffuse * key_colour * torch.where(wet, open_sky, 0.4 + 0.6 * open_sky)[..., None]
     sky = 0.75 + 0.25 * normal[..., 1]
     rim = rim_level * (1.0 - normal[..., 2].abs()) ** 3 * (normal[..., 1] * 0.5 + 0.5)
     ambient = level * sky * (0.15 + 0.85 * open_sky) + rim * open_sky
@@ -49,8 +50,8 @@ def _highlights(surface: Surface, material: Material, towards: Tensor, strength:
     halfway = F.normalize(towards + viewer, dim=0)
     sharp = (surface.normal @ halfway).clamp(0.0, 1.0)
     gloss = material.gloss * sharp ** material.sharpness
-    window = F.normalize(towards.new_tensor([0.25, 0.5, 1.0]), dim=0)  # the small catchlight of every eye
-    gloss = gloss + torch.where(is_eye(surface.part), 0.8 * (surface.normal @ window).clamp(0.0, 1.0) ** 250, 0.0)
+    window = F.normalize(towards.new_tensor([0.16, 0.36, 1.0]), dim=0)  # the small catchlight of every eye
+    gloss = gloss + torch.where(is_eye(surface.part), 0.8 * (surface.normal @ window).clamp(0.0, 1.0) ** 200, 0.0)
     return strength * (gloss + torch.where(surface.part == HAIR, _hair_sheen(surface, halfway), 0.0))
 
 
@@ -67,16 +68,25 @@ def _hair_sheen(surface: Surface, halfway: Tensor) -> Tensor:
     return (0.02 + 0.28 * base) * across**28 * uneven * (surface.normal[..., 2] > 0)
 
 
-def contact_shadow(distance: Tensor, covered: Tensor, size: int) -> Tensor:
-    """Darkness of pixels that lie behind their surroundings (neck under the chin, face beside hair), 0..0.6.
+def contact_shadow(distance: Tensor, covered: Tensor) -> Tensor:
+    """How far pixels lie behind their surroundings, ``[F, S, S, 2]`` decimetres: close by, and farther around.
 
-    A cheap ambient occlusion: the blurred depth map minus the depth map (``[F, S, S]``), at two sizes.
+    The blurred depth map minus the depth map (``[F, S, S]``), a cheap ambient occlusion: neck under the chin, face
+    beside hair, teeth behind lips.
     """
+    size = distance.shape[-1]
     far = torch.where(covered, distance, distance.amax().clamp(min=1.0))[:, None]
-    dark = torch.zeros_like(far)
-    for share, strength in ((0.045, 0.9), (0.13, 0.45)):
+    behind = []
+    for share in (0.045, 0.13):
         reach = max(1, int(size * share / 2))
         pad = F.pad(far, (reach,) * 4, mode="replicate")
         mean = F.avg_pool2d(F.avg_pool2d(pad, (2 * reach + 1, 1), 1), (1, 2 * reach + 1), 1)
-        dark = dark + strength * (far - mean).clamp(0.0, 0.6)
-    return (dark[:, 0] * covered).clamp(0.0, 0.6)
+        behind.append((far - mean)[:, 0].clamp(0.0, 0.6))
+    return torch.stack(behind, -1)
+
+
+def _occlusion(surface: Surface, contact: Tensor) -> Tensor:
+    """Share of ambient light taken away by what is in front; strong between the lips, so that slits look dark."""
+    near, wide = contact.unbind(-1)
+    wet = (surface.part >= UPPER_TEETH) & (surface.part <= TONGUE)
+    return torch.where(wet, (7.0 * near).clamp(max=0.92), (0.9 * near + 0.45 * wide).clamp(max=0.6))

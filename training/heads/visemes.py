@@ -172,7 +172,7 @@ def _both(name: str, weight: float) -> dict[str, float]:
 # Mouth shape -> ARKit weights at normal speech. Closure for PP and FF is enforced on top, see tracks.py.
 VISEMES: Final[Mapping[str, Mapping[str, float]]] = {
     "rest": {},
-    "PP": {**_both("mouthPress", 0.5), "mouthRollLower": 0.4, "mouthRollUpper": 0.4},
+    "PP": {**_both("mouthPress", 0.3), "mouthRollLower": 0.25, "mouthRollUpper": 0.25},
     "FF": {"jawOpen": 0.06, "mouthRollLower": 0.75, **_both("mouthUpperUp", 0.35)},
     "TH": {"jawOpen": 0.14, "tongueOut": 0.3, **_both("mouthLowerDown", 0.25)},
     "DD": {"jawOpen": 0.13, **_both("mouthLowerDown", 0.28), **_both("mouthUpperUp", 0.18)},
