@@ -1,6 +1,7 @@
 """The engine on tiny: the same requests give the same frames, and each setting does what it says."""
 
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -275,6 +276,17 @@ def test_stage_times_add_up_to_the_wall(make_engine: Make) -> None:
     assert spent == pytest.approx(wall, rel=0.05)
     assert clock.seconds[Stage.ASSEMBLY] == pytest.approx(0.1, rel=0.3)
     assert clock.seconds[Stage.DENOISING] > 0
+
+
+def test_windows_are_forgotten_once_handed_out(make_engine: Make) -> None:
+    stream = make_engine(40).stream(talk())
+    window = next(stream)
+    pixels = weakref.ref(window.frames.untyped_storage())
+    frames = weakref.ref(window.frames)
+    del window
+    next(stream)
+    assert frames() is None
+    assert pixels() is None
 
 
 def test_leaving_early_is_fine(make_engine: Make) -> None:

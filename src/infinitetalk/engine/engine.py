@@ -122,6 +122,7 @@ class Engine:
             for window in job.windows:
                 result, past = self._make(job, window, past, listener)
                 yield result
+                del result  # the caller may have let go of it, so that one window at a time is in memory
         except torch.OutOfMemoryError as error:
             raise MachineError(f"{self.model.device} has too little memory for this size and window") from error
 

@@ -15,7 +15,7 @@ from infinitetalk.core.defaults import ModelDefaults, ModelFacts
 from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.engine.engine import Engine
-from infinitetalk.engine.golden import Case, Finding, network, relative
+from infinitetalk.engine.golden_case import Case, Finding, network, relative
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.protocols import Inputs, Picture, Waveform
 from infinitetalk.engine.voices import SAMPLES_PER_FRAME
