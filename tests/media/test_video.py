@@ -1,5 +1,6 @@
 """Videos of every rate, orientation, size and format, read by time and by number."""
 
+import struct
 from pathlib import Path
 
 import av
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from infinitetalk.core.sizes import Pixels
+from infinitetalk.media.sound import read_sound
 from infinitetalk.media.video import VideoSource
 
 from .conftest import FIXTURES, assert_upright, quarters
@@ -66,6 +68,33 @@ def test_every_format_reads(name: str) -> None:
 def test_size_as_seen(name: str, size: Pixels) -> None:
     with VideoSource(FIXTURES / name) as source:
         assert source.size == size
+
+
+def test_a_photograph_is_a_video_of_one_frame() -> None:
+    """Its frame brings EXIF data, which not every PyAV can name."""
+    with VideoSource(FIXTURES / "turned.jpg") as source:
+        picture = source.frame_index(3)
+    assert_upright(picture if picture.shape == (48, 64, 3) else np.rot90(picture, 3), 100, 5)
+
+
+def test_tags_in_another_alphabet(tmp_path: Path) -> None:
+    data = (FIXTURES / "talking.mp4").read_bytes().replace(b"SoundHandler", b"Sound\xe4\xff\x80dler")
+    (tmp_path / "latin.mp4").write_bytes(data)
+    assert b"\xe4\xff" in data
+    assert read_sound(tmp_path / "latin.mp4").rate == 44100
+    with VideoSource(tmp_path / "latin.mp4") as source:
+        assert_upright(source.frame_index(0), 40, 3)
+
+
+def test_mirrored_videos(tmp_path: Path) -> None:
+    """A display matrix that swaps left and right, in the track's header."""
+    data = (FIXTURES / "25.mp4").read_bytes()
+    plain = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    mirror = struct.pack(">9i", -65536, 0, 0, 0, 65536, 0, 64 << 16, 0, 1 << 30)
+    place = data.index(plain, data.index(b"tkhd"))
+    (tmp_path / "mirror.mp4").write_bytes(data[:place] + mirror + data[place + 36 :])
+    with VideoSource(tmp_path / "mirror.mp4") as source:
+        assert_upright(source.frame_index(0)[:, ::-1], 40, 3)
 
 
 @pytest.mark.parametrize("name", ["clear.mov", "clear.webm"])

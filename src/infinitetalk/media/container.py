@@ -34,11 +34,12 @@ def open_media(path: Path, kind: str) -> "Iterator[InputContainer]":
 
     require_file(path, kind)
     try:
-        with path.open("rb") as file, av.open(file, "r", options=_SEALED) as container:
+        # Old tags are in any alphabet; nobody reads them here.
+        with path.open("rb") as file, av.open(file, "r", options=_SEALED, metadata_errors="replace") as container:
             if container.format.name in _TEXT_ART:
                 raise MediaError(path, f"is no {kind} of a known format; re-save it or use another")
             yield container
-    except FFmpegError as error:
+    except (FFmpegError, OSError) as error:
         raise _undecodable(path, kind, error) from error
 
 
@@ -105,7 +106,7 @@ def decode(path: Path, kind: str, stream: "AudioStream | VideoStream") -> "Itera
     for packet in _packets(path, stream, errors):
         try:
             frames = decoder.decode(packet)
-        except FFmpegError as error:
+        except (FFmpegError, OSError) as error:
             lost += 1
             errors.append(error)
             continue
@@ -124,7 +125,7 @@ def _packets(path: Path, stream: "AudioStream | VideoStream", errors: list[Excep
     assert isinstance(stream.container, InputContainer)
     try:
         yield from stream.container.demux(stream)
-    except FFmpegError as error:
+    except (FFmpegError, OSError) as error:
         log.warning("%s: cannot be read to its end (%s); what comes before is used", path, _reason(error))
         errors.append(error)
 

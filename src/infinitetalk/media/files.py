@@ -31,9 +31,9 @@ class FileMedia:
         source = _open_source(request)
         _check_boxes(request.boxes, source.size)
         masks = _masks(request, source.size)
-        sounds = tuple(read_sound(path) for path in request.audio)
-        _check_start(request, sounds)
-        return Inputs(source, tuple(_voice(sound, request.start) for sound in sounds), masks)
+        voices, seconds = zip(*(_voice(path, request.start) for path in request.audio), strict=True)
+        _check_start(request, max(seconds))
+        return Inputs(source, voices, masks)
 
 
 def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -> Settings:
@@ -57,7 +57,7 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
     finally:
         if isinstance(source, VideoSource):
             source.close()
-    _check_start(request, tuple(read_sound(path) for path in request.audio))
+    _check_start(request, max(read_sound(path).seconds for path in request.audio))
     return settings
 
 
@@ -114,14 +114,14 @@ def _masks(request: TalkRequest, size: Pixels) -> tuple[Mask, ...]:
     return tuple(read_mask(path, size) for path in request.masks)
 
 
-def _voice(sound: Sound, start: float) -> Waveform:
-    """The rest of a voice; a moment of silence if it is over before the others."""
+def _voice(path: Path, start: float) -> tuple[Waveform, float]:
+    """A voice from `start` on, a moment of silence if it is over before the others; and the whole file's seconds."""
+    sound = read_sound(path)
     heard = for_speech(sound, start)
-    return np.pad(heard, (0, max(0, round(SHORTEST * SAMPLE_RATE) - len(heard))))
+    return np.pad(heard, (0, max(0, round(SHORTEST * SAMPLE_RATE) - len(heard)))), sound.seconds
 
 
-def _check_start(request: TalkRequest, sounds: tuple[Sound, ...]) -> None:
-    end = max(sound.seconds for sound in sounds)
+def _check_start(request: TalkRequest, end: float) -> None:
     if request.start > end - SHORTEST + 1e-6:
         latest = max(0.0, math.floor((end - SHORTEST) * 100 + 1e-6) / 100)
         raise RequestError("start", request.start, f"the sound is {end:.2f} s long; up to {latest:g} would work")

@@ -1,5 +1,6 @@
 """Between FFmpeg's frames and RGB pictures: colour matrices, ranges, transparency, orientation and pixel shape."""
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Self
@@ -45,10 +46,7 @@ class Geometry:
     def of(cls, frame: "VideoFrame", aspect: Fraction | None) -> Self:
         """Reads the display matrix of a frame; `aspect` is the width of a pixel over its height."""
         stored = _square(Pixels(frame.height, frame.width), aspect or Fraction(1))
-        matrix = _display_matrix(frame)
-        if matrix is None:
-            return cls(stored)
-        a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))
+        a, b, c, d = _display_matrix(frame)
         if abs(b) > abs(a):
             return cls(stored, turned=True, mirrored=c < 0, flipped=b < 0)
         return cls(stored, mirrored=a < 0, flipped=d < 0)
@@ -71,11 +69,19 @@ def _square(size: Pixels, aspect: Fraction) -> Pixels:
     return Pixels(round(size.height / aspect), size.width)
 
 
-def _display_matrix(frame: "VideoFrame") -> NDArray[np.int32] | None:
+def _display_matrix(frame: "VideoFrame") -> tuple[float, float, float, float]:
+    """Where a player puts a stored pixel: x' = a x + c y, y' = b x + d y."""
     from av.buffer import Buffer
 
-    data = frame.side_data.get("DISPLAYMATRIX")
-    return np.frombuffer(bytes(data), np.int32) if isinstance(data, Buffer) else None
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # the frame has data of a kind that this PyAV has no name for
+        angle = math.radians(frame.rotation)
+        return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
+    if not isinstance(data, Buffer):
+        return 1.0, 0.0, 0.0, 1.0
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+    return a, b, c, d
 
 
 def to_rgb(frame: "VideoFrame", geometry: Geometry) -> Picture:
