@@ -146,7 +146,7 @@ def _thickness(style: StyleTable, angle: Tensor, u: Tensor, ends: Tensor) -> Ten
     depth = depth * (1.0 - 0.75 * style["parted"] * groove)
     depth = depth + 0.17 * style["cover"] * _bump(away, 1.5, 0.42) * _bump(u, 1.4, 0.45)
     loose = style["drape"] * _step(ends, 1.15, 1.6)
-    taper = torch.lerp(_step(ends - u, 0.0, 0.16), torch.ones_like(u), loose)
+    taper = torch.lerp(_step((ends - u) / (0.16 + style["sides"]), 0.0, 1.0), torch.ones_like(u), loose)
     return depth * taper - SINK * (1.0 - taper)
 
 

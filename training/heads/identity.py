@@ -200,7 +200,7 @@ HAIR_STYLES: Final[dict[str, HairStyle]] = {
     "parted": HairStyle(top=0.14, sides=0.06, fringe=0.08, sweep=0.8, parted=0.8, parting=0.45),
     "swept": HairStyle(top=0.17, sides=0.05, lift=0.12, curl=0.1),
     "fringe": HairStyle(top=0.13, sides=0.09, fringe=0.17, sweep=0.3, burn=0.12),
-    "afro": HairStyle(top=0.38, sides=0.34, front=0.74, burn=0.05, curl=0.12, recede=0.0),
+    "afro": HairStyle(top=0.27, sides=0.24, front=0.72, burn=0.05, curl=0.08, recede=0.0),
     "tied": HairStyle(top=0.055, sides=0.03, front=0.70, burn=0.02, curl=0.05, parted=0.5),
     "bob": HairStyle(top=0.13, sides=0.14, side_end=2.1, back_end=2.15, curtain=1.0, drape=1, cover=1, flare=-0.05, parted=0.7),
     "long": HairStyle(top=0.12, sides=0.12, side_end=2.9, back_end=2.9, curtain=1.0, drape=1, cover=1, flare=0.02, parted=0.8),

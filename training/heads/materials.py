@@ -182,8 +182,8 @@ def _brows(surface: Surface, grain: Tensor) -> Tensor:
     x, y, z = surface.place.unbind(-1)
     along = (x.abs() - 0.335) / 0.25
     arch = 7.53 + 0.05 * (1.0 - (along - 0.2) ** 2) - 0.02 * along.clamp(min=0.0)
-    width = 0.034 * looks.number("brow_width") * (1.0 - 0.5 * along.clamp(-0.3, 1.0))
-    band = torch.exp(-(((y - arch) / width) ** 4)) * _step(1.0 - along.abs(), 0.0, 0.35)
+    width = 0.034 * looks.number("brow_width") * (1.0 - 0.5 * along.clamp(0.0, 1.0))
+    band = torch.exp(-(((y - arch) / width) ** 4)) * _step(1.0 - along.abs(), 0.0, 0.2)
     strokes = 0.9 + 0.1 * torch.sin(x.abs() * 150 - y * 190 + 2 * grain)
     return (band * strokes * looks.number("brow") * (z > 0.9)).clamp(0.0, 0.9)
 
@@ -193,7 +193,7 @@ def _beard(surface: Surface, grain: Tensor, fine: Tensor) -> Tensor:
     x, y, z = surface.place.unbind(-1)
     away = x.abs()
     cheek = 6.44 + 0.60 * _step(away, 0.28, 0.68) + 0.015 * grain
-    jaw = _step(cheek - y, -0.06, 0.10) * _step(y, 6.06, 6.28) * _step(z, 0.34, 0.52)
+    jaw = _step(cheek - y, -0.06, 0.10) * _step(y, 6.06, 6.28) * _step(z, 0.50, 0.80)
     bare_chin = 1.0 - 0.6 * _blob(away - 0.13, 0.06) * _blob(y - 6.46, 0.05)
     upper = _blob(y - 6.79 + 0.10 * away, 0.075) * _step(0.36 - away, 0.0, 0.10) * (z > 1.3)
     corner = _blob(away - 0.33, 0.06) * _step(6.80 - y, 0.0, 0.1) * _step(y, 6.4, 6.5) * (z > 1.2)
