@@ -6,8 +6,8 @@ from torch import Tensor
 from infinitetalk.core.sizes import SPATIAL_STRIDE, TEMPORAL_STRIDE
 from infinitetalk.models.vae import VideoVAE
 
-_PIXELS_AT_A_TIME = 2 * 640 * 640
-"""Pixels of a frame times latent frames that the VAE works on at once. More is hardly faster."""
+_PIXELS_AT_A_TIME = 4 * 128 * 128
+"""Pixels of a frame times latent frames that the VAE works on at once: more takes memory and is not faster."""
 
 
 def latent_count(frames: int) -> int:
