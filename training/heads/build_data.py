@@ -167,10 +167,9 @@ def bake_light(vertices: Floats, triangles: Ints, directions: int = 160, size: i
         axes = _view_axes(index, directions)
         view = (positions - centre) @ axes.T
         screen = view[:, :2] * (size / 5.6) + size / 2
-        key, distance = rasterise(
-            screen[None, None], 8.0 - view[None, None, :, 2], corners, torch.ones(len(corners), dtype=torch.bool),
-            size, "torch",
-        )
+        everything = torch.ones(len(corners), dtype=torch.bool)
+        depth = 8.0 - view[None, None, :, 2]
+        key, distance = rasterise(screen[None, None], depth, corners, everything, size=size, method="torch")
         column, row = screen.long().clamp(0, size - 1).unbind(-1)
         nearest = torch.where(key[0, row, column] < 0, 1e9, distance[0, row, column])
         weight = (normals @ axes[2]).clamp(min=0.0)
@@ -212,7 +211,10 @@ def bake_skull(vertices: Floats, triangles: Ints, left_out: NDArray[np.bool_]) -
     radius[holes] = radius[~holes].mean()
     for _ in range(200):
         rims = [np.roll(radius, 1, 0), np.roll(radius, -1, 0)]
-        rims += [np.pad(radius, ((0, 0), pad), mode="edge")[:, cut] for pad, cut in (((1, 0), np.s_[:-1]), ((0, 1), np.s_[1:]))]
+        rims += [
+            np.pad(radius, ((0, 0), pad), mode="edge")[:, cut]
+            for pad, cut in (((1, 0), np.s_[:-1]), ((0, 1), np.s_[1:]))
+        ]
         radius[holes] = np.mean(rims, 0)[holes]
     return np.clip(radius, 0.2, 1.25).astype(np.float32)
 
@@ -255,8 +257,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     head = build_head(arguments.source)
-    np.savez_compressed(arguments.out / "head.npz", **head)
-    np.savez_compressed(arguments.out / "baked.npz", **bake(head))
+    np.savez_compressed(arguments.out / "head.npz", allow_pickle=False, **head)
+    np.savez_compressed(arguments.out / "baked.npz", allow_pickle=False, **bake(head))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Compare the two rasterisers on a device and measure the speed of making clips.
 
-    python -m training.heads.check --device cuda
+python -m training.heads.check --device cuda
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Draw the package's demo portraits: people of the ``demo`` split, which no training or test clip shows.
 
-    python -m training.heads.demo src/infinitetalk/assets/demo
+python -m training.heads.demo src/infinitetalk/assets/demo
 """
 
 from __future__ import annotations

@@ -62,6 +62,19 @@ class People:
 
 
 @dataclass(frozen=True)
+class Movement:
+    """F frames of what P people do, see ``motion.Motion``."""
+
+    weights: Tensor  # [F, P, 52] ARKit weights
+    pose: Tensor  # [F, P, 3] yaw, pitch, roll in radians; yaw turns the nose to the picture's right
+    sway: Tensor  # [F, P, 2] shift right and up, decimetres
+
+    def window(self, start: int, stop: int) -> Movement:
+        """Some of the frames."""
+        return Movement(self.weights[start:stop], self.pose[start:stop], self.sway[start:stop])
+
+
+@dataclass(frozen=True)
 class Posed:
     """F frames of P people in front of the camera."""
 
@@ -149,7 +162,7 @@ class HeadMesh:
         return ((upper - lower) / _BLINK_TRAVEL * 1.02).clamp(0.3, 1.1)
 
     def _fixed(self, grown: Tensor, sheet: Tensor, strand: Tensor) -> Tensor:
-        people, count = grown.shape
+        people = len(grown)
         shared = torch.cat([self.template, self.masks, self.light[:, None]], 1).expand(people, -1, -1)
         own = torch.stack([self._strand_angle, self._strand_u], 1).expand(people, -1, -1)
         body = torch.cat([shared, grown[..., None], own], 2)
@@ -160,7 +173,10 @@ class HeadMesh:
     def _short_lashes(self, body: Tensor, length: Tensor) -> Tensor:
         """Pull the lash cards towards the eyeball; full length looks like thick eyeliner."""
         body = body.clone()
-        for eye, cards in ((LEFT_EYE, (LOWER_LASHES[0], UPPER_LASHES[0])), (RIGHT_EYE, (LOWER_LASHES[1], UPPER_LASHES[1]))):
+        for eye, cards in (
+            (LEFT_EYE, (LOWER_LASHES[0], UPPER_LASHES[0])),
+            (RIGHT_EYE, (LOWER_LASHES[1], UPPER_LASHES[1])),
+        ):
             ball = body[:, self.vertex_parts == eye]
             centre = torch.stack([*((ball.amax(1) + ball.amin(1)) / 2).unbind(1)], 1)[:, None]
             for card, share in zip(cards, (0.2, 0.62), strict=True):
@@ -171,48 +187,38 @@ class HeadMesh:
                 body[:, members] = centre + offset * (wanted / radius)
         return body
 
-    def pose(
-        self, people: People, weights: Tensor, pose: Tensor, sway: Tensor, places: Sequence[Place], size: int
-    ) -> Posed:
-        """Move and project.
-
-        Args:
-            weights: ``[F, P, 52]`` ARKit weights.
-            pose: ``[F, P, 3]`` yaw, pitch, roll in radians; yaw turns the nose to the picture's right.
-            sway: ``[F, P, 2]`` shift right and up, decimetres.
-            places: one per person.
-            size: side of the picture in pixels.
-        """
-        frames, count = weights.shape[:2]
-        weights = weights.clone()
+    def pose(self, people: People, movement: Movement, places: Sequence[Place], size: int) -> Posed:
+        """Move and project onto a picture of ``size`` pixels; one place per person."""
+        frames, crowd = movement.weights.shape[:2]
+        weights = movement.weights.clone()
         weights[..., _BLINK] *= people.blink[:, None]
-        body = people.body + (weights @ self.shapes).view(frames, count, -1, 3)
+        body = people.body + (weights @ self.shapes).view(frames, crowd, -1, 3)
         vertices = torch.cat([body, people.hair.expand(frames, -1, -1, -1)], 2)
         flat = vertices.flatten(0, 1)
         normals = vertex_normals(flat, self.triangles, self.incident).view_as(vertices)
-        turn = rotation(pose)
+        turn = rotation(movement.pose)
         pivot = (people.eyes + people.eyes.new_tensor(PIVOT))[None, :, None]
         offset = vertices - pivot
         turned = offset @ turn.transpose(-1, -2)
         turned = torch.lerp(offset, turned, self._turning) + pivot
-        return self._project(people, turned, normals @ turn.transpose(-1, -2), turn, sway, places, size)
+        screen, depth = self._project(people, turned, movement.sway, places, size)
+        return Posed(screen, depth, normals @ turn.transpose(-1, -2), turn)
 
     def _project(
-        self, people: People, vertices: Tensor, normals: Tensor, turn: Tensor, sway: Tensor,
-        places: Sequence[Place], size: int,
-    ) -> Posed:
+        self, people: People, vertices: Tensor, sway: Tensor, places: Sequence[Place], size: int
+    ) -> tuple[Tensor, Tensor]:
         view = (vertices - people.eyes[None, :, None]) * people.scale[None, :, None, None]
         x = view[..., 0] + sway[..., 0, None]
         y = view[..., 1] + sway[..., 1, None] + MIDDLE
         depth = CAMERA - view[..., 2]
         zoom, across, down = (
-            torch.tensor([value for value in values], device=self.device)[None, :, None]
+            torch.tensor(list(values), device=self.device)[None, :, None]
             for values in zip(*((place.zoom, place.x, place.y) for place in places), strict=True)
         )
         pixels = size * zoom / FIELD * CAMERA / depth
         screen = torch.stack([size * across + x * pixels, size * down - y * pixels], -1)
         order = torch.arange(len(places), device=self.device)[None, :, None] * BEHIND
-        return Posed(screen, depth + order, normals, turn)
+        return screen, depth + order
 
     def box(self, posed: Posed, group: str) -> Tensor:
         """Extent on the screen of a landmark group (mouth, left_eye, right_eye, face): ``[F, P, 4]`` x0 y0 x1 y1."""

@@ -24,10 +24,21 @@ _GROUP_TONE: Final = np.array([0.22, 0.70, 0.80])
 _DARK_HAIR: Final = np.array([[0.045, 0.038, 0.034], [0.10, 0.065, 0.045], [0.17, 0.10, 0.06]])
 _LIGHT_HAIR: Final = np.array([[0.30, 0.18, 0.09], [0.55, 0.40, 0.22], [0.42, 0.17, 0.07]])
 _GREY_HAIR: Final = np.array([0.55, 0.54, 0.52])
-_IRIS: Final = np.array([[0.16, 0.085, 0.045], [0.30, 0.18, 0.08], [0.24, 0.36, 0.47], [0.26, 0.36, 0.24], [0.36, 0.40, 0.42]])
+_IRIS: Final = np.array(
+    [[0.16, 0.085, 0.045], [0.30, 0.18, 0.08], [0.24, 0.36, 0.47], [0.26, 0.36, 0.24], [0.36, 0.40, 0.42]]
+)
 _CLOTH: Final = np.array(
-    [[0.13, 0.16, 0.24], [0.30, 0.32, 0.35], [0.78, 0.77, 0.74], [0.36, 0.14, 0.15], [0.16, 0.28, 0.24], [0.20, 0.30, 0.45]]
-    + [[0.55, 0.45, 0.34], [0.10, 0.10, 0.11], [0.48, 0.34, 0.42]]
+    [
+        [0.13, 0.16, 0.24],
+        [0.30, 0.32, 0.35],
+        [0.78, 0.77, 0.74],
+        [0.36, 0.14, 0.15],
+        [0.16, 0.28, 0.24],
+        [0.20, 0.30, 0.45],
+        [0.55, 0.45, 0.34],
+        [0.10, 0.10, 0.11],
+        [0.48, 0.34, 0.42],
+    ]
 )
 
 # Local targets: how far a face may differ from the mean of its group, by the start of the target's name.
@@ -134,7 +145,8 @@ def _hair_colour(rng: np.random.Generator, tone: float, age: float) -> NDArray[n
     table = _LIGHT_HAIR if light else _DARK_HAIR[: 3 if tone > 0.5 else 1]
     base = table[rng.integers(len(table))] * rng.uniform(0.85, 1.2)
     grey = np.clip((age - 0.35) * 2.2 * rng.uniform(0.3, 1.2), 0.0, 0.9)
-    return base + (_GREY_HAIR - base) * grey
+    mixed: NDArray[np.floating] = base + (_GREY_HAIR - base) * grey
+    return mixed
 
 
 @cache
@@ -202,9 +214,15 @@ HAIR_STYLES: Final[dict[str, HairStyle]] = {
     "fringe": HairStyle(top=0.13, sides=0.09, fringe=0.17, sweep=0.3, burn=0.12),
     "afro": HairStyle(top=0.27, sides=0.24, front=0.72, burn=0.05, curl=0.08, recede=0.0),
     "tied": HairStyle(top=0.055, sides=0.03, front=0.70, burn=0.02, curl=0.05, parted=0.5),
-    "bob": HairStyle(top=0.13, sides=0.14, side_end=2.1, back_end=2.15, curtain=1.0, drape=1, cover=1, flare=-0.05, parted=0.7),
-    "long": HairStyle(top=0.12, sides=0.12, side_end=2.9, back_end=2.9, curtain=1.0, drape=1, cover=1, flare=0.02, parted=0.8),
-    "behind": HairStyle(top=0.11, sides=0.07, side_end=2.9, back_end=2.9, curtain=1.72, drape=1, flare=0.05, parted=0.7),
+    "bob": HairStyle(
+        top=0.13, sides=0.14, side_end=2.1, back_end=2.15, curtain=1.0, drape=1, cover=1, flare=-0.05, parted=0.7
+    ),
+    "long": HairStyle(
+        top=0.12, sides=0.12, side_end=2.9, back_end=2.9, curtain=1.0, drape=1, cover=1, flare=0.02, parted=0.8
+    ),
+    "behind": HairStyle(
+        top=0.11, sides=0.07, side_end=2.9, back_end=2.9, curtain=1.72, drape=1, flare=0.05, parted=0.7
+    ),
     "bangs": HairStyle(top=0.14, sides=0.13, fringe=0.24, side_end=2.5, back_end=2.5, curtain=0.95, drape=1, cover=1),
 }
 _MEN: Final = {"bald": 0.07, "buzz": 0.17, "crop": 0.26, "parted": 0.2, "swept": 0.17, "fringe": 0.13}

@@ -222,7 +222,11 @@ def _hair(surface: Surface, grain: Tensor) -> Tensor:
 
 def _lashes(surface: Surface, skin: Tensor) -> Tensor:
     dark = skin.new_tensor([0.05, 0.04, 0.035]).expand_as(skin)
-    return _mix(surface.looks.colour("skin").expand_as(skin), dark, (0.45 + 0.5 * surface.looks.number("lashes")) + 0.0 * surface.light)
+    return _mix(
+        surface.looks.colour("skin").expand_as(skin),
+        dark,
+        (0.45 + 0.5 * surface.looks.number("lashes")) + 0.0 * surface.light,
+    )
 
 
 def _eyes(surface: Surface) -> tuple[Tensor, Tensor]:

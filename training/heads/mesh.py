@@ -47,28 +47,20 @@ class HeadData:
 def head_data() -> HeadData:
     """Read the bundled data once per process."""
     with np.load(DATA / "head.npz", allow_pickle=False) as head, np.load(DATA / "baked.npz") as baked:
+        # MakeHuman's own hair is a few flat cards: drop it, keep the order of all other vertices.
+        keep, solid = head["VP"] != HAIR, head["P"] != HAIR
         return HeadData(
-            **_without_stored_hair(head),
+            vertices=head["V"][keep],
+            triangles=(np.cumsum(keep) - 1)[head["T"][solid]],
+            triangle_parts=head["P"][solid],
+            vertex_parts=head["VP"][keep],
+            masks=head["M"][keep].clip(0.0, 1.0),
+            targets=head["D"][:, keep].astype(np.float32),
+            shapes=head["E"][:, keep].astype(np.float32),
             target_names=tuple(str(name) for name in head["names"]),
             light=baked["light"].astype(np.float32) / 255.0,
             skull=baked["skull"],
         )
-
-
-def _without_stored_hair(head: np.lib.npyio.NpzFile) -> dict[str, NDArray[np.float32]]:
-    """MakeHuman's own hair is a few flat cards: drop it, keep the order of all other vertices."""
-    keep = head["VP"] != HAIR
-    renumber = np.cumsum(keep) - 1
-    solid = head["P"] != HAIR
-    return {
-        "vertices": head["V"][keep],
-        "triangles": renumber[head["T"][solid]],
-        "triangle_parts": head["P"][solid],
-        "vertex_parts": head["VP"][keep],
-        "masks": head["M"][keep].clip(0.0, 1.0),
-        "targets": head["D"][:, keep].astype(np.float32),
-        "shapes": head["E"][:, keep].astype(np.float32),
-    }
 
 
 def incident_triangles(triangles: NDArray[np.int64], vertices: int) -> NDArray[np.int64]:

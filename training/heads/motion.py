@@ -62,7 +62,8 @@ def _wander(
     """A smooth random movement of about ``size``: three sines between two frequencies in Hz."""
     strength, frequency, phase = rng.normal(size=3), rng.uniform(slowest, fastest, 3), rng.uniform(0, 2 * np.pi, 3)
     waves = np.sin(2 * np.pi * frequency * time[:, None] + phase)
-    return size * (waves @ strength) / np.sqrt(3)
+    swing: NDArray[np.floating] = size * (waves @ strength) / np.sqrt(3)
+    return swing
 
 
 def _moving_mean(values: Floats, window: int) -> NDArray[np.floating]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ _PIXELS_AT_ONCE: Final = 2_000_000
 
 
 def rasterise(
-    screen: Tensor, depth: Tensor, triangles: Tensor, two_sided: Tensor, size: int, method: Rasteriser
+    screen: Tensor, depth: Tensor, triangles: Tensor, two_sided: Tensor, *, size: int, method: Rasteriser
 ) -> tuple[Tensor, Tensor]:
     """Visible triangle per pixel of frames that hold several people.
 
@@ -54,7 +54,7 @@ def _signed_area(corners: Tensor) -> Tensor:
 
 
 def _rasterise_torch(screen: Tensor, depth: Tensor, triangles: Tensor, two_sided: Tensor, size: int) -> Tensor:
-    batch, people, _, _ = screen.shape
+    batch = len(screen)
     corners = screen[:, :, triangles]  # [B, P, T, 3, 2]
     low, high, area = corners.amin(-2), corners.amax(-2), _signed_area(corners)
     visible = (high > 0).all(-1) & (low < size).all(-1) & (area.abs() >= MIN_AREA) & (two_sided | (area < 0))
@@ -68,14 +68,27 @@ def _rasterise_torch(screen: Tensor, depth: Tensor, triangles: Tensor, two_sided
         for i in range(0, len(frame), step):
             f, p, t = frame[i : i + step], person[i : i + step], triangle[i : i + step]
             z = depth[f[:, None], p[:, None], triangles[t]]
-            _draw_boxes(keys, corners[f, p, t], area[f, p, t], z, f, p * len(triangles) + t, box, size)
+            _draw_boxes(
+                keys.view(batch, size, size), _Boxes(corners[f, p, t], area[f, p, t], z, f, p * len(triangles) + t, box)
+            )
     return keys.view(batch, size, size)
 
 
-def _draw_boxes(
-    keys: Tensor, corners: Tensor, area: Tensor, depth: Tensor, frame: Tensor, code: Tensor, box: int, size: int
-) -> None:
-    """Test every pixel of a ``box`` x ``box`` square around each triangle and keep the nearest."""
+class _Boxes(NamedTuple):
+    """n triangles that fit into squares of ``side`` pixels."""
+
+    corners: Tensor  # [n, 3, 2]
+    area: Tensor  # [n]
+    depth: Tensor  # [n, 3]
+    frame: Tensor  # [n]
+    code: Tensor  # [n]
+    side: int
+
+
+def _draw_boxes(keys: Tensor, boxes: _Boxes) -> None:
+    """Test every pixel of the square around each triangle and keep the nearest in ``keys [B, size, size]``."""
+    size, box = keys.shape[-1], boxes.side
+    corners, area, depth = boxes.corners, boxes.area, boxes.depth
     offset = torch.arange(box, device=keys.device)
     origin = corners.amin(1).floor()
     column = (origin[:, 0, None, None] + offset[None, None, :]).expand(-1, box, -1)
@@ -88,9 +101,9 @@ def _draw_boxes(
     z = w0 * depth[:, 0, None, None] + w1 * depth[:, 1, None, None] + w2 * depth[:, 2, None, None]
     inside = (w0 >= 0) & (w1 >= 0) & (w2 >= 0) & (column >= 0) & (row >= 0) & (column < size) & (row < size)
     hit = inside.nonzero(as_tuple=True)
-    pixel = frame[hit[0]] * (size * size) + (row[hit] * size + column[hit]).long()
+    pixel = boxes.frame[hit[0]] * (size * size) + (row[hit] * size + column[hit]).long()
     steps = (z[hit] * DEPTH_STEPS).long().clamp(0, DEPTH_LIMIT)
-    keys.scatter_reduce_(0, pixel, steps << 32 | code[hit[0]], "amin")
+    keys.view(-1).scatter_reduce_(0, pixel, steps << 32 | boxes.code[hit[0]], "amin")
 
 
 # One thread per triangle and person. Compiled without fused multiply-add, so that sums round as torch's do.

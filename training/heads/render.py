@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.heads.blendshapes import JAW_OPEN
-from training.heads.geometry import HeadMesh, People, Posed
+from training.heads.geometry import HeadMesh, Movement, People, Posed
 from training.heads.identity import Identity
 from training.heads.materials import Looks, Surface, eyeball_direction, is_eye, materials, pack_looks
 from training.heads.mesh import HAIR
@@ -90,25 +90,27 @@ class HeadRenderer:
         """Draw all frames of a clip."""
         scene = _Scene.of(spec, self.mesh, self.size)
         motions = [person.motion for person in spec.people]
-        weights, pose, sway = (
-            torch.from_numpy(np.stack(arrays, 1)).to(self.device)
-            for arrays in zip(*((motion.weights, motion.pose, motion.sway) for motion in motions), strict=True)
+        movement = Movement(
+            *(
+                torch.from_numpy(np.stack(arrays, 1)).to(self.device)
+                for arrays in zip(*((motion.weights, motion.pose, motion.sway) for motion in motions), strict=True)
+            )
         )
-        parts = []
-        for start in range(0, len(weights), self._at_once):
-            window = slice(start, start + self._at_once)
-            parts.append(self._draw(scene, weights[window], pose[window], sway[window]))
+        starts = range(0, len(movement.weights), self._at_once)
+        parts = [self._draw(scene, movement.window(start, start + self._at_once)) for start in starts]
         frames, maps, mouths, eyes, faces = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Clip(frames, maps, mouths, eyes, faces, weights)
+        return Clip(frames, maps, mouths, eyes, faces, movement.weights)
 
-    def _draw(self, scene: _Scene, weights: Tensor, pose: Tensor, sway: Tensor) -> tuple[Tensor, ...]:
+    def _draw(self, scene: _Scene, movement: Movement) -> tuple[Tensor, ...]:
         mesh, large = self.mesh, self.size * SUPERSAMPLING
-        posed = mesh.pose(scene.people, weights, pose, sway, scene.places, large)
-        code, distance = rasterise(posed.screen, posed.depth, mesh.triangles, mesh.two_sided, large, self._method)
+        posed = mesh.pose(scene.people, movement, scene.places, large)
+        code, distance = rasterise(
+            posed.screen, posed.depth, mesh.triangles, mesh.two_sided, size=large, method=self._method
+        )
         covered = code >= 0
         shadow = contact_shadow(distance, covered)
         seen = covered.flatten().nonzero()[:, 0]
-        surface = surface_at(mesh, scene.people, posed, scene.looks, code, seen)
+        surface = _surface_at(mesh, scene, posed, code, seen)
         colour = shade(surface, materials(surface), shadow.flatten(0, 2)[seen], scene.light)
         picture = scene.backdrop.repeat(len(code), 1, 1, 1).flatten(0, 2).index_copy(0, seen, colour)
         picture = picture.view(len(code), large, large, 3).permute(0, 3, 1, 2)
@@ -150,7 +152,7 @@ def _person_map(code: Tensor, triangles: int, people: int) -> Tensor:
     return torch.where(best >= 0.5, index + 1, 0).to(torch.uint8)
 
 
-def surface_at(mesh: HeadMesh, people: People, posed: Posed, looks: Tensor, code: Tensor, seen: Tensor) -> Surface:
+def _surface_at(mesh: HeadMesh, scene: _Scene, posed: Posed, code: Tensor, seen: Tensor) -> Surface:
     """Attributes at the middle of the N pixels ``seen`` (flat indices into ``code [F, S, S]``)."""
     size, count = code.shape[-1], len(mesh.triangles)
     visible = code.flatten()[seen]
@@ -161,7 +163,7 @@ def surface_at(mesh: HeadMesh, people: People, posed: Posed, looks: Tensor, code
     moving = torch.cat([posed.screen, posed.normals], -1).flatten(0, 2)
     moving = moving[corners + ((frame * crowd + person) * vertices)[:, None]]  # [N, 3, 5]
     share, area = _barycentric(moving[..., :2], seen % size + 0.5, seen // size % size + 0.5)
-    fixed = people.fixed.flatten(0, 1)[corners + (person * vertices)[:, None]]  # [N, 3, 12]
+    fixed = scene.people.fixed.flatten(0, 1)[corners + (person * vertices)[:, None]]  # [N, 3, 12]
     fixed = (fixed * share).sum(1)
     part = mesh.parts[triangle]
     normal = F.normalize((moving[..., 2:] * share).sum(1), dim=-1)
@@ -178,7 +180,7 @@ def surface_at(mesh: HeadMesh, people: People, posed: Posed, looks: Tensor, code
         light=fixed[:, 8] * torch.where(inner, 0.3, 1.0),
         growth=fixed[:, 9],
         strand=fixed[:, 10:12],
-        looks=Looks(looks, person),
+        looks=Looks(scene.looks, person),
     )
 
 

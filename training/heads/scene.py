@@ -63,8 +63,8 @@ def random_background(rng: np.random.Generator) -> Background:
     grey = rng.uniform(0.15, 0.8)
     tint = rng.normal(size=3) * 0.02
     slope = rng.uniform(-0.12, 0.12)
-    spots = np.zeros((_SPOTS, 7), np.float32)
-    for spot in spots[: rng.integers(0, _SPOTS + 1)]:
+    spots = np.zeros((int(rng.integers(0, _SPOTS + 1)), 7), np.float32)
+    for spot in spots:
         spot[:2] = rng.uniform(-0.1, 1.1, 2)
         spot[2:4] = rng.uniform(0.12, 0.4, 2)
         spot[4:] = rng.uniform(-0.14, 0.14) + rng.normal(size=3) * 0.012
@@ -92,8 +92,7 @@ def paint_background(background: Background, size: int, device: torch.device) ->
     x, y = place[None, :, None], place[:, None, None]
     top, bottom = (torch.tensor(colour, device=device) for colour in (background.top, background.bottom))
     picture = torch.lerp(top, bottom, y).expand(size, size, 3).clone()
-    for spot in torch.from_numpy(background.spots).to(device):
-        if bool((spot[2:4] > 0).all()):
-            falloff = torch.exp(-(((x - spot[0]) / spot[2]) ** 2) - ((y - spot[1]) / spot[3]) ** 2)
-            picture = picture + falloff * spot[4:]
+    for middle_x, middle_y, width, height, *colour in background.spots.tolist():
+        falloff = torch.exp(-(((x - middle_x) / width) ** 2) - ((y - middle_y) / height) ** 2)
+        picture = picture + falloff * torch.tensor(colour, device=device)
     return picture.clamp(0.0, 1.0)

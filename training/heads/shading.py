@@ -49,7 +49,7 @@ def _highlights(surface: Surface, material: Material, towards: Tensor, strength:
     viewer = towards.new_tensor([0.0, 0.0, 1.0])
     halfway = F.normalize(towards + viewer, dim=0)
     sharp = (surface.normal @ halfway).clamp(0.0, 1.0)
-    gloss = material.gloss * sharp ** material.sharpness
+    gloss = material.gloss * sharp**material.sharpness
     window = F.normalize(towards.new_tensor([0.16, 0.36, 1.0]), dim=0)  # the small catchlight of every eye
     gloss = gloss + torch.where(is_eye(surface.part), 0.8 * (surface.normal @ window).clamp(0.0, 1.0) ** 200, 0.0)
     return strength * (gloss + torch.where(surface.part == HAIR, _hair_sheen(surface, halfway), 0.0))

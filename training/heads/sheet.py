@@ -20,7 +20,7 @@ from training.heads.render import ClipSpec, HeadRenderer
 
 
 def contact_sheet(
-    renderer: HeadRenderer, clips: int, seed: int, split: Split, shown: int = 4, across: int = 2
+    renderer: HeadRenderer, clips: int, seed: int, split: Split, *, shown: int = 4, across: int = 2
 ) -> NDArray[np.uint8]:
     """Rows of ``across`` clips, each its reference and ``shown`` frames a third of a second apart: ``[H, W, 3]``."""
     speech = babble_tracks(4, 10.0, seed=seed + 1)
@@ -43,9 +43,15 @@ def every(spec: ClipSpec, step: int) -> ClipSpec:
         return np.concatenate([values[:-1][::step], values[-1:]])
 
     people = [
-        replace(person, motion=replace(
-            person.motion, weights=thin(person.motion.weights), pose=thin(person.motion.pose), sway=thin(person.motion.sway)
-        ))
+        replace(
+            person,
+            motion=replace(
+                person.motion,
+                weights=thin(person.motion.weights),
+                pose=thin(person.motion.pose),
+                sway=thin(person.motion.sway),
+            ),
+        )
         for person in spec.people
     ]
     return replace(spec, people=tuple(people))

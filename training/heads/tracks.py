@@ -67,9 +67,7 @@ def _spread(name: str, start: float, end: float) -> list[Span]:
     parts = GESTURES[name]
     closure = 1.0 if name in LIPS_CLOSED else TEETH_GATE if name in LIP_ON_TEETH else 0.0
     edges = np.linspace(start, end, len(parts) + 1)
-    return [
-        Span(part, float(edges[i]), float(edges[i + 1]), closure) for i, part in enumerate(parts)
-    ]
+    return [Span(part, float(edges[i]), float(edges[i + 1]), closure) for i, part in enumerate(parts)]
 
 
 def tracks(
@@ -114,7 +112,7 @@ def _close(weights: NDArray[np.float32], gate: NDArray[np.float32]) -> NDArray[n
     press = np.clip((gate - TEETH_GATE) / (1.0 - TEETH_GATE), 0.0, 1.0)
     pressing = _SHAPES["PP"][_PRESSING] * press[:, None]
     closed[:, _PRESSING] = np.maximum(closed[:, _PRESSING], pressing)
-    return np.clip(closed, 0.0, 1.0).astype(np.float32)
+    return closed.clip(0.0, 1.0).astype(np.float32)
 
 
 def _step_range(start: float, end: float, at_least: float, steps: int) -> tuple[int, int]:

@@ -110,7 +110,7 @@ _ALPHABETS: Final[Mapping[Alphabet, Mapping[str, str]]] = {"ipa": _IPA, "kokoro"
 
 # Stress, length, tone and secondary articulation: they colour a neighbour and are no phones.
 _MARKS: Final = frozenset("ˈˌːˑʰʲʷˠˤˀʼ˞ⁿˡ‿'ˑ˥˦˧˨˩→↓↑↗↘̩-|^_0123456789")
-_PAUSES: Final = frozenset(" .,!?;:…—–\"()“”«»¡¿\t\n")
+_PAUSES: Final = frozenset(' .,!?;:…—–"()“”«»¡¿\t\n')
 
 
 def is_mark(symbol: str) -> bool:
@@ -149,9 +149,7 @@ def _longest_match(symbol: str, table: Mapping[str, str]) -> str | None:
     return None
 
 
-def segments_from_symbols(
-    symbols: Iterable[tuple[str, float, float]], alphabet: Alphabet = "ipa"
-) -> list[Segment]:
+def segments_from_symbols(symbols: Iterable[tuple[str, float, float]], alphabet: Alphabet = "ipa") -> list[Segment]:
     """Labelled symbols ``(symbol, start, end)`` in seconds as segments; a mark's time goes to the phone after it."""
     segments: list[Segment] = []
     pending: float | None = None
