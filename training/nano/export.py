@@ -29,7 +29,6 @@ from infinitetalk.weights.packed import pack
 from training.nano.settings import MOTION, WINDOW
 from training.nano.store import SIZE
 from training.parts import load_parts
-from training.speech import encoder as speech_files
 
 N = TypeVar("N", bound=nn.Module)
 

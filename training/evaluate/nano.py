@@ -1,0 +1,237 @@
+"""Measures what nano must show: `python -m training.evaluate.nano MODEL CORPUS OUT`.
+
+Everything goes through the product's engine. The people are held out, and so is the speech engine (flite); landmarks
+and identity come from models that never saw our pictures (`training.evaluate.fetch` gets them). OUT keeps the scenes
+and the videos, so that a second run only measures; it receives `metrics.json` and contact sheets.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from infinitetalk.engine.model import SpeechPart
+from infinitetalk.weights.folder import ModelFolder
+from training.evaluate import measures, sheets
+from training.evaluate.fetch import JUDGES
+from training.evaluate.identity import Recogniser
+from training.evaluate.landmarks import FaceMesh, Floats, openness
+from training.evaluate.measures import correlation
+from training.evaluate.report import Check, write
+from training.evaluate.scenes import CHAIN, DOUBLE, SINGLE, Studio
+from training.evaluate.videos import Camera, Video
+
+WINDOW, ADDED = 81, 72
+"""Frames of a first window, and what each later one adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The model, its judges, and where results go."""
+
+    camera: Camera
+    studio: Studio
+    out: Path
+    mesh: FaceMesh
+    recogniser: Recogniser
+    details: dict[str, object] = field(default_factory=dict)
+
+    def openness(self, video: Video) -> Floats:
+        """How far the lips are open in each frame, as the landmarks say."""
+        return openness(self.mesh.track(video))
+
+    def say(self, text: str) -> None:
+        """Tells how far the work is."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+def lips(bench: Bench, count: int) -> list[Check]:
+    """Whether mouths follow unseen voices, identity, background and the VAE: clips of one window."""
+    rows, shown = [], []
+    for index, scene in enumerate(bench.studio.scenes("single", SINGLE, count, WINDOW, truth=True)):
+        begun = time.perf_counter()
+        video = bench.camera.shoot(f"single-{index}", scene.picture, scene.voice, WINDOW)
+        seconds = time.perf_counter() - begun
+        again = bench.camera.through_vae(scene.frames)
+        rows.append({
+            "r": correlation(bench.openness(video), scene.truth),
+            "r of the render": correlation(bench.openness(scene.frames), scene.truth),
+            "identity": bench.recogniser.distance(scene.picture, video[4::11]),
+            "identity of the render": bench.recogniser.distance(scene.picture, scene.frames[4::11]),
+            "background": measures.psnr(video, scene.picture, measures.background(scene.person)),
+            "vae mouth": measures.psnr(again, scene.frames, measures.inside(scene.mouth, scene.picture.shape[:2])),
+            "vae": measures.psnr(again, scene.frames),
+        })  # fmt: skip
+        shown.append(sheets.Row([scene.picture, *video[::6]], f"r {rows[-1]['r']:.2f}"))
+        bench.say(f"single {index}: r {rows[-1]['r']:.3f} identity {rows[-1]['identity']:.3f} {seconds:.0f} s")
+    bench.details["single"] = rows
+    mean = {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
+    sheets.save(bench.out / "single.jpg", shown, cell=96, margin=60)
+    return [
+        Check("jaw openness with the truth, unseen voices, median r", _median(rows, "r"), ">=", 0.8,
+              f"of {count}; lowest {min(row['r'] for row in rows):.2f}; true renders {mean['r of the render']:.2f}"),
+        Check("VAE, held-out frames, mouth's box, PSNR", mean["vae mouth"], ">=", 30, f"whole {mean['vae']:.1f}"),
+        Check("background PSNR", mean["background"], ">=", 28),
+        Check("identity, dlib L2 to the portrait", mean["identity"], "<=", 0.28,
+              f"of {sum(np.isfinite(row['identity']) for row in rows)}; "
+              f"true renders {mean['identity of the render']:.2f}"),
+    ]  # fmt: skip
+
+
+def swapped(bench: Bench, count: int) -> list[Check]:
+    """The same people with the neighbouring clip's sound: they must follow that one."""
+    scenes = list(bench.studio.scenes("single", SINGLE, count, WINDOW, truth=True))
+    rows = []
+    for index, (scene, other) in enumerate(zip(scenes, [*scenes[1:], scenes[0]], strict=True)):
+        video = bench.camera.shoot(f"swapped-{index}", scene.picture, other.voice, WINDOW)
+        shown = bench.openness(video)
+        rows.append({
+            "r": correlation(shown, other.truth),
+            "r with the old track": correlation(shown, scene.truth),
+            "common": correlation(scene.truth, other.truth),
+        })  # fmt: skip
+        bench.say(f"swapped {index}: r {rows[-1]['r']:.3f}, old track {rows[-1]['r with the old track']:.3f}")
+    bench.details["swapped"] = rows
+    old, common = (float(np.mean([row[name] for row in rows])) for name in ("r with the old track", "common"))
+    return [
+        Check("with another clip's sound: median r with that sound's track",
+              _median(rows, "r"), ">=", 0.75, f"of {count}"),
+        Check("with another clip's sound: mean r with the old track", old, "<=", common, "what both tracks share"),
+    ]  # fmt: skip
+
+
+def intact(bench: Bench, count: int) -> list[Check]:
+    """Clips of two windows for the eye, with a hint where to look first."""
+    length = WINDOW + ADDED
+    rows, strays = [], []
+    for index, scene in enumerate(bench.studio.scenes("double", DOUBLE, count, length)):
+        video = bench.camera.shoot(f"double-{index}", scene.picture, scene.voice, length)
+        like = bench.mesh.points(scene.picture)
+        if like is None:
+            bench.say(f"double {index}: no face was found in the portrait")
+            continue
+        stray = measures.distortion(bench.mesh.track(video), like)
+        strays.append({"clip": index, "worst": float(np.percentile(stray, 98)), "at": int(stray.argmax()),
+                       "r": correlation(bench.openness(video), scene.truth)})  # fmt: skip
+        rows.append(sheets.Row([scene.picture, *video[4::11]], f"{index}"))
+        bench.say("double {clip}: strays {worst:.3f} at frame {at}, r {r:.3f}".format(**strays[-1]))
+    bench.details["double"] = strays
+    sheets.save(bench.out / "double.jpg", rows, cell=128, margin=24, quality=80)
+    worst = sorted(strays, key=lambda row: -float(row["worst"]))
+    hint = "look at " + ", ".join(f"{row['clip']} frame {row['at']}" for row in worst[:4])
+    return [Check("faces intact: landmarks astray, median of the clips' worst", _median(strays, "worst"), note=hint)]
+
+
+def _median(rows: Sequence[Mapping[str, float]], name: str) -> float:
+    return float(np.median([row[name] for row in rows]))
+
+
+def real_speech(bench: Bench, count: int) -> list[Check]:
+    """Held-out people who say the LibriVox clips."""
+    scenes = list(bench.studio.real_scenes(count))
+    rows, shut, chance = [], [], []
+    for index, scene in enumerate(scenes):
+        video = bench.camera.shoot(f"real-{index}", scene.picture, scene.voice, scene.length)
+        shown, segments = bench.openness(video), bench.studio.real[index].segments
+        other = scenes[(index + 1) % len(scenes)].truth
+        shut += measures.closures(shown, segments)
+        chance.append(measures.by_chance(shown, segments))
+        rows.append({
+            "r": correlation(shown, scene.truth),
+            "r with loudness": correlation(shown, measures.loudness(scene.voice, scene.length)),
+            "r with another track": correlation(shown, other),
+            "common": correlation(scene.truth, other),
+            "track with loudness": correlation(scene.truth, measures.loudness(scene.voice, scene.length)),
+        })  # fmt: skip
+        bench.say(f"real {index}: { ({key: round(value, 3) for key, value in rows[-1].items()}) }")
+    bench.details["real"] = rows
+    mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return [
+        Check("LibriVox: mean r with the phonemes' openness", mean["r"], ">=", 0.4,
+              f"lowest {min(row['r'] for row in rows):.2f}"),
+        Check("LibriVox: that r less the one with loudness", mean["r"] - mean["r with loudness"], ">=", 0,
+              f"the track itself with loudness {mean['track with loudness']:.2f}"),
+        Check("LibriVox: lips closed at p, b, m", float(np.mean(shut)), ">=", 0.6,
+              f"of {len(shut)}; at any other time {float(np.mean(chance)):.2f}"),
+        Check("LibriVox: mean r with another clip's track", mean["r with another track"], "<=", mean["common"] + 0.1,
+              f"the tracks have {mean['common']:.2f} in common"),
+    ]  # fmt: skip
+
+
+def chain(bench: Bench, windows: int) -> list[Check]:
+    """Windows in a row: seams, and whether the picture fades."""
+    length = WINDOW + (windows - 1) * ADDED
+    scene = next(bench.studio.scenes("chain", CHAIN, 1, length))
+    video = bench.camera.shoot("chain", scene.picture, scene.voice, length)
+    starts = [0, *range(WINDOW, length + 1, ADDED)]
+    parts = [video[begin:end] for begin, end in pairwise(starts)]
+    where = measures.background(scene.person)
+    rows = [{
+        "sharpness": measures.sharpness(part) / measures.sharpness(parts[0]),
+        "background": measures.psnr(part, scene.picture, where),
+        "identity": bench.recogniser.distance(scene.picture, part[4::22]),
+        "r": correlation(bench.openness(part), scene.truth[begin : begin + len(part)]),
+    } for begin, part in zip(starts, parts, strict=False)]  # fmt: skip
+    seams = measures.borders(video, WINDOW, ADDED)
+    bench.details["chain"] = {"windows": rows, "seams": [round(float(seam), 3) for seam in seams]}
+    shown = [
+        sheets.Row(
+            [scene.picture if not index else None, *part[:: max(1, len(part) // 12)][:12]], f"window {index + 1}"
+        )
+        for index, part in enumerate(parts)
+    ]
+    sheets.save(bench.out / "chain.jpg", shown, cell=112, margin=76)
+    return [
+        Check("chain: change at a border relative to the median, largest", float(seams.max()), "<=", 2.0),
+        Check("chain: sharpness of the last window relative to the first", rows[-1]["sharpness"], ">=", 0.85,
+              "background PSNR " + " ".join(f"{row['background']:.1f}" for row in rows)),
+        Check("chain: identity in the last window", rows[-1]["identity"],
+              note="r " + " ".join(f"{row['r']:.2f}" for row in rows)),
+    ]  # fmt: skip
+
+
+def size(bench: Bench, model: Path) -> list[Check]:
+    """Parameters and bytes of all parts."""
+    folder, loaded = ModelFolder.open(model), bench.camera.engine.model
+    parts = (folder.dit, folder.vae, folder.speech)
+    stored = sum(path.stat().st_size for part in parts for path in part.files)
+    speech = loaded.speech.encoder if isinstance(loaded.speech, SpeechPart) else None
+    networks = [network for network in (loaded.dit, loaded.vae, speech) if network is not None]
+    count = sum(value.numel() for network in networks for value in network.parameters())
+    return [Check("parameters, millions", count / 1e6, "<=", 20), Check("megabytes", stored / 1e6, "<=", 30)]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a model folder, or nano for the bundled one")
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--judges", type=Path, default=JUDGES)
+    parser.add_argument("--single", type=int, default=20, help="clips of one window")
+    parser.add_argument("--swapped", type=int, default=20, help="of these, so many with another's sound")
+    parser.add_argument("--double", type=int, default=16, help="clips of two windows")
+    parser.add_argument("--real", type=int, default=5, help="LibriVox clips")
+    parser.add_argument("--chain", type=int, default=5, help="windows in a row")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(Camera(options.model, options.out / "videos", options.device),
+                  Studio.open(options.out / "scenes", options.corpus), options.out,
+                  FaceMesh(options.judges), Recogniser(options.judges))  # fmt: skip
+    checks = size(bench, options.model)
+    for measure, amount in ((lips, options.single), (real_speech, options.real), (chain, options.chain),
+                            (swapped, options.swapped), (intact, options.double)):  # fmt: skip
+        checks += measure(bench, amount) if amount else []
+        write(options.out / "metrics.json", checks, bench.details)
+    bench.say("\n" + "\n".join(check.line() for check in checks))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What is evaluated: portraits of people and voices of speech engines that no training clip has, with the truth."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.heads.blendshapes import JAW_OPEN
+from training.heads.dataset import ClipOptions, SampledClip, sample_clip
+from training.heads.motion import Motion
+from training.heads.render import Clip, HeadRenderer
+from training.heads.tracks import openness, tracks
+from training.nano.make_data import mouth_tracks
+from training.nano.voices import SAMPLES_PER_FRAME, frames_of
+from training.speech.corpus import Utterance, load
+
+Floats = NDArray[np.float32]
+
+UNSEEN_ENGINE, REAL_SPEECH = "flite", "librivox"
+ALONE: Final = (1.0, 0.0, 0.0)
+SINGLE, DOUBLE, CHAIN, REAL, SHEET = 1000, 2000, 3000, 4000, 5000
+"""Where each kind of scene begins among the held-out people."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """One person who shall say something."""
+
+    picture: NDArray[np.uint8]
+    """(128, 128, 3) the portrait that is given"""
+    person: NDArray[np.bool_]
+    """(128, 128) where the person is in it"""
+    voice: Floats
+    """16 kHz, from the first frame on, up to the end of the stream"""
+    truth: Floats
+    """(F,) how far the jaw should be open"""
+    frames: NDArray[np.uint8]
+    """(F, 128, 128, 3) the rendered truth; (0, ...) where it was not asked for"""
+    mouth: Floats
+    """(4,) box around the lips over all of `frames`, in pixels"""
+
+    @property
+    def length(self) -> int:
+        """Video frames."""
+        return len(self.truth)
+
+    def save(self, path: Path) -> None:
+        """Writes everything to one file."""
+        np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @staticmethod
+    def load(path: Path) -> "Scene":
+        """Reads what `save` wrote."""
+        with np.load(path) as file:
+            return Scene(**dict(file))
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """Draws scenes, and keeps them in a folder, as drawing takes seconds."""
+
+    folder: Path
+    unseen: Sequence[Utterance]
+    """Of the engine that no training clip used."""
+    real: Sequence[Utterance]
+    mouths: Sequence[Floats]
+    """How the mouth moves in each of `unseen`."""
+
+    @staticmethod
+    def open(folder: Path, corpus: Path) -> "Studio":
+        """Reads the corpus's test split."""
+        folder.mkdir(parents=True, exist_ok=True)
+        everything = load(corpus, ("test",))
+        unseen, real = ([item for item in everything if item.engine == engine]
+                        for engine in (UNSEEN_ENGINE, REAL_SPEECH))  # fmt: skip
+        return Studio(folder, unseen, real, mouth_tracks(unseen, seed=1))
+
+    def scenes(self, name: str, first: int, count: int, frames: int, *, truth: bool = False) -> Iterator[Scene]:
+        """Scenes of held-out people from number `first` on, each of so many frames."""
+        for index in range(first, first + count):
+            yield self._kept(f"{name}-{index}", index, frames, truth=truth)
+
+    def real_scenes(self, count: int) -> Iterator[Scene]:
+        """Held-out people who say the LibriVox clips; the truth is what their phonemes ask of the jaw."""
+        for index, item in enumerate(self.real[:count]):
+            scene = self._kept(f"real-{REAL + index}", REAL + index, 5, truth=False)
+            frames = frames_of(len(item.audio))
+            track = openness(tracks(item.segments, frames, np.random.default_rng(0)))
+            yield replace(scene, voice=_samples(item), truth=track)
+
+    def _kept(self, name: str, index: int, frames: int, *, truth: bool) -> Scene:
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            self._draw(index, frames, truth=truth).save(path)
+        return Scene.load(path)
+
+    def _draw(self, index: int, frames: int, *, truth: bool) -> Scene:
+        options = ClipOptions(frames=frames, people=ALONE)
+        sampled = sample_clip(self.mouths, index, seed=0, split="heldout", options=options)
+        clip = _render(sampled, whole=truth)
+        pictures, boxes = clip.frames.numpy(), clip.mouth_boxes[:, 0].numpy()
+        jaw = sampled.spec.people[0].motion.weights[:-1, JAW_OPEN]
+        voice = _samples(self.unseen[sampled.utterance[0]])[sampled.start[0] * SAMPLES_PER_FRAME :]
+        mouth = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
+        return Scene(pictures[-1], clip.person_map[-1].numpy() > 0, voice, jaw, pictures[:-1], mouth)
+
+
+def _samples(utterance: Utterance) -> Floats:
+    return utterance.audio.astype(np.float32) / np.float32(32768)
+
+
+def _render(sampled: SampledClip, *, whole: bool) -> Clip:
+    """All of a clip, or only its last frame, the reference picture."""
+    kept = slice(None) if whole else slice(-1, None)
+    people = tuple(replace(person, motion=_part(person.motion, kept)) for person in sampled.spec.people)
+    return HeadRenderer("cpu").render(replace(sampled.spec, people=people))
+
+
+def _part(motion: Motion, kept: slice) -> Motion:
+    return Motion(motion.weights[kept], motion.pose[kept], motion.sway[kept])
