@@ -12,7 +12,8 @@ from training.heads.blendshapes import JAW_OPEN
 from training.heads.dataset import ClipOptions, SampledClip, sample_clip
 from training.heads.motion import Motion
 from training.heads.render import Clip, HeadRenderer
-from training.heads.tracks import openness, tracks
+from training.heads.tracks import FRAME_RATE, openness, tracks
+from training.heads.visemes import Segment
 from training.nano.make_data import mouth_tracks
 from training.nano.voices import SAMPLES_PER_FRAME, frames_of
 from training.speech.corpus import Utterance, load
@@ -91,6 +92,17 @@ class Studio:
             track = openness(tracks(item.segments, frames, np.random.default_rng(0)))
             yield replace(scene, voice=_samples(item), truth=track)
 
+    def spoken(self, index: int, frames: int) -> list[Segment]:
+        """The phones of the scene of a number, in seconds from its first frame."""
+        sampled = self._sampled(index, frames)
+        begin = sampled.start[0] / FRAME_RATE
+        segments = self.unseen[sampled.utterance[0]].segments
+        return [Segment(item.phone, item.start - begin, item.end - begin) for item in segments if item.end > begin]
+
+    def _sampled(self, index: int, frames: int) -> SampledClip:
+        options = ClipOptions(frames=frames, people=ALONE)
+        return sample_clip(self.mouths, index, seed=0, split="heldout", options=options)
+
     def _kept(self, name: str, index: int, frames: int, *, truth: bool) -> Scene:
         path = self.folder / f"{name}.npz"
         if not path.exists():
@@ -98,8 +110,7 @@ class Studio:
         return Scene.load(path)
 
     def _draw(self, index: int, frames: int, *, truth: bool) -> Scene:
-        options = ClipOptions(frames=frames, people=ALONE)
-        sampled = sample_clip(self.mouths, index, seed=0, split="heldout", options=options)
+        sampled = self._sampled(index, frames)
         clip = _render(sampled, whole=truth)
         pictures, boxes = clip.frames.numpy(), clip.mouth_boxes[:, 0].numpy()
         jaw = sampled.spec.people[0].motion.weights[:-1, JAW_OPEN]
