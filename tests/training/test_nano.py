@@ -1,17 +1,25 @@
 """The training of nano: what a batch holds, that a step learns, and that training and sampling agree."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from infinitetalk.core.configs import DiTConfig, VAEConfig
+from infinitetalk.core.configs import DiTConfig, SpeechConfig, VAEConfig
+from infinitetalk.engine.model import load_model
+from infinitetalk.models.dit import AudioDiT
+from infinitetalk.models.speech import SpeechEncoder
 from infinitetalk.models.vae import VideoVAE
+from infinitetalk.runtime.device import Device
+from infinitetalk.weights.folder import ModelFolder
 from training.clock import Budget, cosine
 from training.ema import Average
 from training.muon import Muon, orthogonalise
+from training.nano import export
 from training.nano.encode import encode_references
 from training.nano.flow import Kind, assemble, draw, loss
 from training.nano.latents import ClipLatents, cells, condition, masks_of
@@ -21,10 +29,16 @@ from training.nano.store import FRAMES, SIZE
 from training.nano.train_dit import Data, Trainer, available, pick
 from training.nano.train_vae import Trainer as VAETrainer
 from training.nano.voices import VoiceBank
+from training.parts import save_parts
+from training.speech.encoder import save as save_speech
 
 TINY = DiTConfig(
     text_dim=0, clip_dim=0, dim=48, ffn_dim=64, num_heads=4, num_layers=2, text_len=0, clip_tokens=0, freq_dim=32,
     audio_blocks=2, audio_channels=8, intermediate_dim=16, output_dim=16, context_tokens=4,
+)  # fmt: skip
+SPEECH = SpeechConfig(
+    hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=(8,) * 7,
+    num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
 )  # fmt: skip
 LATENTS, CELLS = 3, 4
 
@@ -206,3 +220,38 @@ def test_vae_training_lowers_the_error() -> None:
     assert video.shape == (3, 3, 5, 64, 64)
     assert weight.shape == (3, 1, 1, 64, 64)
     assert float(weight.max()) > 1
+
+
+def test_exported_folder_holds_the_trained_networks(tmp_path: Path) -> None:
+    vae = VideoVAE(VAEConfig(dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1, temporal_downsample=(True, True, False)))
+    dit, speech = AudioDiT(replace(TINY, ffn_dim=512)), SpeechEncoder(SPEECH)
+    dit.init_weights(torch.Generator().manual_seed(0))
+    for name, network in (("vae", vae), ("dit", dit)):
+        save_parts(network.state_dict(), tmp_path, name)
+        (tmp_path / f"{name}_config.json").write_text(json.dumps(asdict(network.config)))
+    save_speech(speech, tmp_path)
+    parts = export.read(tmp_path)
+    out = tmp_path / "nano"
+    export.write(parts, out, steps=6)
+    lines = export.check(parts, out)
+    folder = ModelFolder.open(out)
+    assert folder.name == "nano"
+    assert folder.max_people == 3
+    assert folder.defaults.steps == 6
+    assert folder.buckets["128"] == {1.0: (128, 128)}
+    total = sum(value.numel() for network in (vae, dit) for value in network.parameters())
+    assert any(line.startswith("all: ") for line in lines)
+    assert sum(part.parameters for part in parts.values()) >= total
+    stored = load_file(out / "dit.safetensors")
+    assert stored["blocks.0.ffn.0.weight"].dtype == torch.int8, "large matrices take a byte per number"
+    assert stored["blocks.0.norm_x.weight"].dtype == torch.float16
+    loaded = load_model(folder, Device.choose("cpu")).dit.state_dict()
+    for name, value in dit.state_dict().items():
+        assert torch.allclose(loaded[name], value, atol=float(value.abs().max()) / 200 + 1e-6), name
+
+
+def test_export_refuses_what_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_exported_folder_holds_the_trained_networks(tmp_path)
+    monkeypatch.setattr(export, "PARAMETERS", 1000)
+    with pytest.raises(ValueError, match="the most that nano may have"):
+        export.check(export.read(tmp_path), tmp_path / "nano")
