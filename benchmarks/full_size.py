@@ -34,14 +34,14 @@ def with_random_weights(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn
 def seconds(call: Callable[[], object], repeats: int = 5) -> float:
     """Median seconds of a call, timed by device events after one warm-up."""
     call()
-    times = []
+    times: list[float] = []
     for _ in range(repeats):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
         call()
         end.record()
         torch.cuda.synchronize()
-        times.append(start.elapsed_time(end) / 1000)
+        times.append(float(start.elapsed_time(end)) / 1000)
     return statistics.median(times)
 
 

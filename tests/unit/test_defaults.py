@@ -22,7 +22,8 @@ SOURCE = Pixels(1000, 1000)
 
 
 def request(**changes: Any) -> TalkRequest:
-    return TalkRequest(**({"image": Path("a.png"), "audio": (Path("a.wav"),)} | changes))
+    given: dict[str, Any] = {"image": Path("a.png"), "audio": (Path("a.wav"),)}
+    return TalkRequest(**(given | changes))
 
 
 def test_a_picture_and_a_sound_alone_get_the_reference_settings() -> None:
