@@ -8,6 +8,7 @@ Each clip shows its reference picture and a few of its frames.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,6 @@ def contact_sheet(
 
 def every(spec: ClipSpec, step: int) -> ClipSpec:
     """The same clip with only every ``step``-th frame and the last one."""
-    from dataclasses import replace
 
     def thin(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.concatenate([values[:-1][::step], values[-1:]])

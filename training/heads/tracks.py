@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training.heads.blendshapes import BLENDSHAPES, JAW_OPEN, SHAPE_INDEX, shape_indices
+from training.heads.blendshapes import BLENDSHAPES, JAW_OPEN, shape_indices
 from training.heads.visemes import GESTURES, LIP_ON_TEETH, LIPS_CLOSED, PHONE_CLASSES, SILENCE, VISEMES, Segment
 
 FRAME_RATE: Final = 25
@@ -32,9 +32,8 @@ _PRESSING: Final = shape_indices("mouthPress", "mouthRollLower", "mouthRollUpper
 _SHAPES: Final[dict[str, NDArray[np.float32]]] = {
     name: np.array([weights.get(shape, 0.0) for shape in BLENDSHAPES], np.float32) for name, weights in VISEMES.items()
 }
-_PARTIAL_GATE: Final = {SHAPE_INDEX[name + side]: 0.6 for name in ("mouthStretch",) for side in ("Left", "Right")} | {
-    SHAPE_INDEX["mouthPucker"]: 0.5
-}
+# Shapes that a closure holds back only in part: spread or rounded lips can touch, too.
+_PARTLY_OPENING: Final = ((shape_indices("mouthStretch"), 0.6), (shape_indices("mouthPucker"), 0.5))
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,8 @@ def _close(weights: NDArray[np.float32], gate: NDArray[np.float32]) -> NDArray[n
     """Shut the lips by ``gate`` (0..1) and press them together where the closure is complete."""
     held = np.ones(weights.shape[1], np.float32)
     held[_OPENING] = 0.0
-    for column, share in _PARTIAL_GATE.items():
-        held[column] = share
+    for columns, share in _PARTLY_OPENING:
+        held[columns] = share
     closed = weights * (held + (1.0 - held) * (1.0 - gate[:, None]))
     press = np.clip((gate - TEETH_GATE) / (1.0 - TEETH_GATE), 0.0, 1.0)
     pressing = _SHAPES["PP"][_PRESSING] * press[:, None]
