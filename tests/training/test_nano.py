@@ -4,23 +4,28 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from infinitetalk.core.configs import DiTConfig, SpeechConfig, VAEConfig
+from infinitetalk.core.request import Box, TalkRequest
+from infinitetalk.core.sizes import Pixels
 from infinitetalk.engine.model import load_model
+from infinitetalk.media.places import places
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.speech import SpeechEncoder
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.runtime.device import Device
 from infinitetalk.weights.folder import ModelFolder
+from training.checkpoint import Progress
 from training.clock import Budget, cosine
 from training.ema import Average
 from training.muon import Muon, orthogonalise
 from training.nano import export
-from training.nano.encode import encode_references
+from training.nano.encode import encode_references, mirrored, mirrored_boxes
 from training.nano.flow import Kind, assemble, draw, loss
 from training.nano.latents import ClipLatents, cells, condition, masks_of
 from training.nano.pixels import Crop, PixelBank
@@ -52,7 +57,8 @@ def some_clips(count: int = 6) -> ClipLatents:
     for index in range(3):
         box[people <= index, index] = 0
     speech = torch.arange(count * 3).view(count, 3) % 2
-    return ClipLatents(video, own, other, rough, people, speech, torch.zeros_like(speech) + 3, box, box, box)
+    worn = torch.arange(count) % 2 == 0
+    return ClipLatents(video, own, other, rough, worn, people, speech, torch.zeros_like(speech) + 3, box, box, box)
 
 
 def some_voices() -> VoiceBank:
@@ -80,10 +86,28 @@ def test_cells_and_masks() -> None:
     assert (people.sum(1) == 1).all()
 
 
+def test_masks_are_those_of_the_engine() -> None:
+    boxes = [Box(8, 3, 29, 40), Box(27.5, 10, 60, 64)]
+    request = TalkRequest(image=Path("picture"), audio=(Path("one"), Path("two")), boxes=tuple(boxes))
+    size = Pixels(64, 64)
+    wanted = places(request, size, (), size)
+    assert wanted is not None
+    made = masks_of(torch.tensor([[[box.x0, box.y0, box.x1, box.y1] for box in boxes]]), (8, 8))
+    assert torch.equal(made[0], wanted)
+
+
+def test_several_people_fall_silent_as_one() -> None:
+    draws = torch.Generator().manual_seed(1)
+    batch = draw(Kind(2, LATENTS, 4), some_clips(), some_voices(), draws, dice=draws, dropout=1.0)
+    assert batch.masks is None
+    assert batch.audio.shape[1] == 1
+    assert not batch.audio.any()
+
+
 @pytest.mark.parametrize("people", [1, 2])
 def test_batch_holds_the_flow_that_the_engine_follows(people: int) -> None:
     clips, draws = some_clips(), torch.Generator().manual_seed(1)
-    batch = draw(Kind(people, LATENTS, 16), clips, some_voices(), draws, dropout=0.0)
+    batch = draw(Kind(people, LATENTS, 16), clips, some_voices(), draws, dice=draws, dropout=0.0)
     level = (batch.timestep / 1000).view(-1, 1, 1, 1, 1)
     made = (batch.weight > 0).expand_as(batch.noisy)
     # Walking the whole way back along the true velocity arrives at the video, whose velocity is noise - video.
@@ -102,7 +126,8 @@ def test_batch_holds_the_flow_that_the_engine_follows(people: int) -> None:
 
 
 def test_dropped_voices_are_zero() -> None:
-    batch = draw(Kind(1, LATENTS, 64), some_clips(), some_voices(), torch.Generator().manual_seed(1), dropout=0.5)
+    draws = torch.Generator().manual_seed(1)
+    batch = draw(Kind(1, LATENTS, 64), some_clips(), some_voices(), draws, dice=draws, dropout=0.5)
     silent = (batch.audio == 0).flatten(1).all(1).float().mean()
     assert 0.2 < float(silent) < 0.8
 
@@ -192,6 +217,28 @@ def test_average_and_budget() -> None:
     assert Budget(10.0, spent=20.0).fraction() == 1.0
     assert cosine(0) == 1.0
     assert cosine(1, 0.1) == pytest.approx(0.1)
+
+
+def test_weights_alone_are_enough_to_go_on(tmp_path: Path) -> None:
+    first = Trainer(TINY, torch.device("cpu"), compiled=False)
+    assert first.adopt(tmp_path) == 0.0
+    save_parts(first.dit.state_dict(), tmp_path, "dit")
+    Progress(30.0, 100.0, 77, done=False).write(tmp_path / "dit_progress.json")
+    second = Trainer(TINY, torch.device("cpu"), compiled=False, seed=5)
+    assert second.adopt(tmp_path) == 30.0
+    assert second.steps == 77
+    for (name, one), two in zip(first.dit.named_parameters(), second.dit.parameters(), strict=True):
+        assert torch.allclose(one, two, atol=1e-3), name
+
+
+def test_mirrored_clips_are_the_same_clips_in_a_mirror() -> None:
+    frames = torch.zeros(1, 2, 8, 8, 3, dtype=torch.uint8)
+    frames[:, :, 2, 1] = 100
+    seen = mirrored(frames, torch.Generator().manual_seed(0))
+    assert (seen[:, :, 2, 6] > 20).all()
+    assert int(seen.bool().any(-1).sum()) == 2
+    boxes = mirrored_boxes(np.array([[10, 20, 30, 40], [0, 0, 0, 0]], np.float32))
+    assert boxes.tolist() == [[98, 20, 118, 40], [0, 0, 0, 0]]
 
 
 def test_reference_latents_are_those_of_whole_windows() -> None:

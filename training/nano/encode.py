@@ -1,25 +1,35 @@
 """Clips to latents and speech to features: `python -m training.nano.encode DATA`.
 
-Reads `clips/`, `held/`, the VAE, the speech encoder and the speech corpus; writes `latents.pt`, `voices.pt`
-and the same with `held_` before the name, all into DATA.
+Reads `clips/`, `held/`, the VAE, the speech encoder and the speech corpus; writes `latents/*.pt`, `voices.pt`,
+`held_latents.pt` and `held_voices.pt` into DATA. Every training clip is encoded twice: as it is, and mirrored in other
+colours with a worn beginning. What an earlier run wrote is kept.
 """
 
 import argparse
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from infinitetalk.models import vae_blocks
 from infinitetalk.models.speech import SpeechEncoder
 from infinitetalk.models.vae import VideoVAE
-from infinitetalk.models.vae_blocks import Downsample
+from infinitetalk.models.vae_blocks import CausalConv, Downsample, Streamed
+from infinitetalk.ops.conv import conv_video_stacked
 from training.clock import RunLog
 from training.nano.latents import ROUGH_LATENTS, ClipLatents
 from training.nano.pixels import to_video
 from training.nano.preview import load_vae
-from training.nano.store import FRAMES, REFERENCE, Clips, load
+from training.nano.store import FRAMES, REFERENCE, SIZE, Clips, finished, load
 from training.nano.train_vae import fast_kernels, half
 from training.nano.voices import VoiceBank, listen
 from training.speech.augment import Dice, clip, noise, room_and_tone
@@ -27,30 +37,38 @@ from training.speech.corpus import load as load_corpus
 from training.speech.encoder import load as load_encoder
 
 ROUGH_FRAMES = 4 * (ROUGH_LATENTS - 1) + 1
-BATCH = 8
-BEGINNING = 33
-"""Frames after which the first two stages of any of our VAEs repeat themselves on grey."""
+BATCH, PART = 16, 256
+"""Clips that are encoded at once, and that share a file."""
 
 
 def encode_references(vae: VideoVAE, pictures: Tensor) -> Tensor:
-    """Latents of pictures (B, 128, 128, 3) bytes, each followed by grey frames to a whole window.
+    """Latents of pictures (B, h, w, 3) bytes, each followed by grey frames to a whole window.
 
-    The same as encoding the whole windows, at a fraction of the work: the layers at high resolution see so little of
-    the past that their answers to grey frames soon repeat, so the rest of the window is filled with the last one.
+    The same as encoding the whole windows, at a fraction of the work: a layer sees so little of the past that its
+    answers to grey frames soon repeat. Every layer is asked until then, and the last answer stands for all later ones.
     """
     encoder = vae.encoder
-    split = 1 + [index for index, layer in enumerate(encoder.downsamples) if isinstance(layer, Downsample)][1]
-    first = to_video(pictures[:, None])
-    video = torch.cat([first, torch.zeros_like(first).expand(-1, -1, BEGINNING - 1, -1, -1)], dim=2)
-    x = encoder.conv1(video.permute(0, 2, 3, 4, 1).contiguous())
-    for layer in encoder.downsamples[:split]:
-        x = layer(x)
-    missing = x[:, -1:].expand(-1, (FRAMES - BEGINNING) * (x.shape[1] - 1) // (BEGINNING - 1), -1, -1, -1)
-    x = torch.cat([x, missing], dim=1)
-    for layer in encoder.downsamples[split:]:
-        x = layer(x)
-    moments = vae.conv1(encoder.head(encoder.middle(x)))
+    first = to_video(pictures[:, None]).permute(0, 2, 3, 4, 1)
+    x = torch.cat([first, torch.zeros_like(first)], dim=1).contiguous()
+    for layer in (encoder.conv1, *encoder.downsamples, *encoder.middle, *encoder.head):
+        x = layer(_prolonged(x, _look_back(layer, x.shape[1])))
+    latents = (FRAMES - 1) // vae.time_stride + 1
+    moments = vae.conv1(_prolonged(x, latents - x.shape[1])[:, :latents])
     return vae.normalise(moments.permute(0, 4, 1, 2, 3)[:, : vae.config.z_dim])
+
+
+def _prolonged(x: Tensor, frames: int) -> Tensor:
+    """The last frame repeated so often."""
+    return torch.cat([x, x[:, -1:].expand(-1, frames, -1, -1, -1)], dim=1) if frames > 0 else x
+
+
+def _look_back(layer: nn.Module, frames: int) -> int:
+    """How many more frames a layer must see after `frames`, the last of which repeats, until its answers repeat."""
+    if isinstance(layer, Downsample) and layer.time_conv is not None:
+        return 2 + (frames + 1) % 2
+    if not isinstance(layer, Streamed):
+        return 0
+    return sum(part.look_back for part in layer.modules() if isinstance(part, CausalConv))
 
 
 def wear(vae: VideoVAE, latents: Tensor, generator: torch.Generator) -> Tensor:
@@ -76,27 +94,121 @@ def wear(vae: VideoVAE, latents: Tensor, generator: torch.Generator) -> Tensor:
     return vae.encode((torch.lerp(video, soft, share) * gain + lift).clamp(-1, 1)).float()
 
 
+def mirrored(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """Clips of bytes (B, F, h, w, 3) seen in a mirror and in other colours: other people, at no cost of drawing."""
+
+    def normal(spread: float, channels: int) -> Tensor:
+        shape = (len(frames), 1, 1, 1, channels)
+        return spread * torch.randn(shape, generator=generator, device=frames.device)
+
+    light = (frames.flip(-2).float() / 255) ** normal(0.12, 1).exp()
+    grey = light.mean(-1, keepdim=True)
+    light = torch.lerp(grey, light, 1 + normal(0.15, 1)) * (1 + normal(0.06, 3))
+    return (light * 255).round().clamp(0, 255).byte()
+
+
+def mirrored_boxes(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Boxes (..., 4) seen in a mirror; those of nobody stay zero."""
+    x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
+    there = (x1 > x0)[..., None]
+    return np.where(there, np.stack([SIZE - x1, y0, SIZE - x0, y1], -1), 0).astype(np.float32)
+
+
 @torch.no_grad()
-def encode_clips(vae: VideoVAE, clips: Clips, device: torch.device) -> ClipLatents:
-    """Latents of every clip, in bfloat16."""
-    generator = torch.Generator(device).manual_seed(0)
+def encode_clips(
+    vae: VideoVAE, clips: Clips, device: torch.device, *, index: NDArray[np.int64] | None = None,
+    mirror: torch.Generator | None = None,
+) -> ClipLatents:  # fmt: skip
+    """Latents of clips in bfloat16.
+
+    Args:
+        index: which clips; all by default.
+        mirror: draws the colours and the wear of mirrored clips; None encodes clips as they are.
+    """
+    index = np.arange(clips.count) if index is None else index
     kept: dict[str, list[Tensor]] = {"video": [], "own": [], "other": [], "rough": []}
-    for frames in _batches(clips, device):
+    for frames in _batches(clips, index, device):
+        shown = frames if mirror is None else mirrored(frames, mirror)
         with half(device):
-            video = vae.encode(to_video(frames[:, :FRAMES])).float()
+            video = vae.encode(to_video(shown[:, :FRAMES])).float()
+            start = video[:, :, :ROUGH_LATENTS]
             kept["video"].append(video)
-            kept["own"].append(encode_references(vae, frames[:, 0]))
-            kept["other"].append(encode_references(vae, frames[:, REFERENCE]))
-            kept["rough"].append(wear(vae, video[:, :, :ROUGH_LATENTS], generator))
+            kept["own"].append(encode_references(vae, shown[:, 0]))
+            kept["other"].append(encode_references(vae, shown[:, REFERENCE]))
+            kept["rough"].append(torch.zeros_like(start) if mirror is None else wear(vae, start, mirror))
     latents = {name: torch.cat([part.to(torch.bfloat16) for part in parts]) for name, parts in kept.items()}
-    tables = {"people": clips.people, "utterance": clips.utterance, "start": clips.start,
-              "mouth": clips.mouth, "eyes": clips.eyes, "face": clips.face}  # fmt: skip
-    return ClipLatents(**latents, **{name: torch.from_numpy(table).to(device) for name, table in tables.items()})
+    tables = {name: getattr(clips, name)[index] for name in ("people", "utterance", "start", "mouth", "eyes", "face")}
+    if mirror is not None:
+        tables.update({name: mirrored_boxes(tables[name]) for name in ("mouth", "eyes", "face")})
+    worn = torch.full((len(index),), mirror is not None, device=device)
+    return ClipLatents(
+        **latents, worn=worn, **{name: torch.from_numpy(table).to(device) for name, table in tables.items()}
+    )
 
 
-def _batches(clips: Clips, device: torch.device) -> Iterator[Tensor]:
-    for begin in range(0, clips.count, BATCH):
-        yield torch.from_numpy(clips.frames[begin : begin + BATCH].copy()).to(device, non_blocking=True)
+def _batches(clips: Clips, index: NDArray[np.int64], device: torch.device) -> Iterator[Tensor]:
+    for begin in range(0, len(index), BATCH):
+        yield torch.from_numpy(clips.frames[index[begin : begin + BATCH]]).to(device, non_blocking=True)
+
+
+def quicker(vae: VideoVAE, device: torch.device, log: RunLog) -> Callable[[], AbstractContextManager[object]]:
+    """How this GPU encodes faster: by the convolutions of three dimensions, or by those of two over stacked frames."""
+    if device.type != "cuda":
+        return nullcontext
+
+    def stacked() -> AbstractContextManager[object]:
+        # For narrow networks only, which the product does not know: its large VAE keeps the direct ones.
+        return patch.object(vae_blocks, "conv_video", conv_video_stacked)
+
+    video = torch.zeros(BATCH, 3, FRAMES, SIZE, SIZE, device=device).to(memory_format=torch.channels_last_3d)
+    seconds = {}
+    for name, manner in (("direct", nullcontext), ("stacked", stacked)):
+        for _ in range(2):
+            torch.cuda.synchronize()
+            begun = time.perf_counter()
+            with manner(), torch.no_grad(), half(device):
+                vae.encode(video)
+            torch.cuda.synchronize()
+            seconds[name] = time.perf_counter() - begun
+    log(f"encoding {BATCH} clips: direct {seconds['direct']:.3f} s, stacked {seconds['stacked']:.3f} s")
+    return stacked if seconds["stacked"] < seconds["direct"] else nullcontext
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Clips that share a file of latents."""
+
+    path: Path
+    index: NDArray[np.int64]
+    number: int
+    mirror: bool
+
+
+def parts(folder: Path, index: NDArray[np.int64]) -> list[Part]:
+    """All files to write, those that matter most first: clips as they are before mirrored ones."""
+    cut = [index[begin : begin + PART] for begin in range(0, len(index), PART)]
+    return [Part(folder / f"{name}_{number:03d}.pt", some, number, name == "mirrored")
+            for name in ("clips", "mirrored") for number, some in enumerate(cut)]  # fmt: skip
+
+
+def encode_all(vae: VideoVAE, data: Path, device: torch.device, log: RunLog, stop: float) -> bool:
+    """Writes what is missing of `latents/`; True if nothing is left when the clock says `stop`."""
+    clips, folder = load(data / "clips"), data / "latents"
+    folder.mkdir(exist_ok=True)
+    manner, begun, done = quicker(vae, device, log), time.monotonic(), 0
+    for part in parts(folder, finished(clips)):
+        if part.path.exists():
+            continue
+        if time.monotonic() > stop:
+            return False
+        mirror = torch.Generator(device).manual_seed(part.number) if part.mirror else None
+        with manner():
+            encode_clips(vae, clips, device, index=part.index, mirror=mirror).save(part.path)
+        done += len(part.index)
+        if log.due():
+            log(f"{done} clips encoded, {done / (time.monotonic() - begun):.0f} a second")
+    log(f"{done} clips encoded in {time.monotonic() - begun:.0f} s")
+    return True
 
 
 def encode_voices(encoder: SpeechEncoder, corpus: Path, split: str, *, disturbed: bool) -> VoiceBank:
@@ -121,18 +233,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--corpus", type=Path, default=Path(".corpus"))
+    parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device, stop = torch.device(options.device), time.monotonic() + options.at_most
     log = RunLog(options.data / "encode_log.txt")
     fast_kernels()
     vae, encoder = load_vae(options.data, device), load_encoder(options.data, device)
-    for prefix, folder, split in (("held_", "held", "test"), ("", "clips", "train")):
-        encode_voices(encoder, options.corpus, split, disturbed=not prefix).save(options.data / f"{prefix}voices.pt")
-        log(f"{split} voices encoded")
-        clips = load(options.data / folder)
-        encode_clips(vae, clips, device).save(options.data / f"{prefix}latents.pt")
-        log(f"{clips.count} {folder} encoded")
+    for prefix, split in (("held_", "test"), ("", "train")):
+        path = options.data / f"{prefix}voices.pt"
+        if not path.exists():
+            encode_voices(encoder, options.corpus, split, disturbed=not prefix).save(path)
+            log(f"{split} voices encoded")
+    held = options.data / "held_latents.pt"
+    if not held.exists():
+        encode_clips(vae, load(options.data / "held"), device).save(held)
+    done = encode_all(vae, options.data, device, log, stop)
+    (options.data / "encoded").write_text("yes" if done else "")
 
 
 if __name__ == "__main__":

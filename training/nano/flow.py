@@ -5,7 +5,7 @@ noise - video, as `diffusion.sampler.euler` follows it. The first latents (the r
 window before ended with) stay clean in the input and out of the loss.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from training.nano.voices import VoiceBank
 TRAINING_SHIFT = 2.4
 NOISY_MOTION = 0.1
 """Largest noise on the motion latents of continued windows, relative to their spread."""
+WORN_SHARE = 0.85
+"""Share of continued windows of worn clips that go on from the worn beginning."""
 FIRST_SHARE = 0.4
 """Share of windows that begin a video."""
 MOTION_LATENTS = (3, 3, 3, 3, 3, 1, 2, 4, 5, 7)
@@ -63,13 +65,17 @@ def noise_levels(count: int, generator: torch.Generator, device: torch.device) -
 
 
 def draw(
-    kind: Kind, clips: ClipLatents, voices: VoiceBank, generator: torch.Generator, *, dropout: float = 0.12
-) -> Batch:
-    """A random training batch of one kind."""
+    kind: Kind, clips: ClipLatents, voices: VoiceBank, generator: torch.Generator, *, dice: torch.Generator,
+    dropout: float = 0.12,
+) -> Batch:  # fmt: skip
+    """A random training batch of one kind. Several people fall silent all at once: the engine hears nobody as one."""
     chosen = clips.of_people(kind.people)
     device = clips.video.device
     index = chosen[torch.randint(len(chosen), (kind.batch,), generator=generator, device=device)]
-    return assemble(index, kind, clips, voices, generator, dropout=dropout)
+    if kind.people == 1:
+        return assemble(index, kind, clips, voices, generator, dropout=dropout)
+    silent = float(torch.rand((), generator=dice)) < dropout
+    return assemble(index, replace(kind, people=1) if silent else kind, clips, voices, generator, dropout=float(silent))
 
 
 def assemble(
@@ -82,7 +88,7 @@ def assemble(
     kept = _kept(first, length, generator)
     level = noise_levels(count, generator, device).view(-1, 1, 1, 1, 1)
     noise = torch.randn(video.shape, generator=generator, device=device)
-    motion = _motion(video, clips.rough[index].float(), first, generator)
+    motion = _motion(video, clips.rough[index].float(), clips.worn[index] & ~first, generator)
     noisy = torch.where(kept, motion, (1 - level) * video + level * noise)
     picture = torch.where(first.view(-1, 1, 1, 1, 1), clips.own[index, :, :length], clips.other[index, :, :length])
     people = slice(kind.people)
@@ -115,20 +121,20 @@ def _kept(first: Tensor, length: int, generator: torch.Generator) -> Tensor:
     return (torch.arange(length, device=first.device) < count[:, None]).view(len(first), 1, length, 1, 1)
 
 
-def _motion(video: Tensor, rough: Tensor, first: Tensor, generator: torch.Generator) -> Tensor:
-    """Latents that the clean places show: the truth, or for half of the continued windows something a little worse.
+def _motion(video: Tensor, rough: Tensor, worn: Tensor, generator: torch.Generator) -> Tensor:
+    """Latents that the clean places show: the truth, or for most of the worn clips (B,) something a little worse.
 
     The window before was made by the network, so its frames are not as good as pictures. Training on worn ones keeps
     errors from growing from window to window.
     """
     device, count = video.device, len(video)
-    worn = video.clone()
+    worse = video.clone()
     shared = min(rough.shape[2], video.shape[2])
-    worn[:, :, :shared] = rough[:, :, :shared]
+    worse[:, :, :shared] = rough[:, :, :shared]
     spread = NOISY_MOTION * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device)
-    worn = worn + spread * torch.randn(video.shape, generator=generator, device=device)
-    use = ~first & (torch.rand(count, generator=generator, device=device) < 0.5)
-    return torch.where(use.view(-1, 1, 1, 1, 1), worn, video)
+    worse = worse + spread * torch.randn(video.shape, generator=generator, device=device)
+    use = worn & (torch.rand(count, generator=generator, device=device) < WORN_SHARE)
+    return torch.where(use.view(-1, 1, 1, 1, 1), worse, video)
 
 
 def _shuffle_people(batch: Batch, generator: torch.Generator) -> Batch:

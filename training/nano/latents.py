@@ -1,15 +1,20 @@
 """Clips as the transformer sees them: latents of the video and of its reference pictures, and where faces are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-CELL = 8
-"""Pixels of a latent cell's edge."""
-ROUGH_LATENTS = 7
-"""Latents of the longest motion (25 frames)."""
+from training import checkpoint
+
+CELL, TOKEN = 8, 16
+"""Pixels of the edges of a latent cell and of a token, which is two by two cells."""
+COVER = 0.25
+"""Share of a token that a face must cover to mark it, as in the engine."""
+ROUGH_LATENTS = 4
+"""Latents of the worn beginning: 13 frames, longer than most motions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,9 @@ class ClipLatents:
     other: Tensor
     """(n, 16, 21, h, w) of the extra reference picture followed by grey frames"""
     rough: Tensor
-    """(n, 16, 7, h, w) of the clip's first 25 frames after some wear"""
+    """(n, 16, 4, h, w) of the clip's first 13 frames after some wear"""
+    worn: Tensor
+    """(n,) whether there is a rough beginning; zeros stand in its place otherwise"""
     people: Tensor
     """(n,)"""
     utterance: Tensor
@@ -74,12 +81,14 @@ class ClipLatents:
 
     def save(self, path: Path) -> None:
         """Writes everything to one file."""
-        torch.save({field.name: getattr(self, field.name).cpu() for field in fields(self)}, path)
+        checkpoint.save({field.name: getattr(self, field.name).cpu() for field in fields(self)}, path)
 
     @staticmethod
-    def load(path: Path, device: torch.device) -> "ClipLatents":
-        """Reads what `save` wrote."""
-        return ClipLatents(**torch.load(path, weights_only=True, map_location=device))
+    def load(paths: Sequence[Path], device: torch.device) -> "ClipLatents":
+        """Reads what `save` wrote, one file after the other."""
+        parts = [torch.load(path, weights_only=True) for path in paths]
+        return ClipLatents(**{field.name: torch.cat([part[field.name] for part in parts]).to(device)
+                              for field in fields(ClipLatents)})  # fmt: skip
 
 
 def condition(picture: Tensor) -> Tensor:
@@ -101,9 +110,16 @@ def cells(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 def masks_of(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """People's masks as the engine makes them of boxes: (B, P, 4) pixels → (B, P + 1, h, w), the background last.
 
-    A cell belongs to a box if its first pixel does.
+    The cells of a token belong to a box that covers enough of the token. Boxes count in whole pixels there.
     """
-    rows, columns = (torch.arange(length, device=boxes.device) * CELL for length in size)
-    x0, y0, x1, y1 = (edge[..., None] for edge in boxes.unbind(-1))
-    people = ((rows >= y0) & (rows < y1))[..., :, None] & ((columns >= x0) & (columns < x1))[..., None, :]
-    return torch.cat([people, ~people.any(dim=1, keepdim=True)], dim=1).float()
+    x0, y0, x1, y1 = boxes.floor().unbind(-1)
+    shares = [_covered(low, high, length * CELL) for low, high, length in ((y0, y1, size[0]), (x0, x1, size[1]))]
+    people = (shares[0][..., :, None] * shares[1][..., None, :] >= COVER).float()
+    people = people.repeat_interleave(TOKEN // CELL, -1).repeat_interleave(TOKEN // CELL, -2)
+    return torch.cat([people, 1 - people.amax(dim=1, keepdim=True)], dim=1)
+
+
+def _covered(low: Tensor, high: Tensor, length: int) -> Tensor:
+    """The share of every token's edge between low and high: (..., length / TOKEN)."""
+    start = torch.arange(0, length, TOKEN, device=low.device)
+    return ((high[..., None] - start).clamp(0, TOKEN) - (low[..., None] - start).clamp(0, TOKEN)).clamp(min=0) / TOKEN

@@ -5,8 +5,10 @@ split). Put it where 4 MB per clip are quickly written and read, such as a folde
 """
 
 import argparse
+import math
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,13 +41,13 @@ def fill(store: Clips, first: int, batch: ClipBatch) -> None:
     place = slice(first, first + len(batch.people))
     store.frames[place, :FRAMES] = batch.frames.cpu().numpy()
     store.frames[place, FRAMES] = batch.reference.cpu().numpy()
-    store.people[place] = batch.people.cpu().numpy()
     store.mouth[place] = _around(batch.mouth_boxes, batch.people)
     store.eyes[place] = _around(batch.eye_boxes.flatten(2, 3), batch.people)
     store.face[place] = _around(batch.face_boxes, batch.people)
     store.utterance[place] = batch.utterance.cpu().numpy()
     store.start[place] = batch.start.cpu().numpy()
     store.jaw[place] = batch.weights[..., JAW_OPEN].cpu().numpy()
+    store.people[place] = batch.people.cpu().numpy()  # last: it says that the clip is whole
 
 
 def _around(boxes: Tensor, people: Tensor) -> NDArray[np.float32]:
@@ -56,29 +58,46 @@ def _around(boxes: Tensor, people: Tensor) -> NDArray[np.float32]:
 
 
 def render(
-    store: Clips, part: range, speech: Sequence[NDArray[np.float32]], split: Split, *,
-    renderer: HeadRenderer, log: RunLog,
+    store: Clips, part: Sequence[int], speech: Sequence[NDArray[np.float32]], split: Split, *,
+    renderer: HeadRenderer, log: RunLog, stop: float = math.inf,
 ) -> None:  # fmt: skip
-    """Renders the clips of a split whose indices are in `part` into a store."""
-    done = part.start
-    for batch in make_clips(len(part), speech, first=done, split=split, renderer=renderer):
-        fill(store, done, batch)
-        done += len(batch.people)
+    """Renders those clips of a split that a store lacks, in order, until the clock says `stop`.
+
+    Args:
+        part: indices, ascending; clips depend on their index alone.
+    """
+    missing = [index for index in part if not store.people[index]]
+    for number, index in enumerate(missing):
+        if time.monotonic() > stop:
+            log(f"{number} of {len(missing)} clips of {split}: time is up")
+            return
+        for batch in make_clips(1, speech, first=index, split=split, renderer=renderer):
+            fill(store, index, batch)
         if log.due():
-            log(f"clips {part.start} to {part.stop}: {done - part.start} done")
-    log(f"clips {part.start} to {part.stop} of {split}: done")
-
-
-def share(count: int, index: int, of: int) -> range:
-    """The clips that process `index` of `of` renders."""
-    return range(count * index // of, count * (index + 1) // of)
+            log(f"{number + 1} of {len(missing)} clips of {split}")
+    log(f"all {len(missing)} clips of {split} done")
 
 
 def helpers(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
-    """Starts the other processes; each renders its share, whose clips depend on their index alone."""
+    """Starts the other processes; of N processes each renders every Nth clip."""
     command = [sys.executable, "-m", "training.nano.make_data", str(options.data), "--corpus", str(options.corpus)]
     command += ["--clips", str(options.clips), "--processes", str(options.processes), "--device", options.device]
+    command += ["--at-most", str(options.at_most)]
     return [subprocess.Popen([*command, "--index", str(index)]) for index in range(1, options.processes)]
+
+
+def opened(folder: Path, count: int) -> Clips:
+    """The store of an earlier run, or a new one.
+
+    Raises:
+        SystemExit: the one that is there has another size.
+    """
+    if not (folder / "people.npy").exists():
+        return create(folder, count)
+    store = extend(folder)
+    if store.count != count:
+        raise SystemExit(f"{folder} was made for {store.count} clips, not {count}: give that number or another folder")
+    return store
 
 
 def main() -> None:
@@ -90,20 +109,22 @@ def main() -> None:
     parser.add_argument("--held", type=int, default=48)
     parser.add_argument("--processes", type=int, default=1, help="this many share the work")
     parser.add_argument("--index", type=int, default=0, help="which of them this is; 0 starts the others")
+    parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     log = RunLog(options.data / f"render_log_{options.index}.txt")
+    stop = time.monotonic() + options.at_most
     torch.set_float32_matmul_precision("highest")
-    store = create(options.data / "clips", options.clips) if options.index == 0 else extend(options.data / "clips")
+    store = opened(options.data / "clips", options.clips) if options.index == 0 else extend(options.data / "clips")
     others = helpers(options) if options.index == 0 else []
     renderer = HeadRenderer(options.device)
     if options.index == 0:
         held = mouth_tracks(load(options.corpus, ("test",)), seed=1)
-        render(create(options.data / "held", options.held), range(options.held), held, "heldout",
+        render(opened(options.data / "held", options.held), range(options.held), held, "heldout",
                renderer=renderer, log=log)  # fmt: skip
     speech = mouth_tracks(load(options.corpus, ("train",)), seed=1)
-    part = share(options.clips, options.index, options.processes)
-    render(store, part, speech, "train", renderer=renderer, log=log)
+    part = range(options.index, options.clips, options.processes)
+    render(store, part, speech, "train", renderer=renderer, log=log, stop=stop)
     if any(process.wait() for process in others):
         raise SystemExit("a process that rendered its share failed; see its messages above")
 

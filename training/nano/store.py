@@ -75,3 +75,8 @@ def load(folder: Path, count: int | None = None) -> Clips:
     arrays = {field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(Clips)}
     return Clips(**{name: array[:count] if name == "frames" else np.array(array[:count])
                     for name, array in arrays.items()})  # fmt: skip
+
+
+def finished(clips: Clips) -> NDArray[np.int64]:
+    """Indices of the clips that were rendered: their number of people is written last."""
+    return np.flatnonzero(clips.people)

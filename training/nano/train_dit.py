@@ -1,13 +1,14 @@
 """Trains nano's transformer on latents: `python -m training.nano.train_dit DATA OUT --seconds 480`.
 
-DATA holds `latents.pt`, `held_latents.pt`, `voices.pt` and `held_voices.pt` as `training.nano.encode` writes them. OUT
-receives `dit-*.safetensors`, `dit_config.json`, `dit_log.txt`, `dit_sheet.jpg` and a checkpoint to go on from.
+DATA holds what `training.nano.encode` writes, and the VAE. OUT receives a checkpoint to go on from every minute and,
+when the time of the training or of this run is over, `dit-*.safetensors` (averaged weights), `dit_config.json`,
+`dit_progress.json` and `dit_sheet.jpg`. Where weights and their progress lie, but no checkpoint, it goes on from them.
 """
 
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,24 +17,30 @@ from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.models.dit import AudioDiT
+from training import checkpoint
+from training.checkpoint import Progress, Rhythm
 from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
 from training.nano.flow import Kind, assemble, draw, loss
-from training.nano.latents import ClipLatents
+from training.nano.kernels import KERNELS, use, use_fastest
+from training.nano.latents import TOKEN, ClipLatents
 from training.nano.preview import load_vae, preview
 from training.nano.settings import DIT, DITS, WINDOW, fit_audio
+from training.nano.store import SIZE
 from training.nano.train_vae import fast_kernels, millions
 from training.nano.voices import VoiceBank
 from training.optimiser import MuonAdam
-from training.parts import save_parts
+from training.parts import load_parts, save_parts
 
 RATE, DECAY = 8e-4, 0.02
 AVERAGE = 0.9985
-LATENTS = (WINDOW - 1) // 4 + 1
-MAIN = Kind(people=1, latents=LATENTS, batch=64)
-SHARES = ((MAIN, 0.78), (Kind(2, LATENTS, 48), 0.08), (Kind(3, LATENTS, 48), 0.03),
-          (Kind(1, 13, 64), 0.04), (Kind(1, 9, 64), 0.03), (Kind(1, 5, 64), 0.02), (Kind(1, 2, 64), 0.02))  # fmt: skip
+LATENTS, FRAME_TOKENS = (WINDOW - 1) // 4 + 1, (SIZE // TOKEN) ** 2
+MAIN, PAIRS = Kind(people=1, latents=LATENTS, batch=64), Kind(people=2, latents=LATENTS, batch=48)
+SHARES = ((MAIN, 0.80), (PAIRS, 0.08), (Kind(3, LATENTS, 32), 0.03),
+          (Kind(1, 13, 64), 0.03), (Kind(1, 9, 64), 0.02), (Kind(1, 5, 64), 0.02), (Kind(1, 2, 64), 0.02))  # fmt: skip
 """What batches hold, and how many of them: whole windows of one face above all."""
+COMPILED = (MAIN, PAIRS)
+"""The frequent kinds. Compiling each of the others would cost more than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +52,14 @@ class Data:
 
     @staticmethod
     def load(folder: Path, prefix: str, device: torch.device) -> "Data":
-        """Reads `<prefix>latents.pt` and `<prefix>voices.pt`."""
-        return Data(ClipLatents.load(folder / f"{prefix}latents.pt", device),
+        """Reads the training clips (no prefix), or the held-out ones (`held_`)."""
+        paths = [folder / f"{prefix}latents.pt"] if prefix else sorted((folder / "latents").glob("*.pt"))
+        return Data(ClipLatents.load(paths, device),
                     VoiceBank.load(folder / f"{prefix}voices.pt", device))  # fmt: skip
 
 
 class Trainer:
-    """A transformer with its optimiser and average. With `compile`, its blocks are compiled for whole windows."""
+    """A transformer with its optimiser and average. With `compiled`, blocks are compiled for the frequent kinds."""
 
     def __init__(
         self, config: DiTConfig, device: torch.device, *, compiled: bool, rate: float = RATE, seed: int = 0
@@ -62,18 +70,19 @@ class Trainer:
         self.dit.to(device)
         self.optimiser = MuonAdam(self.dit, rate, chosen=_in_blocks, decay=DECAY)
         self.average = Average(self.dit, AVERAGE, every=2)
-        self.steps = 0
+        self.steps = self.begun = 0
+        self.dice = torch.Generator().manual_seed(seed)
         if compiled:
             for block in self.dit.blocks:
                 block.compile(dynamic=False)
 
     def step(self, data: Data, kind: Kind, share: float, generator: torch.Generator) -> Tensor:
         """One training step at this share of the peak rate; returns the loss."""
-        self.optimiser.set_rate(share * warm(self.steps, 200))
-        batch = draw(kind, data.clips, data.voices, generator)
+        self.optimiser.set_rate(share * warm(self.steps - self.begun, 200))
+        batch = draw(kind, data.clips, data.voices, generator, dice=self.dice)
         self.optimiser.forget_gradients()
-        # Rare shapes run as they are: compiling each would cost more than it saves.
-        with torch.compiler.set_stance("default" if kind == MAIN else "force_eager"):
+        compiled = kind in COMPILED and kind.people == batch.audio.shape[1]
+        with torch.compiler.set_stance("default" if compiled else "force_eager"):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 velocity = self.dit(
                     batch.noisy, batch.timestep, condition=batch.condition, audio=batch.audio, masks=batch.masks
@@ -110,7 +119,7 @@ class Trainer:
         """Writes everything that `resume` needs."""
         state = {"dit": self.dit.state_dict(), "average": self.average.state(), "steps": self.steps,
                  "optimiser": self.optimiser.state_dict(), "spent": spent}  # fmt: skip
-        torch.save(state, path)
+        checkpoint.save(state, path)
 
     def resume(self, path: Path) -> float:
         """Goes on from a checkpoint and returns the seconds it has cost."""
@@ -119,7 +128,19 @@ class Trainer:
         self.average.load(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.steps = state["steps"]
+        self.dice.manual_seed(self.steps)
         return float(state["spent"])
+
+    def adopt(self, folder: Path) -> float:
+        """Goes on from a folder's averaged weights with a fresh optimiser; returns the seconds they cost, or 0."""
+        progress = Progress.read(folder / "dit_progress.json")
+        if progress is None:
+            return 0.0
+        weights = load_parts(folder, "dit")
+        self.dit.load_state_dict(weights)
+        self.average.load({name: value.to(self.device) for name, value in weights.items()})
+        self.steps = self.begun = progress.steps
+        return progress.spent
 
 
 def _in_blocks(name: str, value: nn.Parameter) -> bool:
@@ -146,12 +167,15 @@ def available(kinds: Sequence[tuple[Kind, float]], clips: ClipLatents) -> list[t
     return [(kind, share) for kind, share in kinds if kind.people in people]
 
 
-def train(trainer: Trainer, data: Data, held: Data, budget: Budget, log: RunLog, *, at_most: float = math.inf) -> None:
-    """Trains until the budget is spent."""
+def train(
+    trainer: Trainer, data: Data, held: Data, budget: Budget, log: RunLog, *,
+    shares: Sequence[tuple[Kind, float]] = SHARES, at_most: float = math.inf, keep: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
+    """Trains until the budget is spent; calls `keep` every minute."""
     generator = torch.Generator(trainer.device).manual_seed(trainer.steps + 1)
     dice = torch.Generator().manual_seed(trainer.steps + 1)
-    kinds = available(SHARES, data.clips)
-    begun, recent = trainer.steps, []
+    kinds, rhythm = available(shares, data.clips), Rhythm(keep)
+    begun, before, recent = trainer.steps, budget.spent, []
     for step, fraction in budget.steps(trainer.device, at_most):
         kind = pick(kinds, float(torch.rand((), generator=dice))) if step else MAIN
         value = trainer.step(data, kind, cosine(fraction, 0.01), generator)
@@ -160,13 +184,15 @@ def train(trainer: Trainer, data: Data, held: Data, budget: Budget, log: RunLog,
         if log.due():
             mean = float(torch.stack(recent).mean()) if recent else float("nan")
             recent.clear()
-            log(f"dit {trainer.steps} loss {mean:.4f} {(trainer.steps - begun) / max(1e-9, budget.spent):.2f} it/s")
+            pace = (trainer.steps - begun) / max(1e-9, budget.spent - before)
+            log(f"dit {trainer.steps} loss {mean:.4f} {pace:.2f} it/s")
         if trainer.steps % 1500 == 0:
             log("held-out loss with right and swapped voices: {:.4f} {:.4f}".format(*trainer.judge(held)))
+        rhythm.beat()
 
 
 def finish(trainer: Trainer, data: Path, held: Data, out: Path, log: RunLog) -> None:
-    """Writes the averaged network and shows held-out clips."""
+    """Writes the averaged network and shows held-out clips. The trainer keeps the averaged weights."""
     trainer.average.swap()
     save_parts(trainer.dit.state_dict(), out, "dit")
     (out / "dit_config.json").write_text(json.dumps(asdict(trainer.config), indent=1))
@@ -185,6 +211,7 @@ def main() -> None:
     parser.add_argument("--config", choices=tuple(DITS), default=DIT)
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--attention", choices=("fastest", *KERNELS), default="fastest")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -193,16 +220,26 @@ def main() -> None:
     fast_kernels()
     data, held = Data.load(options.data, "", device), Data.load(options.data, "held_", device)
     config = fit_audio(DITS[options.config], *data.voices.features.shape[1:])
+    if device.type == "cuda":
+        choose_attention(options.attention, config, device, log)
     trainer = Trainer(config, device, compiled=not options.no_compile and device.type == "cuda", rate=options.rate)
     log(f"{data.clips.count} clips; dit {options.config}: {millions(trainer.dit):.2f} M")
-    checkpoint = options.out / "dit_checkpoint.pt"
-    spent = trainer.resume(checkpoint) if checkpoint.exists() else 0.0
+    place = options.out / "dit_checkpoint.pt"
+    spent = trainer.resume(place) if place.exists() else trainer.adopt(options.out)
     budget = Budget(options.seconds, spent)
-    train(trainer, data, held, budget, log, at_most=options.at_most)
-    trainer.save(checkpoint, budget.spent)
-    log(f"trained {trainer.steps} steps")
-    if budget.over:
-        finish(trainer, options.data, held, options.out, log)
+    train(trainer, data, held, budget, log, at_most=options.at_most, keep=lambda: trainer.save(place, budget.spent))
+    trainer.save(place, budget.spent)
+    log(f"trained {trainer.steps} steps in {budget.spent:.0f} s")
+    finish(trainer, options.data, held, options.out, log)
+    Progress(budget.spent, budget.seconds, trainer.steps, budget.over).write(options.out / "dit_progress.json")
+
+
+def choose_attention(name: str, config: DiTConfig, device: torch.device, log: RunLog) -> None:
+    """Sets the attention kernel of the process."""
+    if name == "fastest":
+        use_fastest(config, MAIN.batch, LATENTS * FRAME_TOKENS, device, log)
+    else:
+        use(name)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ DATA holds `clips/` and `held/` as `training.nano.make_data` writes them. OUT re
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from infinitetalk.core.configs import VAEConfig
 from infinitetalk.models.vae import VideoVAE
+from training import checkpoint
+from training.checkpoint import Progress, Rhythm
 from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
 from training.graphs import CapturedStep
@@ -114,7 +116,7 @@ class Trainer:
         """Writes everything that `resume` needs."""
         state = {"vae": self.vae.state_dict(), "average": self.average.state(), "steps": self.steps,
                  "optimiser": self.optimiser.state_dict(), "spent": spent}  # fmt: skip
-        torch.save(state, path)
+        checkpoint.save(state, path)
 
     def resume(self, path: Path) -> float:
         """Goes on from a checkpoint and returns the seconds it has cost."""
@@ -200,16 +202,19 @@ def train(
     *,
     phases: Sequence[Phase] = PHASES,
     at_most: float = math.inf,
+    keep: Callable[[], None] = lambda: None,
 ) -> None:
-    """Trains until the budget is spent."""
+    """Trains until the budget is spent; calls `keep` every minute."""
+    rhythm = Rhythm(keep)
     generator = torch.Generator(bank.frames.device).manual_seed(trainer.steps + 1)
-    begun = trainer.steps
+    begun, before = trainer.steps, budget.spent
     for _, fraction in budget.steps(bank.frames.device, at_most):
         phase = next((phase for phase in phases if fraction < phase.until), phases[-1])
         means = trainer.step(bank, phase.crop, cosine(fraction), generator)
         if log.due():
-            pace = (trainer.steps - begun) / max(1e-9, budget.spent)
+            pace = (trainer.steps - begun) / max(1e-9, budget.spent - before)
             log(f"vae {trainer.steps} {phase.crop.size}x{phase.crop.frames} {means.text()} {pace:.2f} it/s")
+        rhythm.beat()
 
 
 def main() -> None:
@@ -234,14 +239,15 @@ def main() -> None:
     held = PixelBank.take(load(options.data / "held"), device, 16)
     trainer = Trainer(VAES[options.config], device, capture=not options.no_graph, kl=options.kl)
     log(f"{len(bank.frames)} clips; vae {options.config}: {millions(trainer.vae):.2f} M")
-    checkpoint = options.out / "vae_checkpoint.pt"
-    spent = trainer.resume(checkpoint) if checkpoint.exists() else 0.0
-    budget = Budget(options.seconds, spent)
-    train(trainer, bank, budget, log, at_most=options.at_most)
-    trainer.save(checkpoint, budget.spent)
+    place = options.out / "vae_checkpoint.pt"
+    budget = Budget(options.seconds, trainer.resume(place) if place.exists() else 0.0)
+
+    train(trainer, bank, budget, log, at_most=options.at_most, keep=lambda: trainer.save(place, budget.spent))
+    trainer.save(place, budget.spent)
     log(f"trained {trainer.steps} steps")
     if budget.over:
         finish(trainer, bank, held, options.out, log)
+    Progress(budget.spent, budget.seconds, trainer.steps, budget.over).write(options.out / "vae_progress.json")
 
 
 def millions(network: nn.Module) -> float:

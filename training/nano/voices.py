@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from infinitetalk.models.speech import SpeechEncoder, normalise
+from training import checkpoint
 
 SAMPLES_PER_FRAME = 640
 AUDIO_WINDOW = 5
@@ -57,8 +58,8 @@ class VoiceBank:
 
     def save(self, path: Path) -> None:
         """Writes everything to one file."""
-        torch.save({"features": self.features.cpu(), "offset": self.offset.cpu(), "length": self.length.cpu(),
-                    "disturbed": None if self.disturbed is None else self.disturbed.cpu()}, path)  # fmt: skip
+        checkpoint.save({"features": self.features.cpu(), "offset": self.offset.cpu(), "length": self.length.cpu(),
+                         "disturbed": None if self.disturbed is None else self.disturbed.cpu()}, path)  # fmt: skip
 
     @staticmethod
     def load(path: Path, device: torch.device) -> "VoiceBank":
