@@ -113,7 +113,8 @@ def test_verify_fails_on_a_wrong_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(GOLDEN / "color.safetensors", tmp_path)
-    monkeypatch.setattr("infinitetalk.engine.golden_networks.match_colors", lambda *values: match_colors(*values) + 0.01)
+    wrong = "infinitetalk.engine.golden_networks.match_colors"
+    monkeypatch.setattr(wrong, lambda *values: match_colors(*values) + 0.01)
     assert main(["verify", str(tmp_path), "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert not report["passed"]
