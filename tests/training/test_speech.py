@@ -12,18 +12,22 @@ import torch
 from torch import Tensor
 
 from infinitetalk.core.configs import SpeechConfig
-from infinitetalk.core.errors import MediaError
+from infinitetalk.core.errors import MediaError, ModelError
 from infinitetalk.models.speech import normalise
+from training.clock import RunLog
 from training.heads.visemes import CLASS_INDEX, PHONE_CLASSES, Segment
-from training.speech import augment, corpus, encoder, labels
+from training.speech import augment, corpus, encoder, labels, voices
 from training.speech.batches import GRID, Bank, label_grid, soft_labels
 from training.speech.corpus import Utterance
+from training.speech.dice import Dice
 from training.speech.engines import Sentence
+from training.speech.evaluate import evaluate
 from training.speech.foreign import WORDS, foreign
 from training.speech.kokoro import respell
 from training.speech.make_corpus import pause, stream
+from training.speech.piper import joined
 from training.speech.sentences import english
-from training.speech.train import Training
+from training.speech.train import Training, run
 
 SIL, AA, P, B, S, T = (CLASS_INDEX[name] for name in ("SIL", "AA", "P", "B", "S", "T"))
 RATE = 16_000
@@ -88,6 +92,22 @@ class TestLabels:
         found = labels.espeak_segments([("a", 0.0, 0.2), ("p", 0.2, 0.3), ("a", 0.3, 0.5), ("b", 0.5, 0.6)])
         assert [segment.start for segment in found] == pytest.approx([0.0, 0.2 - labels.CLOSURE, 0.3, 0.5])
         assert found[0].end == found[1].start
+
+    def test_schwas_are_told_from_the_other_text(self) -> None:
+        names = ("SIL", "DH", "AH", "K", "AH", "P", "SIL")
+        segments = [Segment(CLASS_INDEX[name], float(i), i + 1.0) for i, name in enumerate(names)]
+        found = labels.with_schwas(segments, "ðə kˈʌp")
+        assert [segment.phone for segment in found] == [
+            SIL,
+            *(CLASS_INDEX[n] for n in ("DH", "AX", "K", "AH", "P")),
+            SIL,
+        ]
+        assert [segment.start for segment in found] == [segment.start for segment in segments]
+
+    def test_letters_of_one_phone_are_one_token(self) -> None:
+        tokens, durations = joined("tʃˈeɪɑːn", [1, 2, 3, 4, 5, 6, 7, 8])
+        assert tokens == ["tʃ", "ˈ", "eɪ", "ɑː", "n"]
+        assert durations == [3, 3, 9, 13, 8]
 
     def test_cover_fills_gaps_and_leaves_no_overlap(self) -> None:
         found = labels.cover([Segment(AA, 0.2, 0.5), Segment(P, 0.45, 0.6), Segment(S, 0.9, 1.4)], 1.2)
@@ -193,17 +213,38 @@ class TestBatches:
 class TestAugmentation:
     @pytest.mark.parametrize(
         "disturb",
-        [augment.babble, augment.automation, augment.room_and_tone, augment.noise, augment.music, augment.clip],
+        [
+            *(augment.babble, augment.automation, augment.room_and_tone, augment.noise, augment.music, augment.clip),
+            voices.other_voice,
+        ],
     )
     def test_changes_the_sound_but_not_its_timing(self, disturb: object) -> None:
         """A click stays the loudest sample of its neighbourhood, whatever is done to it."""
         sound = torch.zeros(64, 16_000)
         sound[:, 8000] = 1.0
-        result = disturb(sound, augment.Dice(64, generator()))  # type: ignore[operator]
+        result = disturb(sound, Dice(64, generator()))  # type: ignore[operator]
         assert torch.isfinite(result).all()
         assert result.shape == sound.shape
         places = result.abs()[:, 7600:8400].argmax(-1) - 400
         assert (places.abs() <= 8).float().mean() > 0.9
+
+    def test_another_throat_moves_formants_and_keeps_the_pitch(self) -> None:
+        """Buzz through one resonance: its peak moves by the factor, its harmonics stay where they were."""
+        time = torch.arange(32_000) / RATE
+        harmonics = torch.arange(1, 60)[:, None] * 120.0
+        gain = 1 / (1 + ((harmonics - 1500) / 250) ** 2)
+        sound = (gain * torch.cos(2 * torch.pi * harmonics * time)).sum(0)[None].repeat(32, 1)
+        dice = Dice(32, generator(3))
+        changed = voices.other_voice(sound, dice)
+        power = torch.fft.rfft(changed).abs().square().reshape(32, -1)[:, :-1].reshape(32, -1, 50).sum(-1)  # 25 Hz bins
+        centres = (power * torch.arange(power.shape[1])).sum(-1) / power.sum(-1) * 25 + 12.5
+        assert centres.min() < 1400 and centres.max() > 1600
+        assert centres.min() > 1050 and centres.max() < 2300
+
+    def test_an_envelope_has_no_harmonics_and_keeps_the_level(self) -> None:
+        level = torch.linspace(0, -3, 257)[None, :, None] + 0.5 * torch.cos(torch.arange(257) * 1.57)[None, :, None]
+        envelope = voices.smooth(level.expand(1, 257, 3))
+        assert torch.allclose(envelope[0, 20:-20, 1], torch.linspace(0, -3, 257)[20:-20], atol=0.1)
 
     def test_all_together_disturb_most_crops_and_keep_labels(self) -> None:
         bank = Bank([made(20.0)], torch.device("cpu"))
@@ -220,7 +261,7 @@ class TestAugmentation:
         sound = torch.ones(200, 640 * 20)
         shares = torch.zeros(200, 40, len(PHONE_CLASSES))
         shares[..., AA] = 1
-        quiet, changed = augment.drop_stretches(sound, shares, augment.Dice(200, generator(2)), SIL)
+        quiet, changed = augment.drop_stretches(sound, shares, Dice(200, generator(2)), SIL)
         assert torch.equal(quiet.reshape(200, 40, 320).amax(-1) == 0, changed[..., SIL] == 1)
         assert (changed[..., SIL] == 1).any()
 
@@ -255,6 +296,37 @@ class TestTraining:
         sound = normalise(torch.randn(640 * 8))
         training.reader.eval()
         assert torch.equal(again(sound, 8), training.reader.encoder(sound, 8))
+
+    def test_a_wrong_mouth_shape_costs_more_than_a_wrong_phone(self) -> None:
+        target = torch.eye(len(PHONE_CLASSES))[None, [P]]
+        losses = [
+            float(encoder.phone_loss(8 * torch.eye(len(PHONE_CLASSES))[None, None, [guess]], target))
+            for guess in (P, B, AA)
+        ]
+        assert losses[0] < losses[1] < losses[2]
+
+    def test_a_run_starts_from_the_weights_of_another(self, tmp_path: Path) -> None:
+        bank, device = Bank([made(10.0)], torch.device("cpu")), torch.device("cpu")
+        first = Training(bank, device, TINY, rate=1e-3, seed=0)
+        encoder.save_reader(first.reader, tmp_path)
+        second = Training(bank, device, TINY, rate=1e-3, seed=5, start_from=tmp_path)
+        for name, value in first.reader.state_dict().items():
+            assert torch.equal(value, second.reader.state_dict()[name])
+        with pytest.raises(ModelError, match="another shape"):
+            Training(bank, device, encoder.SMALL, rate=1e-3, seed=5, start_from=tmp_path)
+        with pytest.raises(ModelError, match="is missing"):
+            Training(bank, device, TINY, rate=1e-3, seed=5, start_from=tmp_path / "none")
+
+    def test_weights_are_written_while_training_and_scored_after(self, tmp_path: Path) -> None:
+        log = RunLog(tmp_path / "log.txt")
+        training = Training(Bank([made(10.0)], torch.device("cpu")), torch.device("cpu"), TINY, rate=1e-3, seed=0)
+        run(training, tmp_path, log, seconds=0.5, batch_seconds=2.0)
+        again = encoder.PhoneReader(TINY)
+        encoder.take_over(again, tmp_path)
+        for name, value in training.reader.state_dict().items():
+            assert torch.equal(value, again.state_dict()[name])
+        (score,) = evaluate(again, [made(6.0)], [made(6.0, seed=1)], torch.device("cpu"))
+        assert 0 <= score.phone <= 1 and score.seconds == pytest.approx(6, abs=0.3)
 
     def test_a_run_that_was_cut_off_goes_on(self, tmp_path: Path) -> None:
         bank = Bank([made(10.0)], torch.device("cpu"))

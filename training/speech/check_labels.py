@@ -24,6 +24,7 @@ from training.speech.engines import Sentence
 from training.speech.espeak import Espeak
 from training.speech.hibari import Hibari
 from training.speech.labels import cover
+from training.speech.piper import Piper
 
 GROUPS = {
     "vowel": "AA AE AH AO AW AX AY EH ER EY IH IY OW OY UE UH UW",
@@ -117,10 +118,12 @@ def main() -> None:
     arguments = parser.parse_args()
     aligner = Aligner()
     script = Script(aligner)
+    espeak = Espeak()
     rng = random.Random(3)
     voices = {
         "flite": engines.flite_voices(rng, script),
-        "espeak": engines.espeak_voices(Espeak(), rng, script),
+        "espeak": engines.espeak_voices(espeak, rng, script),
+        "joe": engines.piper_voices(Piper(arguments.kokoro, espeak), rng, script),
         "hibari": engines.hibari_voices(Hibari(arguments.kokoro), rng, script),
     }
     for name, each in voices.items():

@@ -8,14 +8,24 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from infinitetalk.core.configs import SpeechConfig
+from infinitetalk.core.errors import ModelError
 from infinitetalk.models.speech import SpeechEncoder, normalise
-from training.heads.visemes import PHONE_CLASSES
+from training.heads.visemes import GESTURES, LIP_ON_TEETH, LIPS_CLOSED, PHONE_CLASSES
 
 LABELS_PER_FRAME = 2  # 20 ms each
+LIP_WEIGHT = 2.0
+_LIPS = [index for index, name in enumerate(PHONE_CLASSES) if name in LIPS_CLOSED | LIP_ON_TEETH]
+# Phones of one mouth shape.
+_SHAPES = [
+    [index for index, name in enumerate(PHONE_CLASSES) if GESTURES[name] == gesture]
+    for gesture in sorted(set(GESTURES.values()))
+]
 SAMPLES_PER_FRAME = 640
+WEIGHTS, HEADS = "speech.safetensors", "speech_heads.safetensors"
 
 # The convolutions see 640 samples and step 320; stretched to 25 per second with aligned corners, every second feature
 # is used, and feature f then covers exactly the samples of video frame f. (With wav2vec2's own kernels it would cover
@@ -50,29 +60,61 @@ class PhoneReader(nn.Module):
 
 
 def phone_loss(logits: Tensor, target: Tensor, early_weight: float = 0.3, smoothing: float = 0.05) -> Tensor:
-    """Cross entropy with soft targets [B, L, classes]; layers before the last count ``early_weight`` each."""
-    target = target * (1 - smoothing) + smoothing / target.shape[-1]
-    losses = -(target * F.log_softmax(logits.float(), dim=-1)).sum(-1).mean((1, 2))
+    """Cross entropy of phones plus that of mouth shapes, with soft targets [B, L, classes].
+
+    A wrong phone with the right mouth shape costs less than a wrong mouth shape, and labels on which lips meet each
+    other or the teeth count more. Layers before the last count ``early_weight`` each.
+    """
+    weight = 1 + (LIP_WEIGHT - 1) * target[..., _LIPS].sum(-1)
+    weight = weight / weight.mean()
+    wanted = target * (1 - smoothing) + smoothing / target.shape[-1]
+    likely = F.log_softmax(logits.float(), dim=-1)
+    phones = -(wanted * likely).sum(-1)
+    shapes = torch.stack([likely[..., group].logsumexp(-1) for group in _SHAPES], dim=-1)
+    wanted = torch.stack([wanted[..., group].sum(-1) for group in _SHAPES], dim=-1)
+    losses = ((phones - (wanted * shapes).sum(-1)) * weight).mean((1, 2))
     total: Tensor = losses[-1] + early_weight * losses[:-1].sum()
     return total
 
 
 def save(encoder: SpeechEncoder, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write ``speech.safetensors`` (Hugging Face's key names) and ``speech_config.json``."""
-    from safetensors.torch import save_file
-
-    state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in encoder.network.state_dict().items()}
-    save_file(state, folder / "speech.safetensors")
+    _write(encoder.network.state_dict(), folder / WEIGHTS, dtype)
     config = {"model_type": "wav2vec2", **dataclasses.asdict(encoder.config)}
     (folder / "speech_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load(folder: Path, device: torch.device) -> SpeechEncoder:
     """The encoder that ``save`` wrote, in evaluation mode."""
-    from safetensors.torch import load_file
-
     values = json.loads((folder / "speech_config.json").read_text(encoding="utf-8"))
     values.pop("model_type")
     encoder = SpeechEncoder(SpeechConfig.read(values))
-    encoder.network.load_state_dict(load_file(folder / "speech.safetensors"))
+    encoder.network.load_state_dict(load_file(folder / WEIGHTS))
     return encoder.to(device).eval()
+
+
+def save_reader(reader: PhoneReader, folder: Path) -> None:
+    """Write the encoder, and the classifiers as ``speech_heads.safetensors``."""
+    save(reader.encoder, folder)
+    _write(reader.heads.state_dict(), folder / HEADS, torch.float32)
+
+
+def take_over(reader: PhoneReader, folder: Path) -> None:
+    """Give ``reader`` the weights that ``save_reader`` wrote for a network of the same shape.
+
+    Raises ``ModelError`` when a file is missing or its network has another shape.
+    """
+    for part, name in ((reader.encoder.network, WEIGHTS), (reader.heads, HEADS)):
+        if not (folder / name).exists():
+            raise ModelError(f"{folder / name} is missing; python -m training.speech.train writes it")
+        try:
+            part.load_state_dict(load_file(folder / name))
+        except RuntimeError as error:
+            raise ModelError(f"{folder / name} belongs to a network of another shape: {error}") from error
+
+
+def _write(state: dict[str, Tensor], path: Path, dtype: torch.dtype) -> None:
+    """Write so that a run that is cut off leaves the file before or the file after."""
+    partial = path.with_suffix(".partial")
+    save_file({name: value.detach().to("cpu", dtype).contiguous() for name, value in state.items()}, partial)
+    partial.replace(path)

@@ -5,6 +5,7 @@ own bias of 6 ms was measured on engines with exact times:
 
 * Kokoro and hibari report each letter about 47 ms late, count the gap between words as an own letter, and give the
   silence after a clause to the clause's last phone;
+* Piper's joe reports each letter about 15 ms late;
 * espeak-ng counts the closure of p, t and k as part of the phone before it;
 * pocketsphinx reports each phone 6 ms early.
 """
@@ -12,6 +13,7 @@ own bias of 6 ms was measured on engines with exact times:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +22,39 @@ from training.heads.visemes import CLASS_INDEX, SILENCE, Alphabet, Segment, is_m
 
 RATE = 16_000
 NETWORK_DELAY = 0.047
+PIPER_DELAY = 0.015
 ALIGNER_DELAY = -0.006
 CLOSURE = 0.03
 QUIET_DB = -38.0  # below the loud parts: no speech there
 MIN_PAUSE = 0.12  # longer than the closure of a stop
 _SILENCE = CLASS_INDEX[SILENCE]
+_AH, _AX = CLASS_INDEX["AH"], CLASS_INDEX["AX"]
 _VOICELESS_STOPS = frozenset(CLASS_INDEX[name] for name in ("P", "T", "K"))
 _CLAUSE_ENDS = frozenset(",.!?;:…—")
 
 
-def network_segments(tokens: str, durations: Sequence[int], step: float, audio: NDArray[np.int16]) -> list[Segment]:
-    """Segments from the durations that Kokoro or hibari give to start, each token and end, in ``step`` seconds."""
-    times = np.cumsum(durations) * step - NETWORK_DELAY
+def network_segments(
+    tokens: Sequence[str],
+    durations: Sequence[int],
+    step: float,
+    audio: NDArray[np.int16],
+    *,
+    alphabet: Alphabet = "kokoro",
+    delay: float = NETWORK_DELAY,
+) -> list[Segment]:
+    """Segments from the durations that a network gives to start, each token and end, in ``step`` seconds.
+
+    ``delay`` is how much later than the sound it reports them.
+    """
+    times = np.cumsum(durations) * step - delay
     symbols = []
+    before = ""
     for index, token in enumerate(tokens):
-        if token == " " and tokens[index - 1 : index] not in _CLAUSE_ENDS:
-            token = "ˈ"  # noqa: PLW2901 - no pause between words: the next phone has begun
-        symbols.append((token, float(times[index]), float(times[index + 1])))
-    return cut_pauses(_merge_stray_marks(symbols, "kokoro"), audio)
+        # Between words is no pause: the next phone has begun.
+        symbol = "ˈ" if token == " " and before not in _CLAUSE_ENDS else token
+        symbols.append((symbol, float(times[index]), float(times[index + 1])))
+        before = token
+    return cut_pauses(_merge_stray_marks(symbols, alphabet), audio)
 
 
 def espeak_segments(symbols: Iterable[tuple[str, float, float]]) -> list[Segment]:
@@ -54,6 +71,22 @@ def espeak_segments(symbols: Iterable[tuple[str, float, float]]) -> list[Segment
 def aligned_segments(symbols: Iterable[tuple[str, float, float]]) -> list[Segment]:
     """Segments from pocketsphinx's alignment."""
     return shift(segments_from_symbols(symbols, "arpabet"), -ALIGNER_DELAY)
+
+
+def with_schwas(segments: Sequence[Segment], ipa: str) -> list[Segment]:
+    """The segments with AX where ``ipa`` of the same text has one: pocketsphinx's dictionary writes AH for both."""
+    letters = [(letter, float(index), float(index + 1)) for index, letter in enumerate(ipa) if letter.strip()]
+    wanted = [segment.phone for segment in segments_from_symbols(letters, "ipa") if segment.phone != _SILENCE]
+    places = [index for index, segment in enumerate(segments) if segment.phone != _SILENCE]
+    heard = [segments[index].phone for index in places]
+    result = list(segments)
+    # Where the phones around agree, those between differ in the dictionary alone.
+    for kind, first, last, other, stop in SequenceMatcher(None, heard, wanted, autojunk=False).get_opcodes():
+        if kind == "replace" and last - first == stop - other:
+            for index, phone in zip(range(first, last), wanted[other:stop], strict=True):
+                if heard[index] == _AH and phone == _AX:
+                    result[places[index]] = segments[places[index]]._replace(phone=_AX)
+    return result
 
 
 def shift(segments: Iterable[Segment], seconds: float) -> list[Segment]:

@@ -23,6 +23,7 @@ from training.speech.engines import Sentence, Voice
 from training.speech.espeak import Espeak
 from training.speech.hibari import Hibari
 from training.speech.labels import RATE, cover, shift
+from training.speech.piper import Piper
 
 STREAM_SECONDS = 14.0
 KEPT_SILENCE = 0.05  # seconds kept around the speech of a sentence; pauses are then our own
@@ -94,9 +95,9 @@ def from_kokoro(folder: Path, split: str, rng: random.Random) -> Iterator[Uttera
             yield utterance(audio, segments, engine="kokoro", voice=name, split=split, peak=rng.uniform(0.3, 0.9))
 
 
-def from_librivox() -> Iterator[Utterance]:
+def from_librivox(espeak: Espeak) -> Iterator[Utterance]:
     """The LibriVox clips as they are."""
-    for name, _, sentence in engines.librivox_clips():
+    for name, _, sentence in engines.librivox_clips(espeak):
         peak = float(np.abs(sentence.audio).max())
         yield utterance(sentence.audio, sentence.segments, engine="librivox", voice=name[-4:], split="test", peak=peak)
 
@@ -108,13 +109,16 @@ def parts(arguments: argparse.Namespace) -> dict[str, Callable[[random.Random], 
     return {
         "test-flite": lambda rng: from_voices(engines.flite_voices(rng), arguments.flite, "flite", "test", rng),
         "test-kokoro": lambda rng: from_kokoro(kokoro, "test", rng),
-        "test-librivox": lambda _: from_librivox(),
+        "test-librivox": lambda _: from_librivox(speaker()),
         "train-espeak": lambda rng: from_voices(espeak(speaker(), rng), arguments.espeak, "espeak", "train", rng),
         "train-foreign": lambda rng: from_voices(
             engines.foreign_voices(speaker(), rng), arguments.foreign, "espeak-foreign", "train", rng
         ),
         "train-hibari": lambda rng: from_voices(
             engines.hibari_voices(Hibari(kokoro), rng), arguments.hibari, "hibari", "train", rng
+        ),
+        "train-joe": lambda rng: from_voices(
+            engines.piper_voices(Piper(kokoro, speaker()), rng), arguments.joe, "joe", "train", rng
         ),
         "train-kokoro": lambda rng: from_kokoro(kokoro, "train", rng),
     }
@@ -128,12 +132,15 @@ def encode_all(utterances: Iterable[Utterance], rng: random.Random) -> Iterator[
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Make the speech corpus from espeak-ng, hibari, Kokoro and flite.")
+    parser = argparse.ArgumentParser(
+        description="Make the speech corpus from espeak-ng, hibari, Piper, Kokoro and flite."
+    )
     parser.add_argument("out", type=Path, help="folder for the files of the corpus")
     parser.add_argument("--kokoro", type=Path, required=True, help="folder that training.speech.make_kokoro filled")
     parser.add_argument("--espeak", type=float, default=60.0, help="minutes of English espeak-ng (%(default)s)")
     parser.add_argument("--foreign", type=float, default=10.0, help="minutes of other languages (%(default)s)")
     parser.add_argument("--hibari", type=float, default=50.0, help="minutes of hibari (%(default)s)")
+    parser.add_argument("--joe", type=float, default=40.0, help="minutes of Piper's joe (%(default)s)")
     parser.add_argument("--flite", type=float, default=6.0, help="minutes of flite, for tests (%(default)s)")
     parser.add_argument("--only", nargs="+", default=[""], help="files to make, by the start of their names (all)")
     parser.add_argument("--seed", type=int, default=1, help="choice of sentences and voices (%(default)s)")

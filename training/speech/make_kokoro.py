@@ -26,12 +26,16 @@ log = logging.getLogger("training.speech.make_kokoro")
 
 
 def mixed_voice(voices: dict[str, NDArray[np.float32]], rng: random.Random) -> tuple[str, NDArray[np.float32]]:
-    """A random blend of voices, with its name; timbre and prosody halves of the style are blended apart."""
+    """A random blend of voices, with its name; timbre and prosody halves of the style are blended apart.
+
+    Some blends lie beyond the voices (negative weights): that makes speakers that none of them is.
+    """
     names = sorted(voices)
     weights = np.random.default_rng(rng.randrange(1 << 30)).dirichlet([0.6] * len(names), size=2)
+    weights = 1 / len(names) + rng.uniform(0.8, 1.3) * (weights - 1 / len(names))
     table = np.stack([voices[name] for name in names])
     halves = [np.tensordot(w, part, axes=1) for w, part in zip(weights, np.split(table, 2, axis=-1), strict=True)]
-    return "mix" + "-".join(f"{w:.2f}" for w in weights.ravel()), np.concatenate(halves, axis=-1)
+    return "mix" + "_".join(f"{w:.2f}" for w in weights.ravel()), np.concatenate(halves, axis=-1)
 
 
 def choose_voice(voices: dict[str, NDArray[np.float32]], rng: random.Random) -> tuple[str, NDArray[np.float32]]:
@@ -39,7 +43,7 @@ def choose_voice(voices: dict[str, NDArray[np.float32]], rng: random.Random) -> 
     if rng.random() < HELD_OUT_SHARE:
         return HELD_OUT_VOICE, voices[HELD_OUT_VOICE]
     training = {name: table for name, table in voices.items() if name != HELD_OUT_VOICE}
-    if rng.random() < 0.4:
+    if rng.random() < 0.25:
         name = rng.choice(sorted(training))
         return name, training[name]
     return mixed_voice(training, rng)
@@ -50,9 +54,10 @@ def block(kokoro: Kokoro, rng: random.Random) -> tuple[NDArray[np.int16], list[d
     name, voice = choose_voice(kokoro.voices, rng)
     audio: list[NDArray[np.int16]] = []
     takes: list[dict[str, object]] = []
+    pace = rng.uniform(0.75, 1.3)
     for _ in range(TAKES_PER_BLOCK):
         text = english(rng)
-        take = kokoro.say(text, voice, rng.uniform(0.75, 1.25))
+        take = kokoro.say(text, voice, pace * rng.uniform(0.9, 1.1))
         audio.append((np.clip(take.audio, -1, 1) * 32767).astype(np.int16))
         takes.append(
             {

@@ -1,15 +1,16 @@
 """Train the speech encoder on phone labels: ``python -m training.speech.train CORPUS OUT --seconds 200 --device cuda``.
 
 Everything happens on the device: the whole corpus lies there, crops are cut, resampled and disturbed there. Progress is
-measured in wall-clock time. A run that is cut off goes on from ``OUT/speech_checkpoint.pt`` when started again.
-Writes ``speech.safetensors`` and ``speech_config.json`` (averaged weights) and ``speech_reader.pt`` (with classifiers).
+measured in wall-clock time. A run that is cut off goes on from ``OUT/speech_checkpoint.pt`` when started again; with
+``--start-from`` a new run starts from an earlier run's weights. Once a minute and at the end it writes
+``speech.safetensors``, ``speech_config.json`` and ``speech_heads.safetensors`` (averaged weights; the heads are the
+phone classifiers, which only training needs).
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,12 +23,11 @@ from training.optimiser import MuonAdam
 from training.speech import corpus
 from training.speech.augment import augment
 from training.speech.batches import Bank
-from training.speech.corpus import Utterance
-from training.speech.encoder import SMALL, PhoneReader, phone_loss, save
+from training.speech.encoder import SMALL, PhoneReader, phone_loss, save_reader, take_over
 from training.speech.evaluate import evaluate
 
 CROP_FRAMES = (75, 125, 125, 250)  # 3, 5 and 10 seconds, so that the encoder knows short and long sounds
-SPEEDS = (0.85, 1.18)
+SPEEDS = (0.8, 1.25)
 WARMUP_STEPS = 200
 CHECKPOINT_EVERY = 60.0  # seconds
 
@@ -41,12 +41,22 @@ class Training:
     """The encoder in training with its corpus, optimiser and average."""
 
     def __init__(
-        self, bank: Bank, device: torch.device, config: SpeechConfig = SMALL, *, rate: float, seed: int
+        self,
+        bank: Bank,
+        device: torch.device,
+        config: SpeechConfig = SMALL,
+        *,
+        rate: float,
+        seed: int,
+        start_from: Path | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.bank = bank
         self.device = device
-        self.reader = PhoneReader(config).to(device).train()
+        self.reader = PhoneReader(config)
+        if start_from is not None:
+            take_over(self.reader, start_from)
+        self.reader.to(device).train()
         self.optimiser = MuonAdam(self.reader, rate, chosen=block_matrices, decay=0.02, betas=(0.9, 0.98))
         self.average = Average(self.reader, 0.9985)
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -70,7 +80,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             logits = self.reader(sound)
         loss = phone_loss(logits, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimiser.step()
         self.average.update(self.step_number)
         self.step_number += 1
@@ -100,34 +110,30 @@ class Training:
 
 
 def run(training: Training, out: Path, log: RunLog, *, seconds: float, batch_seconds: float) -> None:
-    """Train until the budget is spent; leaves the averaged weights in place of the live ones."""
+    """Train until the budget is spent and write the weights; leaves the averaged ones in place of the live ones."""
     checkpoint = out / "speech_checkpoint.pt"
     budget = Budget(seconds, training.resume(checkpoint) if checkpoint.exists() else 0.0)
     saved = budget.spent
-    for _, fraction in budget.steps():
+    for _, fraction in budget.steps(training.device):
         loss, accuracy = training.step(batch_seconds, fraction)
         if log.due():
             log(f"step {training.step_number}: loss {loss.item():.3f}, accuracy {accuracy.item():.3f}")
         if budget.spent - saved > CHECKPOINT_EVERY:
             saved = budget.spent
             _write(training.state(saved), checkpoint)
+            training.average.swap()
+            save_reader(training.reader, out)
+            training.average.swap()
     log(f"{training.step_number} steps in {budget.spent:.0f} s")
     _write(training.state(budget.spent), checkpoint)
     training.average.swap()
+    save_reader(training.reader, out)
 
 
 def _write(state: dict[str, object], path: Path) -> None:
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
-
-
-def finish(training: Training, train: Sequence[Utterance], test: Sequence[Utterance], out: Path, log: RunLog) -> None:
-    """Write the weights and print the scores on held-out voices."""
-    save(training.reader.encoder, out)
-    torch.save(training.reader.state_dict(), out / "speech_reader.pt")
-    for score in evaluate(training.reader, train, test, training.device):
-        log(score.line())
 
 
 def main() -> None:
@@ -141,6 +147,13 @@ def main() -> None:
         "--batch-seconds", type=float, default=320.0, help="seconds of sound per step (default: %(default)s)"
     )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate (default: %(default)s)")
+    parser.add_argument("--start-from", type=Path, help="folder of an earlier run whose weights to start from")
+    parser.add_argument(
+        "--evaluate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="print scores on held-out voices after training (default: yes, a few seconds)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of weights and crops (default: %(default)s)")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -148,12 +161,15 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True  # few shapes, many steps
     torch.set_float32_matmul_precision("high")
     log = RunLog(arguments.out / "speech_log.txt")
+    log(f"reading {arguments.corpus}")
     train, test = (corpus.load(arguments.corpus, [split]) for split in corpus.SPLITS)
     bank = Bank(train, device)
     log(f"{len(train)} streams, {bank.seconds / 60:.0f} minutes to train on; {len(test)} streams to test on")
-    training = Training(bank, device, rate=arguments.rate, seed=arguments.seed)
+    training = Training(bank, device, rate=arguments.rate, seed=arguments.seed, start_from=arguments.start_from)
     run(training, arguments.out, log, seconds=arguments.seconds, batch_seconds=arguments.batch_seconds)
-    finish(training, train, test, arguments.out, log)
+    if arguments.evaluate:
+        for score in evaluate(training.reader, train, test, device):
+            log(score.line())
 
 
 if __name__ == "__main__":
