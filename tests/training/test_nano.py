@@ -149,7 +149,7 @@ def test_true_velocity_samples_the_video() -> None:
 def test_training_lowers_the_loss() -> None:
     torch.manual_seed(0)
     data = Data(some_clips(), some_voices())
-    trainer = Trainer(TINY, torch.device("cpu"), compiled=False, rate=5e-3)
+    trainer = Trainer(TINY, torch.device("cpu"), compiled=(), rate=5e-3)
     draws = torch.Generator().manual_seed(0)
     kind = Kind(1, LATENTS, 8)
     losses = [float(trainer.step(data, kind, 1.0, draws)) for _ in range(80)]
@@ -160,11 +160,11 @@ def test_training_lowers_the_loss() -> None:
 def test_checkpoint_goes_on(tmp_path: Path) -> None:
     data, draws = Data(some_clips(), some_voices()), torch.Generator().manual_seed(0)
     kind = Kind(1, LATENTS, 4)
-    first = Trainer(TINY, torch.device("cpu"), compiled=False)
+    first = Trainer(TINY, torch.device("cpu"), compiled=())
     for _ in range(3):
         first.step(data, kind, 1.0, draws)
     first.save(tmp_path / "checkpoint.pt", 12.0)
-    second = Trainer(TINY, torch.device("cpu"), compiled=False, seed=5)
+    second = Trainer(TINY, torch.device("cpu"), compiled=(), seed=5)
     assert second.resume(tmp_path / "checkpoint.pt") == 12.0
     for trainer in (first, second):
         trainer.step(data, kind, 0.5, torch.Generator().manual_seed(9))
@@ -220,11 +220,11 @@ def test_average_and_budget() -> None:
 
 
 def test_weights_alone_are_enough_to_go_on(tmp_path: Path) -> None:
-    first = Trainer(TINY, torch.device("cpu"), compiled=False)
+    first = Trainer(TINY, torch.device("cpu"), compiled=())
     assert first.adopt(tmp_path) == 0.0
     save_parts(first.dit.state_dict(), tmp_path, "dit")
     Progress(30.0, 100.0, 77, done=False).write(tmp_path / "dit_progress.json")
-    second = Trainer(TINY, torch.device("cpu"), compiled=False, seed=5)
+    second = Trainer(TINY, torch.device("cpu"), compiled=(), seed=5)
     assert second.adopt(tmp_path) == 30.0
     assert second.steps == 77
     for (name, one), two in zip(first.dit.named_parameters(), second.dit.parameters(), strict=True):

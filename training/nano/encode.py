@@ -25,6 +25,7 @@ from infinitetalk.models.speech import SpeechEncoder
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.models.vae_blocks import CausalConv, Downsample, Streamed
 from infinitetalk.ops.conv import conv_video_stacked
+from training.checkpoint import Progress
 from training.clock import RunLog
 from training.nano.latents import ROUGH_LATENTS, ClipLatents
 from training.nano.pixels import to_video
@@ -249,7 +250,9 @@ def main() -> None:
     if not held.exists():
         encode_clips(vae, load(options.data / "held"), device).save(held)
     done = encode_all(vae, options.data, device, log, stop)
-    (options.data / "encoded").write_text("yes" if done else "")
+    Progress(0.0, 1.0, len(list((options.data / "latents").glob("*.pt"))), done).write(
+        options.data / "encode_progress.json"
+    )
 
 
 if __name__ == "__main__":

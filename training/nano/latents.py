@@ -47,6 +47,10 @@ class ClipLatents:
         """Number of clips."""
         return len(self.people)
 
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.video.shape[-2], self.video.shape[-1]
+
     def of_people(self, people: int) -> Tensor:
         """Indices of the clips that show so many faces.
 
@@ -60,7 +64,7 @@ class ClipLatents:
 
     def weights(self, index: Tensor, face: float, mouth: float, eyes: float) -> Tensor:
         """(B, h, w): 1 plus the weight of whatever a cell shows of a face."""
-        size = self.video.shape[-2:]
+        size = self._size
         return sum(
             (weight * cells(boxes[index], size).amax(1) for weight, boxes in
              ((face, self.face), (mouth, self.mouth), (eyes, self.eyes))),
@@ -73,7 +77,7 @@ class ClipLatents:
         size = boxes[..., 2:] - boxes[..., :2]
         spare = torch.rand(len(index), people, 2, generator=generator, device=index.device) * 0.3 - 0.05
         loose = torch.cat([boxes[..., :2] - spare * size, boxes[..., 2:] + spare * size], dim=-1)
-        return masks_of(loose, tuple(self.video.shape[-2:]))
+        return masks_of(loose, self._size)
 
     def part(self, index: Tensor) -> "ClipLatents":
         """These clips alone."""

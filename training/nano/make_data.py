@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.checkpoint import Progress
 from training.clock import RunLog
 from training.heads.blendshapes import JAW_OPEN
 from training.heads.dataset import ClipBatch, Split, make_clips
 from training.heads.render import HeadRenderer
 from training.heads.tracks import tracks
-from training.nano.store import FRAMES, SIZE, Clips, create, extend
+from training.nano.store import FRAMES, SIZE, Clips, create, extend, finished
 from training.nano.voices import frames_of
 from training.speech.corpus import Utterance, load
 
@@ -127,6 +128,10 @@ def main() -> None:
     render(store, part, speech, "train", renderer=renderer, log=log, stop=stop)
     if any(process.wait() for process in others):
         raise SystemExit("a process that rendered its share failed; see its messages above")
+    if options.index == 0:
+        count = len(finished(store))
+        log(f"{count} clips are there")
+        Progress(0.0, 1.0, count, count == options.clips).write(options.data / "render_progress.json")
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def random_latents(count: int, device: torch.device) -> tuple[ClipLatents, Voice
 def try_dit(name: str, batch: int, device: torch.device, log: RunLog, seconds: float) -> None:
     """The pace of a candidate transformer with compiled blocks."""
     data = train_dit.Data(*random_latents(128, device))
-    trainer = train_dit.Trainer(DITS[name], device, compiled=device.type == "cuda")
+    trainer = train_dit.Trainer(DITS[name], device, compiled=train_dit.COMPILED if device.type == "cuda" else ())
     size = train_vae.millions(trainer.dit)
     generator = torch.Generator(device).manual_seed(0)
     kind = train_dit.MAIN if batch == train_dit.MAIN.batch else Kind(1, train_dit.LATENTS, batch)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.nano.store import FRAMES, SIZE, Clips
+from training.nano.store import FRAMES, SIZE, Clips, finished
 
 MOUTH, EYES = 3.0, 2.0
 """Additional weight of pixels that show these."""
@@ -40,13 +40,13 @@ class PixelBank:
 
     @staticmethod
     def take(clips: Clips, device: torch.device, count: int | None = None) -> "PixelBank":
-        """Copies the first `count` clips to a device, piece by piece."""
-        count = min(count or clips.count, clips.count)
-        frames = torch.empty((count, *clips.frames.shape[1:]), dtype=torch.uint8, device=device)
-        for begin in range(0, count, 64):
-            end = min(begin + 64, count)
-            frames[begin:end] = torch.from_numpy(clips.frames[begin:end].copy()).to(device)
-        tables = (torch.from_numpy(table[:count]).to(device) for table in (clips.people, clips.mouth, clips.eyes))
+        """Copies the first `count` finished clips to a device, piece by piece."""
+        index = finished(clips)[:count]
+        frames = torch.empty((len(index), *clips.frames.shape[1:]), dtype=torch.uint8, device=device)
+        for begin in range(0, len(index), 64):
+            some = index[begin : begin + 64]
+            frames[begin : begin + len(some)] = torch.from_numpy(clips.frames[some]).to(device)
+        tables = (torch.from_numpy(table[index]).to(device) for table in (clips.people, clips.mouth, clips.eyes))
         return PixelBank(frames, *tables)
 
     def crops(self, shape: Crop, generator: torch.Generator) -> tuple[Tensor, Tensor]:

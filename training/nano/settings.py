@@ -1,6 +1,7 @@
 """nano's shapes: the numbers that its model folder's configurations hold, and the candidates that were compared."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from infinitetalk.core.configs import DiTConfig, VAEConfig
 
@@ -8,20 +9,20 @@ LATENT_CHANNELS = 16
 WINDOW = 81
 MOTION = 9
 
-_PLAIN = {"mean": (0.0,) * LATENT_CHANNELS, "std": (1.0,) * LATENT_CHANNELS}
+_ZEROS, _ONES = (0.0,) * LATENT_CHANNELS, (1.0,) * LATENT_CHANNELS
 
 VAES: dict[str, VAEConfig] = {
     # Time is halved in the first two stages: a quarter of the frames reach the wide layers, which suits a CPU.
     "narrow": VAEConfig(dim=16, dim_mult=(1, 3, 5, 5), num_res_blocks=1,
-                        temporal_downsample=(True, True, False), **_PLAIN),
+                        temporal_downsample=(True, True, False), mean=_ZEROS, std=_ONES),
     "middle": VAEConfig(dim=8, dim_mult=(3, 6, 10, 10), num_res_blocks=1,
-                        temporal_downsample=(True, True, False), **_PLAIN),
+                        temporal_downsample=(True, True, False), mean=_ZEROS, std=_ONES),
     "late": VAEConfig(dim=8, dim_mult=(3, 6, 10, 10), num_res_blocks=1,
-                      temporal_downsample=(False, True, True), **_PLAIN),
+                      temporal_downsample=(False, True, True), mean=_ZEROS, std=_ONES),
     "wide": VAEConfig(dim=16, dim_mult=(2, 3, 5, 5), num_res_blocks=1,
-                      temporal_downsample=(True, True, False), **_PLAIN),
+                      temporal_downsample=(True, True, False), mean=_ZEROS, std=_ONES),
     "deep": VAEConfig(dim=16, dim_mult=(1, 3, 4, 4), num_res_blocks=2,
-                      temporal_downsample=(True, True, False), **_PLAIN),
+                      temporal_downsample=(True, True, False), mean=_ZEROS, std=_ONES),
 }  # fmt: skip
 
 DITS: dict[str, DiTConfig] = {
@@ -39,8 +40,41 @@ DITS: dict[str, DiTConfig] = {
 
 VAE = "middle"
 DIT = "320x8"
+RATE = 8e-4
+"""The transformer's peak learning rate."""
+CHOICE = "dit_choice.txt"
+"""Where the comparison of transformers notes the best."""
 
 
 def fit_audio(config: DiTConfig, layers: int, channels: int) -> DiTConfig:
     """The same transformer for a speech encoder of so many layers and channels."""
     return replace(config, audio_blocks=layers, audio_channels=channels)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A transformer and its learning rate."""
+
+    name: str
+    rate: float
+
+    @staticmethod
+    def parse(text: str) -> "Candidate":
+        """Reads NAME or NAME@RATE.
+
+        Raises:
+            ValueError: an unknown name, or a rate that is no number.
+        """
+        name, _, rate = text.partition("@")
+        if name not in DITS:
+            raise ValueError(f"{name!r} is none of {', '.join(DITS)}")
+        return Candidate(name, float(rate or RATE))
+
+    @staticmethod
+    def chosen(folder: Path) -> "Candidate":
+        """What the comparison found best; the default where there was none."""
+        path = folder / CHOICE
+        return Candidate.parse(path.read_text(encoding="utf-8").strip()) if path.exists() else Candidate(DIT, RATE)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.rate:g}"

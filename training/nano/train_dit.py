@@ -22,17 +22,17 @@ from training.checkpoint import Progress, Rhythm
 from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
 from training.nano.flow import Kind, assemble, draw, loss
-from training.nano.kernels import KERNELS, use, use_fastest
+from training.nano.kernels import use_fastest
 from training.nano.latents import TOKEN, ClipLatents
 from training.nano.preview import load_vae, preview
-from training.nano.settings import DIT, DITS, WINDOW, fit_audio
+from training.nano.settings import DITS, RATE, WINDOW, Candidate, fit_audio
 from training.nano.store import SIZE
 from training.nano.train_vae import fast_kernels, millions
 from training.nano.voices import VoiceBank
 from training.optimiser import MuonAdam
 from training.parts import load_parts, save_parts
 
-RATE, DECAY = 8e-4, 0.02
+DECAY = 0.02
 AVERAGE = 0.9985
 LATENTS, FRAME_TOKENS = (WINDOW - 1) // 4 + 1, (SIZE // TOKEN) ** 2
 MAIN, PAIRS = Kind(people=1, latents=LATENTS, batch=64), Kind(people=2, latents=LATENTS, batch=48)
@@ -59,12 +59,12 @@ class Data:
 
 
 class Trainer:
-    """A transformer with its optimiser and average. With `compiled`, blocks are compiled for the frequent kinds."""
+    """A transformer with its optimiser and average. Blocks are compiled for the kinds in `compiled`."""
 
     def __init__(
-        self, config: DiTConfig, device: torch.device, *, compiled: bool, rate: float = RATE, seed: int = 0
+        self, config: DiTConfig, device: torch.device, *, compiled: Sequence[Kind], rate: float = RATE, seed: int = 0
     ) -> None:
-        self.config, self.device = config, device
+        self.config, self.device, self.compiled = config, device, compiled
         self.dit = AudioDiT(config)
         self.dit.init_weights(torch.Generator().manual_seed(seed))
         self.dit.to(device)
@@ -81,7 +81,7 @@ class Trainer:
         self.optimiser.set_rate(share * warm(self.steps - self.begun, 200))
         batch = draw(kind, data.clips, data.voices, generator, dice=self.dice)
         self.optimiser.forget_gradients()
-        compiled = kind in COMPILED and kind.people == batch.audio.shape[1]
+        compiled = kind in self.compiled and kind.people == batch.audio.shape[1]
         with torch.compiler.set_stance("default" if compiled else "force_eager"):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 velocity = self.dit(
@@ -169,12 +169,13 @@ def available(kinds: Sequence[tuple[Kind, float]], clips: ClipLatents) -> list[t
 
 def train(
     trainer: Trainer, data: Data, held: Data, budget: Budget, log: RunLog, *,
-    shares: Sequence[tuple[Kind, float]] = SHARES, at_most: float = math.inf, keep: Callable[[], None] = lambda: None,
+    shares: Sequence[tuple[Kind, float]] | None = None, at_most: float = math.inf,
+    keep: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
-    """Trains until the budget is spent; calls `keep` every minute."""
+    """Trains until the budget is spent, on batches of `SHARES` unless told otherwise; calls `keep` every minute."""
     generator = torch.Generator(trainer.device).manual_seed(trainer.steps + 1)
     dice = torch.Generator().manual_seed(trainer.steps + 1)
-    kinds, rhythm = available(shares, data.clips), Rhythm(keep)
+    kinds, rhythm = available(shares or SHARES, data.clips), Rhythm(keep)
     begun, before, recent = trainer.steps, budget.spent, []
     for step, fraction in budget.steps(trainer.device, at_most):
         kind = pick(kinds, float(torch.rand((), generator=dice))) if step else MAIN
@@ -208,10 +209,11 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seconds", type=float, default=480, help="of the whole training")
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
-    parser.add_argument("--config", choices=tuple(DITS), default=DIT)
-    parser.add_argument("--rate", type=float, default=RATE)
+    parser.add_argument("--config", type=Candidate.parse, help="NAME or NAME@RATE; default what `compare` chose")
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--attention", choices=("fastest", *KERNELS), default="fastest")
+    parser.add_argument(
+        "--careful", action="store_true", help="compile one kind of batches only, torch's own attention"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -219,11 +221,14 @@ def main() -> None:
     log = RunLog(options.out / "dit_log.txt")
     fast_kernels()
     data, held = Data.load(options.data, "", device), Data.load(options.data, "held_", device)
-    config = fit_audio(DITS[options.config], *data.voices.features.shape[1:])
-    if device.type == "cuda":
-        choose_attention(options.attention, config, device, log)
-    trainer = Trainer(config, device, compiled=not options.no_compile and device.type == "cuda", rate=options.rate)
-    log(f"{data.clips.count} clips; dit {options.config}: {millions(trainer.dit):.2f} M")
+    choice = options.config or Candidate.chosen(options.data)
+    config = fit_audio(DITS[choice.name], *data.voices.features.shape[1:])
+    kinds = COMPILED[:1] if options.careful else COMPILED
+    if device.type == "cuda" and not options.careful:
+        use_fastest(config, MAIN.batch, LATENTS * FRAME_TOKENS, device, log)
+    compiled = kinds if device.type == "cuda" and not options.no_compile else ()
+    trainer = Trainer(config, device, compiled=compiled, rate=choice.rate)
+    log(f"{data.clips.count} clips; dit {choice}: {millions(trainer.dit):.2f} M")
     place = options.out / "dit_checkpoint.pt"
     spent = trainer.resume(place) if place.exists() else trainer.adopt(options.out)
     budget = Budget(options.seconds, spent)
@@ -232,14 +237,6 @@ def main() -> None:
     log(f"trained {trainer.steps} steps in {budget.spent:.0f} s")
     finish(trainer, options.data, held, options.out, log)
     Progress(budget.spent, budget.seconds, trainer.steps, budget.over).write(options.out / "dit_progress.json")
-
-
-def choose_attention(name: str, config: DiTConfig, device: torch.device, log: RunLog) -> None:
-    """Sets the attention kernel of the process."""
-    if name == "fastest":
-        use_fastest(config, MAIN.batch, LATENTS * FRAME_TOKENS, device, log)
-    else:
-        use(name)
 
 
 if __name__ == "__main__":

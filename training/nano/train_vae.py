@@ -135,7 +135,8 @@ def half(device: torch.device) -> torch.autocast:
 
 def decode_raw(vae: VideoVAE, latent: Tensor) -> Tensor:
     """Decodes latents (B, 16, T, h, w) before normalisation, whose statistics a captured graph must not copy."""
-    return vae.decoder(vae.conv2(latent.permute(0, 2, 3, 4, 1))).permute(0, 4, 1, 2, 3).float()
+    video: Tensor = vae.decoder(vae.conv2(latent.permute(0, 2, 3, 4, 1)))
+    return video.permute(0, 4, 1, 2, 3).float()
 
 
 def edge_error(made: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
