@@ -274,7 +274,7 @@ def test_stage_times_add_up_to_the_wall(make_engine: Make) -> None:
     wall = time.perf_counter() - started
     spent = sum(clock.seconds.values())
     assert spent == pytest.approx(wall, rel=0.05)
-    assert clock.seconds[Stage.ASSEMBLY] == pytest.approx(0.1, rel=0.3)
+    assert clock.seconds[Stage.ASSEMBLY] >= 0.1
     assert clock.seconds[Stage.DENOISING] > 0
 
 
@@ -323,12 +323,28 @@ def test_a_model_without_text_refuses_words(tiny: Model) -> None:
         next(engine.stream(talk(prompt="Hello")))
 
 
-def test_too_little_memory_is_one_line(make_engine: Make, tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_arguments: Any, **_words: Any) -> Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB …")
+def on_a_gpu() -> Tensor:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB …")
 
-    monkeypatch.setattr(tiny.dit, "forward", full)
+
+def on_the_cpu() -> Tensor:
+    return torch.empty(2**60)
+
+
+@pytest.mark.parametrize("full", [on_a_gpu, on_the_cpu])
+def test_too_little_memory_is_one_line(
+    full: Callable[[], Tensor], make_engine: Make, tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny.dit, "forward", lambda *_arguments, **_words: full())
     with pytest.raises(MachineError, match="too little memory"):
+        make_engine(13).generate(talk())
+
+
+def test_other_errors_of_torch_stay_what_they_are(
+    make_engine: Make, tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny.dit, "forward", lambda *_arguments, **_words: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
         make_engine(13).generate(talk())
 
 

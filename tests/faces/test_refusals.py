@@ -58,6 +58,10 @@ class Desk:
             file.writeframes(np.zeros(samples, "<i2").tobytes())
         return self.path(name)
 
+    def voices(self) -> list[Path]:
+        """The sounds of two people."""
+        return [self.sound("a.wav", 9000), self.sound("b.wav", 9000)]
+
     def float_sound(self, name: str, value: float) -> Path:
         """32-bit float WAV, which may hold what is no number."""
         data = np.full(8000, value, "<f4").tobytes()
@@ -151,16 +155,29 @@ CASES: Mapping[str, tuple[Case, tuple[str, ...]]] = {
     "quality out of range": (lambda _: {"quality": 52}, ("quality = 52", "at most 51")),
     "start behind the end": (lambda _: {"start": 60}, ("start = 60", "1.2")),
     "two voices and no places": (
-        lambda desk: {"audio": [desk.sound("a.wav", 9000), desk.sound("b.wav", 9000)]},
+        lambda desk: {"audio": desk.voices()},
         ("2 voices", "box or a mask each"),
     ),
     "two voices and one box": (
-        lambda desk: {"audio": [desk.sound("a.wav", 9000), desk.sound("b.wav", 9000)], "box": "0,0,.5,1"},
+        lambda desk: {"audio": desk.voices(), "box": "0,0,.5,1"},
         ("boxes = 1", "2 would work"),
     ),
     "box inside out": (lambda _: {"box": "0.5,0,0.2,1"}, ("x0 < x1",)),
-    "box beyond the picture": (lambda _: {"box": "10,10,500,90"}, ("500", "x up to 96")),
-    "empty mask": (lambda desk: {"mask": desk.mask("black.png", 0)}, ("black.png",)),
+    "box beyond the picture": (
+        lambda desk: {"audio": desk.voices(), "box": ["10,10,500,90", "0,0,9,9"]},
+        ("500", "x up to 96"),
+    ),
+    "box for the only voice": (lambda _: {"box": "0,0,.5,1"}, ("boxes = 1", "a single voice needs no place")),
+    "empty mask": (
+        lambda desk: {"audio": desk.voices(), "mask": [desk.mask("white.png", 255), desk.mask("black.png", 0)]},
+        ("black.png", "the mask is empty"),
+    ),
+    "place of which nothing is left": (
+        lambda desk: {"audio": desk.voices(), "box": ["0,0,.01,.01", ".5,0,1,1"]},
+        ("boxes = (0.0, 0.0, 0.01, 0.01)", "nothing of it is left"),
+    ),
+    "unknown device": (lambda _: {"device": "abacus"}, ("device = abacus", "cpu, cuda, cuda:1 or mps would work")),
+    "size of no end": (lambda _: {"size": "160000x160000"}, ("size = 160000x160000", "at most 4096")),
     "output folder that is not there": (lambda desk: {"output": desk.path("no/out.mp4")}, ("no/out.mp4", "no folder")),
     "output that is a folder": (lambda desk: {"output": desk.folder}, ("output",)),
     "output of another kind": (lambda desk: {"output": desk.path("out.avi")}, ("out.avi", "out.mp4 would work")),
@@ -225,10 +242,12 @@ def test_files_are_refused_before_torch_is_imported(tiny_folder: Path, portrait:
 
 
 def test_a_device_that_is_not_there_is_the_machines_fault(
-    tiny_folder: Path, portrait: Path, voice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags: Words = {"model": tiny_folder, "image": portrait, "audio": voice, "output": tmp_path / "out.mp4"}
-    assert main(["generate", *words(flags), "--device", "abacus", "--quiet"]) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    flags: Words = {"model": desk.tiny, "image": desk.portrait, "audio": desk.voice, "output": desk.path("out.mp4")}
+    assert main(["generate", *words(flags), "--device", "cuda", "--quiet"]) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith("error: device = abacus: no such device")
+    assert captured.err.startswith("error: device = cuda: ")
     assert captured.err.count("\n") == 1

@@ -9,6 +9,30 @@ import pytest
 
 import infinitetalk
 
+ROOT = Path(__file__).parents[2]
+ABSENT = ("av", "rich", "gradio", "soxr", "pyloudnorm", "ftfy", "sentencepiece")
+"""Libraries that a bare GPU machine may lack."""
+
+BARE_IMPORTS = f"""
+import importlib, pkgutil, sys
+from importlib.machinery import PathFinder
+
+class Bare(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {ABSENT} else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
+parts = ("core", "ops", "models", "diffusion", "weights", "runtime", "engine")
+names = [f"infinitetalk.{{part}}" for part in parts] + ["training"]
+found = [module.name for name in names
+         for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + ".")]
+for name in found:
+    importlib.import_module(name)
+print(*found)
+assert not sys.modules.keys() & set({ABSENT})
+"""
+
 
 def test_importing_loads_nothing_heavy() -> None:
     heavy = "('torch', 'numpy', 'transformers', 'av')"
@@ -29,5 +53,13 @@ def test_unknown_names_are_missing_attributes() -> None:
 
 
 def test_version_is_the_project_s() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert infinitetalk.__version__ == project["project"]["version"]
+
+
+def test_engine_networks_and_training_import_on_a_bare_gpu_machine() -> None:
+    command = [sys.executable, "-c", BARE_IMPORTS]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert answer.returncode == 0, answer.stderr
+    found = answer.stdout.split()
+    assert {"infinitetalk.engine.engine", "infinitetalk.models.text", "training.nano.train_dit"} <= set(found)

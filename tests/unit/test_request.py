@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from infinitetalk.core.errors import RequestError
@@ -45,6 +46,18 @@ def request(**changes: Any) -> TalkRequest:
         ({"boxes": (Box(5, 0, 1, 1),)}, "boxes", "x0 < x1"),
         ({"boxes": (Box(0, 0, float("nan"), 1),)}, "boxes", "finite"),
         ({"boxes": (Box(0, 0, 1, 1),), "masks": (Path("m.png"),)}, "masks", "not both"),
+        ({"size": "4112x640"}, "size", "at most 4096"),
+        ({"size": "9000x9001"}, "size", "4096x4096 would work"),
+        ({"steps": "4"}, "steps", "must be a whole number"),
+        ({"steps": 4.5}, "steps", "must be a whole number"),
+        ({"seed": None}, "seed", "must be a whole number"),
+        ({"seed": True}, "seed", "must be a whole number"),
+        ({"size": 480}, "size", "must be text"),
+        ({"preview": 1}, "preview", "must be true or false"),
+        ({"audio": None}, "audio", "must be a list of paths"),
+        ({"audio": ("a.wav", 5)}, "audio", "must be a list of paths"),
+        ({"image": 5}, "image", "must be the path of a file"),
+        ({"boxes": [5]}, "boxes", "must be a list of boxes"),
     ],
 )
 def test_refusals_name_field_value_and_need(changes: dict[str, Any], field: str, says: str) -> None:
@@ -53,6 +66,25 @@ def test_refusals_name_field_value_and_need(changes: dict[str, Any], field: str,
     assert caught.value.field == field
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_texts_stand_for_paths_and_lists_for_tuples() -> None:
+    plain = TalkRequest(
+        image="face.png",  # type: ignore[arg-type]
+        audio=["a.wav", Path("b.wav")],  # type: ignore[arg-type]
+        boxes=[[0, 0, 0.5, 1], (0.5, 0, 1, 1)],  # type: ignore[arg-type]
+        start=1,
+        seed=np.int64(3),  # type: ignore[arg-type]
+    )
+    assert plain == TalkRequest(
+        image=Path("face.png"),
+        audio=(Path("a.wav"), Path("b.wav")),
+        boxes=(Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)),
+        start=1.0,
+        seed=3,
+    )
+    assert type(plain.seed) is int
+    assert TalkRequest(video="clip.mp4", audio="a.wav").audio == (Path("a.wav"),)  # type: ignore[arg-type]
 
 
 def test_json_round_trip_keeps_every_field() -> None:
@@ -68,7 +100,7 @@ def test_json_round_trip_keeps_every_field() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("steps", "8"), ("steps", True), ("apg", 1), ("audio", "a.wav"), ("prompt", 3), ("shift", "x"), ("colour", 1)],
+    [("steps", "8"), ("steps", True), ("apg", 1), ("audio", [5]), ("prompt", 3), ("shift", "x"), ("colour", 1)],
 )
 def test_json_of_the_wrong_kind_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(RequestError) as caught:

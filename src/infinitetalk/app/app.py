@@ -122,11 +122,11 @@ def build(workshop: Workshop, folder: Path, model: str) -> gr.Blocks:
             with gr.Column(scale=6):
                 start = gr.Button("Make the video", variant="primary", size="lg", elem_id="make")
                 outputs = _result()
+                if all(path.is_file() for path in EXAMPLE):
+                    chosen = [component for name, component in slots if name in ("image", "audio")][:2]
+                    gr.Examples([[str(path) for path in EXAMPLE]], chosen, label="Try these")
         inputs = [component for _, component in slots]
         names = tuple(name for name, _ in slots)
-        if all(path.is_file() for path in EXAMPLE):
-            chosen = [component for name, component in slots if name in ("image", "audio")][:2]
-            gr.Examples([[str(path) for path in EXAMPLE]], chosen, label="Try these")
         face = Page(workshop, folder, names)
 
         def make(*values: Any, progress: gr.Progress = gr.Progress()) -> tuple[str, dict[str, Any], str, str]:  # noqa: B008

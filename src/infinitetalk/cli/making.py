@@ -24,9 +24,10 @@ def make(request: TalkRequest, output: Path, *, device: str, as_json: bool, quie
     from infinitetalk.engine.job import Stopped, Workshop, prepare
 
     try:
+        workshop = Workshop(device)
         job = prepare(request, output)
         with show(as_json=as_json, quiet=quiet) as board:
-            made = Workshop(device).make(job, board)
+            made = workshop.make(job, board)
     except Stopped as stop:
         _report(stop.made, as_json=as_json, quiet=quiet)
         return STOPPED

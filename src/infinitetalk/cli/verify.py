@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"passed": not failed, "cases": [result.to_json() for result in results]})
         return int(bool(failed))
-    headers = ("case", "largest error", "bound", "seconds", "", "")
+    headers = ("case", "largest error", "bound", "seconds", "", "what is wrong" if failed else "")
     print_table(headers, [_row(result) for result in results], right=(1, 2, 3))
     seconds = clock_text(sum(result.seconds for result in results))
     say(f"{len(results) - failed} of {len(results)} cases pass ({seconds})")

@@ -8,11 +8,14 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.sizes import nearest_window, parse_size
+
+T = TypeVar("T")
 
 
 class Box(NamedTuple):
@@ -61,6 +64,8 @@ INPUT, LOOK, LENGTH, SAMPLING, OUTPUT = "input", "picture", "length", "sampling"
 class TalkRequest:
     """Everything that decides what a job makes. `None` means: the model's own default.
 
+    Paths may be given as texts, and several of anything as a list.
+
     Raises:
         RequestError: a value that cannot work, whatever the files hold. Files are looked at later, by `media.check`.
     """
@@ -108,9 +113,13 @@ class TalkRequest:
 
     def __post_init__(self) -> None:
         for item in fields(self):
+            # A frozen dataclass has no other way to take texts for paths, and lists for tuples.
+            object.__setattr__(self, item.name, _typed(item.name, getattr(self, item.name), item.default))
+        for item in fields(self):
             _check_bounds(item.name, getattr(self, item.name), item.metadata["knob"])
         if (self.image is None) == (self.video is None):
-            raise RequestError("image", self.image, "give a picture (image) or a video, exactly one of them")
+            given = "nothing" if self.image is None else self.image
+            raise RequestError("image", given, "give a picture (image) or a video, exactly one of them")
         if not self.audio:
             raise RequestError("audio", "nothing", "give at least one sound file")
         if self.window_frames is not None and (self.window_frames - 1) % 4:
@@ -146,7 +155,17 @@ class TalkRequest:
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise RequestError(unknown[0], json.dumps(values[unknown[0]]), "is no setting of a request")
-        return cls(**{name: _typed(name, value) for name, value in values.items()})
+        return cls(**values)
+
+
+def check_single_voice(request: TalkRequest) -> None:
+    """Refuses a place for the only voice, which no network would look at.
+
+    Raises:
+        RequestError: one voice with a box or a mask.
+    """
+    if len(request.audio) == 1 and (request.boxes or request.masks):
+        raise RequestError("boxes" if request.boxes else "masks", 1, "a single voice needs no place; leave it out")
 
 
 def _check_bounds(name: str, value: object, bounds: Knob) -> None:
@@ -179,20 +198,15 @@ def _plain(value: object) -> object:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return None if isinstance(value, bool) or not isinstance(value, Real) else float(value)
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _paths(value: Any) -> tuple[Path, ...] | None:
-    fits = isinstance(value, list) and all(isinstance(part, str) for part in value)
-    return tuple(Path(part) for part in value) if fits else None
+    return None if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
 
 
 def _path(value: Any) -> Path | None:
-    return Path(value) if isinstance(value, str) else None
+    return Path(value) if isinstance(value, str | Path) else None
 
 
 def _flag(value: Any) -> bool | None:
@@ -203,28 +217,43 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _box(value: Any) -> Box | None:
+    return Box.parse(",".join(str(side) for side in value)) if isinstance(value, list | tuple) else None
+
+
+def _each(value: Any, read: Callable[[Any], T | None]) -> tuple[T, ...] | None:
+    """All values of a list or tuple, if every one is of the right type."""
+    typed = [read(part) for part in value] if isinstance(value, list | tuple) else [None]
+    good = tuple(part for part in typed if part is not None)
+    return good if len(good) == len(typed) else None
+
+
+def _paths(value: Any) -> tuple[Path, ...] | None:
+    return _each([value] if isinstance(value, str | Path) else value, _path)
+
+
 def _boxes(value: Any) -> tuple[Box, ...] | None:
-    return tuple(Box.parse(",".join(str(side) for side in box)) for box in value) if isinstance(value, list) else None
+    return _each([value] if isinstance(value, Box) else value, _box)
 
 
-_Reader = Callable[[Any], Any]
-_READERS: Mapping[str, _Reader] = {
-    **dict.fromkeys(("image", "video"), _path),
-    **dict.fromkeys(("audio", "masks"), _paths),
-    "boxes": _boxes,
-    **dict.fromkeys(("preview", "apg", "reference"), _flag),
-    **dict.fromkeys(("window_frames", "motion_frames", "seed", "steps", "quality"), _whole),
-    **dict.fromkeys(("color_strength", "start", "duration", "shift", "text_scale", "audio_scale"), _number),
-    **dict.fromkeys(("apg_momentum", "apg_threshold"), _number),
+_TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
+    **dict.fromkeys(("image", "video"), (_path, "the path of a file")),
+    **dict.fromkeys(("audio", "masks"), (_paths, "a list of paths")),
+    "boxes": (_boxes, "a list of boxes [x0, y0, x1, y1]"),
+    **dict.fromkeys(("preview", "apg", "reference"), (_flag, "true or false")),
+    **dict.fromkeys(("window_frames", "motion_frames", "seed", "steps", "quality"), (_whole, "a whole number")),
+    **dict.fromkeys(("color_strength", "start", "duration", "shift", "text_scale"), (_number, "a number")),
+    **dict.fromkeys(("audio_scale", "apg_momentum", "apg_threshold"), (_number, "a number")),
 }
+"""Field → what reads its value from Python or JSON, and the type in words. All others are text."""
 
 
-def _typed(name: str, value: Any) -> Any:
-    """The Python value of one JSON value; refuses the wrong kind by name."""
-    if value is None:
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """A field's value in its own type; refuses the wrong kind by name."""
+    if value is None and default is None:
         return None
-    read: _Reader = _READERS.get(name, _text)
+    read, kind = _TYPES.get(name, (_text, "text"))
     typed = read(value)
     if typed is None:
-        raise RequestError(name, json.dumps(value), "has the wrong type for this setting")
+        raise RequestError(name, json.dumps(value, default=str), f"must be {kind}")
     return typed

@@ -21,6 +21,9 @@ SPATIAL_STRIDE = 8
 PIXEL_MULTIPLE = 16
 """Heights and widths must be multiples of this: the VAE's stride times the DiT's patch."""
 
+LARGEST_SIDE = 4096
+"""Pixels of the longest side that a video may have: twice the largest that the networks were trained on."""
+
 
 class Pixels(NamedTuple):
     """Height and width of a picture in pixels."""
@@ -95,13 +98,19 @@ def parse_size(text: str) -> Pixels:
     """Reads 'WIDTHxHEIGHT'.
 
     Raises:
-        RequestError: not two positive multiples of 16.
+        RequestError: not two multiples of 16 from 16 to 4096.
     """
     width, cross, height = text.lower().partition("x")
     if not cross or not width.isdecimal() or not height.isdecimal():
         raise RequestError("size", text, "must be a size name such as 480 or 720, or WIDTHxHEIGHT such as 640x640")
     size = Pixels(int(height), int(width))
     if min(size) < PIXEL_MULTIPLE or size.height % PIXEL_MULTIPLE or size.width % PIXEL_MULTIPLE:
-        fits = Pixels(*(max(PIXEL_MULTIPLE, round(side / PIXEL_MULTIPLE) * PIXEL_MULTIPLE) for side in size))
+        fits = Pixels(*(_nearest_side(side) for side in size))
         raise RequestError("size", text, f"width and height must be multiples of {PIXEL_MULTIPLE}: {fits} would work")
+    if max(size) > LARGEST_SIDE:
+        raise RequestError("size", text, f"width and height must be at most {LARGEST_SIDE}")
     return size
+
+
+def _nearest_side(pixels: int) -> int:
+    return min(max(round(pixels / PIXEL_MULTIPLE) * PIXEL_MULTIPLE, PIXEL_MULTIPLE), LARGEST_SIDE)

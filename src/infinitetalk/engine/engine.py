@@ -96,7 +96,8 @@ class Engine:
 
         Raises:
             ModelError: a folder that lacks a part, or weights that do not fit.
-            MachineError: a device that does not exist or cannot be used.
+            RequestError: a name that no device has.
+            MachineError: a device that cannot be used.
         """
         folder = ModelFolder.open(name)
         return cls(load_model(folder, Device.choose(device, dtype), progress))
@@ -123,7 +124,9 @@ class Engine:
                 result, past = self._make(job, window, past, listener)
                 yield result
                 del result  # the caller may have let go of it, so that one window at a time is in memory
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not _is_memory(error):
+                raise
             raise MachineError(f"{self.model.device} has too little memory for this size and window") from error
 
     @torch.inference_mode()
@@ -241,6 +244,11 @@ class Engine:
 def color_reference(request: TalkRequest, first: Tensor, current: Tensor) -> Tensor:
     """Whose colours a window takes: its own key frame's; the reference always takes the first window's."""
     return first if request.reference else current
+
+
+def _is_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out; on the CPU, torch tells so in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _needed(source: T | None, model: str, name: str) -> T:

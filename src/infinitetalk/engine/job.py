@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infinitetalk.core.defaults import Settings
+from infinitetalk.core.devices import check_device
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.core.stages import Stage
@@ -102,6 +103,12 @@ class Workshop:
     """Makes videos on one device; the model used last stays in memory for the next video."""
 
     def __init__(self, device: str = "auto") -> None:
+        """Loads nothing yet.
+
+        Raises:
+            RequestError: a name that no device has.
+        """
+        check_device(device)
         self._device = device
         self._engine: Engine | None = None
         self._loaded: Path | None = None
@@ -113,6 +120,9 @@ class Workshop:
             ModelError: weights that do not fit.
             MachineError: a device that cannot be used.
         """
+        from infinitetalk.runtime.device import Device
+
+        Device.choose(self._device)  # first, as the networks' libraries take many seconds to import
         from infinitetalk.engine.engine import Engine
 
         if self._engine is None or self._loaded != folder.path:

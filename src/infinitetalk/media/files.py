@@ -8,7 +8,7 @@ import numpy as np
 
 from infinitetalk.core.defaults import ModelFacts, Settings, resolve
 from infinitetalk.core.errors import RequestError
-from infinitetalk.core.request import Box, TalkRequest
+from infinitetalk.core.request import Box, TalkRequest, check_single_voice
 from infinitetalk.core.sizes import SAMPLE_RATE, Pixels
 from infinitetalk.media.inputs import FrameSource, Inputs, Mask, Waveform
 from infinitetalk.media.paths import require_file, require_output
@@ -104,7 +104,8 @@ def _open_source(request: TalkRequest) -> FrameSource:
 
 def _check_places(request: TalkRequest, size: Pixels, target: Pixels) -> None:
     masks = _masks(request, size)
-    if len(request.audio) > 1 or request.boxes or masks:
+    check_single_voice(request)
+    if len(request.audio) > 1:
         from infinitetalk.media.places import places
 
         places(request, size, masks, target)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infinitetalk.core.errors import RequestError
-from infinitetalk.core.request import Box, TalkRequest
+from infinitetalk.core.request import Box, TalkRequest, check_single_voice
 from infinitetalk.core.sizes import PIXEL_MULTIPLE, SPATIAL_STRIDE, Pixels
 from infinitetalk.media.fit import fit_masks
 from infinitetalk.media.inputs import Mask
@@ -31,11 +31,8 @@ def places(request: TalkRequest, size: Pixels, masks: Sequence[Mask], target: Pi
     Raises:
         RequestError: a place of which nothing is left in the video, or a place for the only voice.
     """
-    people = len(request.audio)
-    if people == 1:
-        if request.boxes or request.masks:
-            field = "boxes" if request.boxes else "masks"
-            raise RequestError(field, 1, "a single voice needs no place; leave it out")
+    check_single_voice(request)
+    if len(request.audio) == 1:
         return None
     fitted = fit_masks(_source_masks(request, size, masks), target, request.framing)
     grid = _nearest_cells(fitted) if request.reference else _covered_cells(fitted)

@@ -6,6 +6,7 @@ from typing import Self
 
 import torch
 
+from infinitetalk.core.devices import check_device
 from infinitetalk.core.errors import MachineError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -33,6 +34,7 @@ class Device:
             dtype: a name in `DTYPES`, or `auto`: bfloat16 on CUDA (float16 where the hardware lacks it), else float32.
 
         Raises:
+            RequestError: a name that no device has.
             MachineError: a device or number format that does not exist or cannot be used here.
         """
         if dtype != "auto" and dtype not in DTYPES:
@@ -51,10 +53,8 @@ def _automatic() -> torch.device:
 
 
 def _parse(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise MachineError(f"device = {name}: no such device; try auto, cpu, cuda, cuda:1 or mps") from error
+    check_device(name)
+    device = torch.device(name)
     return torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
 
 
@@ -68,8 +68,6 @@ def _check(device: torch.device, name: str) -> None:
             raise MachineError(f"device = {name}: there are {count} CUDA devices, counted from cuda:0")
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise MachineError(f"device = {name}: Apple's MPS is not available here; device cpu would work")
-    elif device.type not in ("cpu", "mps"):
-        raise MachineError(f"device = {name}: not supported; try auto, cpu, cuda or mps")
 
 
 def _best_dtype(capability: tuple[int, int] | None) -> torch.dtype:
