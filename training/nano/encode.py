@@ -33,8 +33,9 @@ from training.nano.preview import load_vae
 from training.nano.store import FRAMES, REFERENCE, SIZE, Clips, finished, load
 from training.nano.train_vae import fast_kernels, half
 from training.nano.voices import VoiceBank, listen
-from training.speech.augment import Dice, clip, noise, room_and_tone
+from training.speech.augment import clip, noise, room_and_tone
 from training.speech.corpus import load as load_corpus
+from training.speech.dice import Dice
 from training.speech.encoder import load as load_encoder
 
 ROUGH_FRAMES = 4 * (ROUGH_LATENTS - 1) + 1

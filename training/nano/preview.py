@@ -51,7 +51,8 @@ def sample(
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             heard, silent = (dit(latents.view(shape), time, condition=told, audio=sound, masks=masks)
                              for sound in (audio, torch.zeros_like(audio)))  # fmt: skip
-        return (silent + audio_scale * (heard - silent)).flatten(0, 1)
+        guided: Tensor = silent + audio_scale * (heard - silent)
+        return guided.flatten(0, 1)
 
     # The sampler knows one video of many channels: the samples lie side by side there.
     *_, last = euler(velocity, noise.flatten(0, 1), timesteps(steps, shift), motion.float().flatten(0, 1))
