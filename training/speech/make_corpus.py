@@ -152,7 +152,8 @@ def main() -> None:
             rng = random.Random(f"{arguments.seed} {name}")
             corpus.save(arguments.out / f"{name}.npz", list(encode_all(make(rng), rng)))
             log.info("%s: %.1f MB", name, (arguments.out / f"{name}.npz").stat().st_size / 1e6)
-    for name, (minutes, voices) in corpus.summary(corpus.load(arguments.out)).items():
+    there = [split for split in corpus.SPLITS if any(arguments.out.glob(f"{split}-*.npz"))]
+    for name, (minutes, voices) in corpus.summary(corpus.load(arguments.out, there)).items():
         log.info("%-24s %6.1f min, %d voices", name, minutes, voices)
 
 
