@@ -25,7 +25,6 @@ from training.speech.evaluate import evaluate
 from training.speech.foreign import WORDS, foreign
 from training.speech.kokoro import respell
 from training.speech.make_corpus import pause, stream
-from training.speech.piper import joined
 from training.speech.sentences import english
 from training.speech.train import Training, run
 
@@ -103,11 +102,6 @@ class TestLabels:
             SIL,
         ]
         assert [segment.start for segment in found] == [segment.start for segment in segments]
-
-    def test_letters_of_one_phone_are_one_token(self) -> None:
-        tokens, durations = joined("tʃˈeɪɑːn", [1, 2, 3, 4, 5, 6, 7, 8])
-        assert tokens == ["tʃ", "ˈ", "eɪ", "ɑː", "n"]
-        assert durations == [3, 3, 9, 13, 8]
 
     def test_cover_fills_gaps_and_leaves_no_overlap(self) -> None:
         found = labels.cover([Segment(AA, 0.2, 0.5), Segment(P, 0.45, 0.6), Segment(S, 0.9, 1.4)], 1.2)

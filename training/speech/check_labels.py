@@ -24,7 +24,6 @@ from training.speech.engines import Sentence
 from training.speech.espeak import Espeak
 from training.speech.hibari import Hibari
 from training.speech.labels import cover
-from training.speech.piper import Piper
 
 GROUPS = {
     "vowel": "AA AE AH AO AW AX AY EH ER EY IH IY OW OY UE UH UW",
@@ -123,7 +122,6 @@ def main() -> None:
     voices = {
         "flite": engines.flite_voices(rng, script),
         "espeak": engines.espeak_voices(espeak, rng, script),
-        "joe": engines.piper_voices(Piper(arguments.kokoro, espeak), rng, script),
         "hibari": engines.hibari_voices(Hibari(arguments.kokoro), rng, script),
     }
     for name, each in voices.items():

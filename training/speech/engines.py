@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 import re
 import subprocess
@@ -24,10 +23,7 @@ from training.speech.foreign import WORDS as FOREIGN
 from training.speech.foreign import foreign
 from training.speech.hibari import Hibari
 from training.speech.kokoro import HELD_OUT_VOICE, SAMPLE_RATE, STEP
-from training.speech.labels import PIPER_DELAY, RATE, aligned_segments, espeak_segments, network_segments, with_schwas
-from training.speech.piper import SAMPLE_RATE as PIPER_RATE
-from training.speech.piper import STEP as PIPER_STEP
-from training.speech.piper import Piper
+from training.speech.labels import RATE, aligned_segments, espeak_segments, network_segments, with_schwas
 from training.speech.sentences import english
 
 ESPEAK_BASES = (
@@ -119,36 +115,6 @@ def _hibari_voice(engine: Hibari, rng: random.Random, pitch: float, throat: floa
         return Sentence(audio, network_segments(take.tokens, take.durations.tolist(), STEP, int16(audio)))
 
     return f"heart p{pitch:.2f} t{throat:.2f}", say
-
-
-def piper_voices(engine: Piper, rng: random.Random, script: Script = english) -> Iterator[Voice]:
-    """Speakers made from Piper's voice by playing it faster and higher or slower and lower, without end."""
-    while True:
-        throat = 1.0 if rng.random() < 0.3 else math.exp(rng.uniform(math.log(0.85), math.log(1.4)))
-        yield _piper_voice(engine, rng, throat, script)
-
-
-def _piper_voice(engine: Piper, rng: random.Random, throat: float, script: Script) -> Voice:
-    pace = rng.uniform(0.8, 1.25)
-    played = round(PIPER_RATE * throat)
-
-    def say() -> Sentence:
-        stretch = throat * pace * rng.uniform(0.92, 1.08)
-        spoken = engine.say(script(rng), stretch=stretch, liveliness=rng.uniform(0.4, 0.9))
-        audio = to_16k(spoken.audio / max(1.0, float(np.abs(spoken.audio).max())), played)
-        return Sentence(
-            audio,
-            network_segments(
-                spoken.tokens,
-                spoken.durations,
-                PIPER_STEP / throat,
-                int16(audio),
-                alphabet="ipa",
-                delay=PIPER_DELAY / throat,
-            ),
-        )
-
-    return f"joe t{throat:.2f}", say
 
 
 def kokoro_blocks(folder: Path, *, held_out: bool) -> Iterator[tuple[str, list[Sentence]]]:

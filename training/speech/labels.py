@@ -5,7 +5,6 @@ own bias of 6 ms was measured on engines with exact times:
 
 * Kokoro and hibari report each letter about 47 ms late, count the gap between words as an own letter, and give the
   silence after a clause to the clause's last phone;
-* Piper's joe reports each letter about 15 ms late;
 * espeak-ng counts the closure of p, t and k as part of the phone before it;
 * pocketsphinx reports each phone 6 ms early.
 """
@@ -22,7 +21,6 @@ from training.heads.visemes import CLASS_INDEX, SILENCE, Alphabet, Segment, is_m
 
 RATE = 16_000
 NETWORK_DELAY = 0.047
-PIPER_DELAY = 0.015
 ALIGNER_DELAY = -0.006
 CLOSURE = 0.03
 QUIET_DB = -38.0  # below the loud parts: no speech there

@@ -23,7 +23,6 @@ from training.speech.engines import Sentence, Voice
 from training.speech.espeak import Espeak
 from training.speech.hibari import Hibari
 from training.speech.labels import RATE, cover, shift
-from training.speech.piper import Piper
 
 STREAM_SECONDS = 14.0
 KEPT_SILENCE = 0.05  # seconds kept around the speech of a sentence; pauses are then our own
@@ -117,9 +116,6 @@ def parts(arguments: argparse.Namespace) -> dict[str, Callable[[random.Random], 
         "train-hibari": lambda rng: from_voices(
             engines.hibari_voices(Hibari(kokoro), rng), arguments.hibari, "hibari", "train", rng
         ),
-        "train-joe": lambda rng: from_voices(
-            engines.piper_voices(Piper(kokoro, speaker()), rng), arguments.joe, "joe", "train", rng
-        ),
         "train-kokoro": lambda rng: from_kokoro(kokoro, "train", rng),
     }
 
@@ -132,15 +128,12 @@ def encode_all(utterances: Iterable[Utterance], rng: random.Random) -> Iterator[
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description="Make the speech corpus from espeak-ng, hibari, Piper, Kokoro and flite."
-    )
+    parser = argparse.ArgumentParser(description="Make the speech corpus from espeak-ng, hibari, Kokoro and flite.")
     parser.add_argument("out", type=Path, help="folder for the files of the corpus")
     parser.add_argument("--kokoro", type=Path, required=True, help="folder that training.speech.make_kokoro filled")
     parser.add_argument("--espeak", type=float, default=60.0, help="minutes of English espeak-ng (%(default)s)")
     parser.add_argument("--foreign", type=float, default=10.0, help="minutes of other languages (%(default)s)")
     parser.add_argument("--hibari", type=float, default=50.0, help="minutes of hibari (%(default)s)")
-    parser.add_argument("--joe", type=float, default=40.0, help="minutes of Piper's joe (%(default)s)")
     parser.add_argument("--flite", type=float, default=6.0, help="minutes of flite, for tests (%(default)s)")
     parser.add_argument("--only", nargs="+", default=[""], help="files to make, by the start of their names (all)")
     parser.add_argument("--seed", type=int, default=1, help="choice of sentences and voices (%(default)s)")
