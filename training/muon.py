@@ -28,7 +28,8 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x if wide else x.mT).to(matrices.dtype)
+    result: Tensor = (x if wide else x.mT).to(matrices.dtype)
+    return result
 
 
 @dataclass(slots=True)
@@ -72,10 +73,11 @@ class Muon:
             update = orthogonalise(gradients + self.share * group.momentum)
             scale = ADAM_RMS * max(update.shape[1:]) ** 0.5
             update = update * (self.rate * -scale)
+            parameters: list[Tensor] = list(group.parameters)
             if self.decay:
-                torch._foreach_mul_(group.parameters, 1 - self.rate * self.decay)  # type: ignore[arg-type]
-            pieces = [piece.view_as(parameter) for piece, parameter in zip(update, group.parameters, strict=True)]
-            torch._foreach_add_(group.parameters, pieces)
+                torch._foreach_mul_(parameters, 1 - self.rate * self.decay)
+            pieces = [piece.view_as(parameter) for piece, parameter in zip(update, parameters, strict=True)]
+            torch._foreach_add_(parameters, pieces)
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """The momenta, one tensor per shape."""
