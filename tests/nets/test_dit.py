@@ -10,6 +10,7 @@ from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import attention_to_places, people_centres, place_positions
 from infinitetalk.models.dit import AudioDiT
+from tests.nets.random_nets import noise, shaken
 
 SMALL = DiTConfig(
     text_len=12, dim=48, ffn_dim=64, freq_dim=16, text_dim=10, num_heads=4, num_layers=2, clip_dim=14, clip_tokens=5,
@@ -19,19 +20,8 @@ SOUND_ONLY = replace(SMALL, text_dim=0, clip_dim=0)
 FRAMES, ROWS, COLUMNS = 3, 4, 8
 
 
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def build(config: DiTConfig = SMALL, seed: int = 0) -> AudioDiT:
-    """A network in which every weight matters: nothing is zero or one."""
-    net = AudioDiT(config)
-    generator = torch.Generator().manual_seed(seed)
-    net.init_weights(generator)
-    with torch.no_grad():
-        for value in net.parameters():
-            value.add_(torch.randn(value.shape, generator=generator), alpha=0.1)
-    return net.eval()
+    return shaken(AudioDiT(config), seed)
 
 
 def inputs(people: int = 1, batch: int = 1, config: DiTConfig = SMALL, seed: int = 0) -> dict[str, Tensor]:

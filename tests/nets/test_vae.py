@@ -11,23 +11,13 @@ from infinitetalk.core.configs import VAEConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.models.vae_blocks import TimeConv
+from tests.nets.random_nets import noise, shaken
 
 SMALL = VAEConfig(dim=8, num_res_blocks=1)
 
 
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def build(config: VAEConfig = SMALL, seed: int = 0) -> VideoVAE:
-    """A network in which every weight matters."""
-    net = VideoVAE(config)
-    generator = torch.Generator().manual_seed(seed)
-    net.init_weights(generator)
-    with torch.no_grad():
-        for value in net.parameters():
-            value.add_(torch.randn(value.shape, generator=generator), alpha=0.1)
-    return net.eval()
+    return shaken(VideoVAE(config), seed)
 
 
 @pytest.fixture(scope="module")

@@ -45,11 +45,6 @@ def test_longest_voice_decides_and_the_limit_cuts() -> None:
     assert sum(window.keep for window in plan([20], 13, 5, limit=33)) == 20
 
 
-def test_preview_is_the_first_window_of_the_same_plan() -> None:
-    assert plan([300], 81, 9, preview=True) == plan([300], 81, 9)[:1]
-    assert plan([300], 81, 9, preview=True, reference=True) == plan([300], 81, 9, reference=True)[:1]
-
-
 def test_reference_makes_full_windows_and_cuts_at_the_last_voice() -> None:
     assert [window.length for window in plan([100], 81, 9, reference=True)] == [81, 81]
     two = plan([20, 17], 9, 5, reference=True)

@@ -48,7 +48,6 @@ def plan(
     motion: int,
     *,
     limit: int | None = None,
-    preview: bool = False,
     reference: bool = False,
 ) -> tuple[Window, ...]:
     """Cuts a video into windows.
@@ -58,14 +57,12 @@ def plan(
         window: frames per window, 4n+1.
         motion: frames handed on from window to window, fewer than `window`.
         limit: frames of video at most.
-        preview: the first window only.
         reference: every window full, as the reference implementation counts them.
 
     Raises:
         RequestError: in reference mode, a voice that the reference implementation would refuse.
     """
-    windows = _reference_plan(voices, window, motion, limit) if reference else _plan(voices, window, motion, limit)
-    return windows[:1] if preview else windows
+    return _reference_plan(voices, window, motion, limit) if reference else _plan(voices, window, motion, limit)
 
 
 def _plan(voices: Sequence[int], window: int, motion: int, limit: int | None) -> tuple[Window, ...]:
