@@ -33,9 +33,12 @@ class Aligner:
         """
         decoder = self._package.Decoder(lm=None, loglevel="FATAL")
         decoder.set_align_text(" ".join(words(text)))
-        self._decode(decoder, audio)
-        decoder.set_alignment()
-        self._decode(decoder, audio)
+        try:
+            self._decode(decoder, audio)
+            decoder.set_alignment()
+            self._decode(decoder, audio)
+        except RuntimeError as error:  # it found no path through the words
+            raise ValueError(f"the sound does not fit {text!r}") from error
         alignment = decoder.get_alignment()
         if alignment is None:
             raise ValueError(f"no alignment found for {text!r}")

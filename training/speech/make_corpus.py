@@ -23,6 +23,7 @@ from training.speech.engines import Sentence, Voice
 from training.speech.espeak import Espeak
 from training.speech.hibari import Hibari
 from training.speech.labels import RATE, cover, shift
+from training.speech.recorded import Recording, aligned, asterisk, ljspeech
 
 STREAM_SECONDS = 14.0
 KEPT_SILENCE = 0.05  # seconds kept around the speech of a sentence; pauses are then our own
@@ -101,11 +102,31 @@ def from_librivox(espeak: Espeak) -> Iterator[Utterance]:
         yield utterance(sentence.audio, sentence.segments, engine="librivox", voice=name[-4:], split="test", peak=peak)
 
 
+def from_recordings(
+    recordings: Iterator[Recording], espeak: Espeak, name: str, rng: random.Random
+) -> Iterator[Utterance]:
+    """Streams of a person's recordings."""
+    spoken = list(aligned(recordings, espeak))
+    rng.shuffle(spoken)
+    rest = iter(spoken)
+    while True:
+        audio, segments = stream(rest, rng)
+        if not segments:
+            break
+        yield utterance(audio, segments, engine=name, voice=name, split="train", peak=rng.uniform(0.3, 0.9))
+
+
 def parts(arguments: argparse.Namespace) -> dict[str, Callable[[random.Random], Iterator[Utterance]]]:
     """File name -> what makes its streams. Engines of the test split are in no training file, nor are their voices."""
     espeak, kokoro = engines.espeak_voices, arguments.kokoro
     speaker = lru_cache(Espeak)  # one per process
-    return {
+    people: dict[str, Callable[[random.Random], Iterator[Utterance]]] = {
+        "train-asterisk": lambda rng: from_recordings(asterisk(), speaker(), "asterisk", rng),
+    }
+    if arguments.ljspeech:
+        recordings = ljspeech(arguments.ljspeech)
+        people["train-ljspeech"] = lambda rng: from_recordings(recordings, speaker(), "ljspeech", rng)
+    return people | {
         "test-flite": lambda rng: from_voices(engines.flite_voices(rng), arguments.flite, "flite", "test", rng),
         "test-kokoro": lambda rng: from_kokoro(kokoro, "test", rng),
         "test-librivox": lambda _: from_librivox(speaker()),
@@ -128,13 +149,14 @@ def encode_all(utterances: Iterable[Utterance], rng: random.Random) -> Iterator[
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Make the speech corpus from espeak-ng, hibari, Kokoro and flite.")
+    parser = argparse.ArgumentParser(description="Make the speech corpus from recordings and synthesisers.")
     parser.add_argument("out", type=Path, help="folder for the files of the corpus")
     parser.add_argument("--kokoro", type=Path, required=True, help="folder that training.speech.make_kokoro filled")
     parser.add_argument("--espeak", type=float, default=60.0, help="minutes of English espeak-ng (%(default)s)")
     parser.add_argument("--foreign", type=float, default=10.0, help="minutes of other languages (%(default)s)")
     parser.add_argument("--hibari", type=float, default=50.0, help="minutes of hibari (%(default)s)")
     parser.add_argument("--flite", type=float, default=6.0, help="minutes of flite, for tests (%(default)s)")
+    parser.add_argument("--ljspeech", type=Path, help="folder with LJ Speech or a part of it")
     parser.add_argument("--only", nargs="+", default=[""], help="files to make, by the start of their names (all)")
     parser.add_argument("--seed", type=int, default=1, help="choice of sentences and voices (%(default)s)")
     arguments = parser.parse_args()
