@@ -18,7 +18,7 @@ GRID = 40  # samples per entry of the label grid (2.5 ms)
 SAMPLES_PER_LABEL = SAMPLES_PER_FRAME // LABELS_PER_FRAME
 
 # How often a second of each engine is heard; engines that are not named count once.
-WEIGHTS = {"espeak": 0.5, "espeak-foreign": 1.0, "hibari": 0.8, "kokoro": 1.2, "asterisk": 4.0, "ljspeech": 8.0}
+WEIGHTS = {"espeak": 0.5, "espeak-foreign": 1.0, "hibari": 0.8, "kokoro": 1.2, "asterisk": 3.0, "ljspeech": 8.0}
 
 
 def label_grid(utterance: Utterance) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
