@@ -1,17 +1,19 @@
 """demo, models, doctor, verify: what they print and how they end."""
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import av
 import pytest
 
-from infinitetalk.cli import demo, text
+from infinitetalk.cli import demo, doctor, text
 from infinitetalk.cli.main import main
 from infinitetalk.media.color import match_colors
 
@@ -90,6 +92,12 @@ def test_doctor_tells_device_memory_and_versions(capsys: pytest.CaptureFixture[s
     assert code == (0 if report["fine"] else 1)
     assert main(["doctor"]) == code
     assert "libx264" in capsys.readouterr().out
+
+
+def test_doctor_looks_at_every_library_of_a_plain_installation() -> None:
+    project = tomllib.loads((GOLDEN.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [re.split("[<>=]", line)[0] for line in project["dependencies"]]
+    assert sorted(distribution for _, distribution, _ in doctor.LIBRARIES) == sorted(wanted)
 
 
 def test_doctor_names_what_is_amiss(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

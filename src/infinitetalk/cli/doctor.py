@@ -13,14 +13,17 @@ from infinitetalk.core.errors import InfiniteTalkError
 
 LIBRARIES: tuple[tuple[str, str, str], ...] = (
     ("torch", "torch", "computes"),
+    ("numpy", "numpy", "arrays"),
     ("transformers", "transformers", "text, picture and speech encoders"),
+    ("tokenizers", "tokenizers", "words"),
     ("safetensors", "safetensors", "weights"),
-    ("huggingface_hub", "huggingface_hub", "model downloads"),
+    ("huggingface_hub", "huggingface_hub", "needed by transformers"),
     ("av", "av", "video and sound files"),
     ("PIL", "pillow", "pictures"),
     ("soxr", "soxr", "sound resampling"),
     ("pyloudnorm", "pyloudnorm", "loudness"),
     ("sentencepiece", "sentencepiece", "words"),
+    ("ftfy", "ftfy", "repairs broken words"),
     ("rich", "rich", "terminal"),
 )
 """Module, distribution and use of every library that a plain installation has."""
