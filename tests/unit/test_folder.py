@@ -168,12 +168,28 @@ def test_what_a_folder_lacks_is_one_line(changed: Callable[[Change], Path], chan
 
 def test_every_listed_file_is_missed(tiny_folder: Path, tmp_path: Path) -> None:
     for path in tiny_folder.iterdir():
-        if path.suffix in (".pth", ".bin", ".safetensors", ".json") and "-of-" not in path.name:
+        if path.suffix in (".pth", ".bin", ".safetensors", ".json"):
             folder = tmp_path / path.stem
             shutil.copytree(tiny_folder, folder)
             (folder / path.name).unlink()
             with pytest.raises(ModelError, match=path.name):
                 ModelFolder.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "not readable JSON"),
+        ("{}", "weight_map of diffusion_pytorch_model.* must be a JSON object"),
+        ('{"weight_map": {"a": 3}}', "a file in diffusion_pytorch_model.* must be given as text"),
+        ('{"weight_map": {"a": "gone.safetensors"}}', r"part dit lists gone\.safetensors, which is not there"),
+    ],
+)
+def test_broken_indices(changed: Callable[[Change], Path], content: str, words: str) -> None:
+    folder = changed(put("name", value="tiny"))
+    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=words):
+        ModelFolder.open(folder)
 
 
 def test_broken_manifests(tmp_path: Path) -> None:

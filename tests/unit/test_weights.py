@@ -1,6 +1,5 @@
 """Weight files to networks: reading, key maps, strict assembly, 8-bit storage."""
 
-import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -155,54 +154,52 @@ def test_training_leftovers_of_speech_files_are_left() -> None:
 # Files
 
 
-def write_shards(folder: Path) -> Path:
+def write_shards(folder: Path) -> list[Path]:
     values = state()
     homes = {name: f"part-{index % 2}.safetensors" for index, name in enumerate(values)}
     for home in set(homes.values()):
         save_file({name: values[name] for name in values if homes[name] == home}, folder / home)
-    index = folder / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": homes}), encoding="utf-8")
-    return index
+    return [folder / home for home in sorted(set(homes.values()))]
 
 
-def write_safetensors(folder: Path) -> Path:
+def write_safetensors(folder: Path) -> list[Path]:
     save_file(state(), folder / "weights.safetensors")
-    return folder / "weights.safetensors"
+    return [folder / "weights.safetensors"]
 
 
-def write_torch(folder: Path) -> Path:
+def write_torch(folder: Path) -> list[Path]:
     torch.save(state(), folder / "weights.pth")
-    return folder / "weights.pth"
+    return [folder / "weights.pth"]
 
 
-def write_old_torch(folder: Path) -> Path:
+def write_old_torch(folder: Path) -> list[Path]:
     torch.save(state(), folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
-    return folder / "pytorch_model.bin"
+    return [folder / "pytorch_model.bin"]
 
 
-def write_nested_torch(folder: Path) -> Path:
+def write_nested_torch(folder: Path) -> list[Path]:
     torch.save({"state_dict": state(), "step": 3}, folder / "weights.pt")
-    return folder / "weights.pt"
+    return [folder / "weights.pt"]
 
 
 WRITERS = [write_shards, write_safetensors, write_torch, write_old_torch, write_nested_torch]
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_every_layout_of_files_loads(tmp_path: Path, write: Callable[[Path], Path]) -> None:
-    net = build(Small, [write(tmp_path)], IDENTITY, dtype=torch.float32)
+def test_every_layout_of_files_loads(tmp_path: Path, write: Callable[[Path], list[Path]]) -> None:
+    net = build(Small, write(tmp_path), IDENTITY, dtype=torch.float32)
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in state().items())
 
 
 @pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.98])
-def test_truncated_files_are_refused(tmp_path: Path, write: Callable[[Path], Path], keep: float) -> None:
-    path = write(tmp_path)
-    damaged = path if path.suffix != ".json" else tmp_path / "part-0.safetensors"
+def test_truncated_files_are_refused(tmp_path: Path, write: Callable[[Path], list[Path]], keep: float) -> None:
+    paths = write(tmp_path)
+    damaged = paths[0]
     content = damaged.read_bytes()
     damaged.write_bytes(content[: int(len(content) * keep)])
     with pytest.raises(ModelError, match="not a whole") as caught:
-        read_tensors([path])
+        read_tensors(paths)
     assert "\n" not in str(caught.value)
     assert damaged.name in str(caught.value)
 
@@ -225,15 +222,11 @@ def test_other_content_and_kinds_are_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"a": torch.ones(1), "step": 3}, tmp_path / "mixed.pth")
     (tmp_path / "weights.ckpt").touch()
-    (tmp_path / "a.safetensors.index.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "b.safetensors.index.json").write_text('{"weight_map": {"x": "gone.safetensors"}}', encoding="utf-8")
     cases = {
         "list.pth": "other than named tensors",
         "mixed.pth": "other than named tensors",
         "weights.ckpt": "weight files end in",
         "none.pth": "no such weight file",
-        "a.safetensors.index.json": "not an index",
-        "b.safetensors.index.json": r"lists gone\.safetensors, which is not there",
     }
     for name, words in cases.items():
         with pytest.raises(ModelError, match=words):
@@ -241,7 +234,7 @@ def test_other_content_and_kinds_are_refused(tmp_path: Path) -> None:
 
 
 def test_one_name_in_two_files_is_refused(tmp_path: Path) -> None:
-    paths = [write_safetensors(tmp_path), write_torch(tmp_path)]
+    paths = write_safetensors(tmp_path) + write_torch(tmp_path)
     with pytest.raises(ModelError, match=r"weights\.pth: the tensor first\.weight is in another"):
         read_tensors(paths)
 

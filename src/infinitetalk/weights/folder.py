@@ -13,7 +13,7 @@ model's. Paths are relative to the folder. Opening a folder reads no weights, bu
 fits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -36,7 +36,7 @@ C = TypeVar("C", bound=NetConfig)
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[C]):
-    """One network of a model: its shape, its weight files, and for text the folder of its tokenizer."""
+    """One network of a model: its shape, its weight files (indices resolved), and for text its tokenizer's folder."""
 
     config: C
     files: tuple[Path, ...]
@@ -118,14 +118,25 @@ def _all_parts() -> str:
     return ", ".join((*REQUIRED, *OPTIONAL))
 
 
+def _weight_files(root: Path, name: str, listed: Sequence[str]) -> tuple[Path, ...]:
+    """Files that are there; an index stands for those that it lists."""
+    files = [file for entry in listed for file in _behind(root, entry)]
+    if lost := [file for file in files if not (root / file).is_file()]:
+        raise ModelError(f"the part {name} lists {', '.join(lost)}, which is not there")
+    return tuple(root / file for file in files)
+
+
+def _behind(root: Path, entry: str) -> tuple[str, ...]:
+    if not entry.endswith(manifest.INDEX_SUFFIX):
+        return (entry,)
+    return tuple((Path(entry).parent / file).as_posix() for file in manifest.shards(root / entry))
+
+
 def _part(root: Path, name: str, values: Any, kind: type[C]) -> Part[C]:
     """Reads one part and checks that its files are there."""
     values = manifest.mapping(values, f"the part {name}")
     manifest.only(values, {"config", "files"} | ({"tokenizer"} if name == "text" else set()), f"the part {name}")
-    files = manifest.texts(values.get("files"), f"the files of the part {name}")
-    paths = tuple(root / file for file in files)
-    if lost := [file for file, path in zip(files, paths, strict=True) if not path.is_file()]:
-        raise ModelError(f"the part {name} lists {', '.join(lost)}, which is not there")
+    paths = _weight_files(root, name, manifest.texts(values.get("files"), f"the files of the part {name}"))
     tokenizer = None
     if name == "text":
         tokenizer = root / manifest.text(values.get("tokenizer"), "the tokenizer of the part text")

@@ -1,10 +1,9 @@
 """From weight files to a network: read lazily, build without memory, assign strictly.
 
-Nothing is allocated for a network before its weights come, a file's tensors are read one at a time, and every tensor
+A network's matrices take no memory before their weights come, a file's tensors are read one at a time, and every tensor
 that is missing, unused or of another shape is an error that names it.
 """
 
-import json
 import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,6 @@ from infinitetalk.weights.packed import Unpacked
 
 M = TypeVar("M", bound=nn.Module)
 
-INDEX_SUFFIX = ".safetensors.index.json"
 PICKLES = (".pth", ".pt", ".bin")
 SHOWN = 5
 
@@ -84,30 +82,6 @@ def _read_pickle(path: Path) -> Mapping[str, Tensor]:
     return content
 
 
-def shards(index: Path) -> tuple[Path, ...]:
-    """The files that a `.safetensors.index.json` lists.
-
-    Raises:
-        ModelError: an index that cannot be read, or a listed file that is not there.
-    """
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{index}: not an index of safetensors files ({_first_line(error)})") from error
-    paths = tuple(index.parent / str(name) for name in names)
-    if lost := [path.name for path in paths if not path.is_file()]:
-        raise ModelError(f"{index}: lists {', '.join(lost)}, which is not there")
-    return paths
-
-
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.name.endswith(INDEX_SUFFIX):
-            yield from shards(path)
-        else:
-            yield path
-
-
 class Tensors(Mapping[str, Tensor]):
     """The tensors of several files as one."""
 
@@ -132,13 +106,13 @@ def read_tensors(paths: Sequence[Path]) -> Mapping[str, Tensor]:
     """Opens weight files as one mapping from name to tensor; 8-bit tensors come unpacked.
 
     Args:
-        paths: `.safetensors` files, indices of such (`.safetensors.index.json`), or torch files (.pth, .pt, .bin).
+        paths: `.safetensors` files, or torch files (.pth, .pt, .bin).
 
     Raises:
         ModelError: a file that is missing, damaged or of another kind, or one name in two files.
     """
     files: list[tuple[Path, Mapping[str, Tensor]]] = []
-    for path in _files(paths):
+    for path in paths:
         if not path.is_file():
             raise ModelError(f"{path}: there is no such weight file")
         if path.suffix == ".safetensors":
@@ -146,7 +120,7 @@ def read_tensors(paths: Sequence[Path]) -> Mapping[str, Tensor]:
         elif path.suffix in PICKLES:
             files.append((path, _read_pickle(path)))
         else:
-            raise ModelError(f"{path}: weight files end in .safetensors, {INDEX_SUFFIX} or {', '.join(PICKLES)}")
+            raise ModelError(f"{path}: weight files end in .safetensors, {', '.join(PICKLES)}")
     return Unpacked(Tensors(files))
 
 

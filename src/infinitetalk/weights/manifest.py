@@ -11,6 +11,8 @@ from infinitetalk.core.errors import ModelError
 
 C = TypeVar("C", bound=NetConfig)
 
+INDEX_SUFFIX = ".safetensors.index.json"
+
 # Settings of a Hugging Face wav2vec2 `config.json` that this network fixes: another value would be another network.
 FIXED: Mapping[type[NetConfig], Mapping[str, Any]] = {
     SpeechConfig: {
@@ -54,6 +56,16 @@ def read_object(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path.name} is not readable JSON ({error})") from error
     return mapping(values, path.name)
+
+
+def shards(index: Path) -> tuple[str, ...]:
+    """Names of the files that a `.safetensors.index.json` lists, in order, whether they are there or not.
+
+    Raises:
+        ModelError: an index that cannot be read.
+    """
+    names = mapping(read_object(index).get("weight_map"), f"the weight_map of {index.name}").values()
+    return tuple(sorted({text(name, f"a file in {index.name}") for name in names}))
 
 
 def mapping(value: Any, what: str) -> Mapping[str, Any]:
