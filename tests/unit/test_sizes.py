@@ -9,7 +9,6 @@ from infinitetalk.core.sizes import (
     Latents,
     Pixels,
     choose_bucket,
-    latent_frames,
     nearest_window,
     parse_size,
 )
@@ -51,11 +50,6 @@ def test_parse_size_names_a_size_that_works() -> None:
     assert parse_size("832x448") == Pixels(448, 832)
     with pytest.raises(RequestError, match="640x640 would work"):
         parse_size("641x639")
-
-
-@pytest.mark.parametrize(("frames", "latents"), [(1, 1), (2, 2), (5, 2), (9, 3), (10, 4), (25, 7)])
-def test_latent_frames_touched(frames: int, latents: int) -> None:
-    assert latent_frames(frames) == latents
 
 
 def test_nearest_window_is_of_the_form_4n_plus_1() -> None:

@@ -13,7 +13,6 @@ from infinitetalk.core.knobs import CONTROLS, Control, Kind
 Slot = tuple[str, Component]
 """A field's name and a widget that fills it; a field of many files may have several widgets."""
 
-VOICES = 2
 WORDS = frozenset({"prompt", "negative_prompt", "text_scale"})
 """Fields that a model without a text part has no use for."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 from infinitetalk.core.errors import RequestError
-from infinitetalk.core.sizes import nearest_window, parse_size
+from infinitetalk.core.sizes import TEMPORAL_STRIDE, nearest_window, parse_size
 
 T = TypeVar("T")
 
@@ -115,16 +115,12 @@ class TalkRequest:
         for item in fields(self):
             # A frozen dataclass has no other way to take texts for paths, and lists for tuples.
             object.__setattr__(self, item.name, _typed(item.name, getattr(self, item.name), item.default))
-        for item in fields(self):
-            _check_bounds(item.name, getattr(self, item.name), item.metadata["knob"])
+        check_values({item.name: getattr(self, item.name) for item in fields(self)})
         if (self.image is None) == (self.video is None):
             given = "nothing" if self.image is None else self.image
             raise RequestError("image", given, "give a picture (image) or a video, exactly one of them")
         if not self.audio:
             raise RequestError("audio", "nothing", "give at least one sound file")
-        if self.window_frames is not None and (self.window_frames - 1) % 4:
-            near = nearest_window(self.window_frames)
-            raise RequestError("window_frames", self.window_frames, f"must be 4n+1: {near} would work")
         if self.size is not None and not self.size.isdecimal():
             parse_size(self.size)
         self._check_people()
@@ -166,6 +162,20 @@ def check_single_voice(request: TalkRequest) -> None:
     """
     if len(request.audio) == 1 and (request.boxes or request.masks):
         raise RequestError("boxes" if request.boxes else "masks", 1, "a single voice needs no place; leave it out")
+
+
+def check_values(values: Mapping[str, object]) -> None:
+    """Checks values by field name for what holds of each alone: bounds, finite numbers, windows of 4n+1 frames.
+
+    Raises:
+        RequestError: a value that cannot work.
+    """
+    for item in fields(TalkRequest):
+        if item.name in values:
+            _check_bounds(item.name, values[item.name], item.metadata["knob"])
+    window = values.get("window_frames")
+    if isinstance(window, int) and (window - 1) % TEMPORAL_STRIDE:
+        raise RequestError("window_frames", window, f"must be 4n+1: {nearest_window(window)} would work")
 
 
 def _check_bounds(name: str, value: object, bounds: Knob) -> None:

@@ -1,6 +1,5 @@
 """Picture and video sizes as values that know their arithmetic, and the reference's size tables."""
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,6 +13,9 @@ SAMPLE_RATE = 16_000
 
 TEMPORAL_STRIDE = 4
 """Video frames behind one latent frame; the first latent frame stands for one frame alone."""
+
+MASK_CHANNELS = TEMPORAL_STRIDE
+"""One for each video frame behind a latent frame: 1 where the DiT's condition shows a true frame."""
 
 SPATIAL_STRIDE = 8
 """Pixels behind one latent cell, in each direction."""
@@ -55,11 +57,6 @@ class Latents(NamedTuple):
 def nearest_window(frames: int) -> int:
     """The nearest number of frames of the form 4n+1, at least 5."""
     return max(5, round((frames - 1) / TEMPORAL_STRIDE) * TEMPORAL_STRIDE + 1)
-
-
-def latent_frames(frames: int) -> int:
-    """Latent frames that `frames` video frames touch, counted from the first."""
-    return 1 + math.ceil((frames - 1) / TEMPORAL_STRIDE)
 
 
 Buckets = Mapping[float, Pixels]

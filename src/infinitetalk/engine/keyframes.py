@@ -7,15 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infinitetalk.core.sizes import FPS, TEMPORAL_STRIDE, Pixels
+from infinitetalk.core.sizes import FPS, MASK_CHANNELS, Pixels
 from infinitetalk.core.windows import Window
 from infinitetalk.engine.codec import encode
 from infinitetalk.engine.protocols import FrameSource, Picture, VisionSource
 from infinitetalk.media.fit import fit_picture
 from infinitetalk.models.vae import VideoVAE
-
-MASK_CHANNELS = TEMPORAL_STRIDE
-"""One per video frame behind a latent frame: 1 where the condition shows a true frame."""
 
 T = TypeVar("T")
 

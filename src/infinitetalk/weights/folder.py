@@ -14,14 +14,15 @@ fits.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 from infinitetalk.core.configs import DiTConfig, NetConfig, SpeechConfig, TextConfig, VAEConfig, VisionConfig
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults, ModelFacts
-from infinitetalk.core.errors import ModelError
-from infinitetalk.core.sizes import PIXEL_MULTIPLE, TEMPORAL_STRIDE, Buckets, Pixels
+from infinitetalk.core.errors import ModelError, RequestError
+from infinitetalk.core.request import check_values
+from infinitetalk.core.sizes import MASK_CHANNELS, PIXEL_MULTIPLE, Buckets, Pixels
 from infinitetalk.weights import manifest
 from infinitetalk.weights.locate import MANIFEST, locate
 
@@ -29,7 +30,6 @@ FORMAT = 1
 REQUIRED = ("dit", "vae", "speech")
 OPTIONAL = ("text", "vision")
 KEYS = frozenset({"format", "name", "max_people", "parts", "defaults", "buckets"})
-MASK_CHANNELS = 4
 
 C = TypeVar("C", bound=NetConfig)
 
@@ -175,12 +175,12 @@ def _defaults(values: Any, buckets: Mapping[str, Buckets]) -> ModelDefaults:
     own = manifest.typed(ModelDefaults, manifest.mapping(values, "defaults"), "defaults")
     if own.size not in buckets:
         raise ModelError(f"defaults.size = {own.size}: the size tables are {', '.join(buckets)}")
-    if own.window_frames < 1 + TEMPORAL_STRIDE or (own.window_frames - 1) % TEMPORAL_STRIDE:
-        raise ModelError(f"defaults.window_frames = {own.window_frames}: must be 4n+1, at least 5")
-    if not 1 <= own.motion_frames < own.window_frames:
-        raise ModelError(f"defaults.motion_frames = {own.motion_frames}: must be 1 or more and fewer than the window's")
-    if own.steps < 1:
-        raise ModelError(f"defaults.steps = {own.steps}: must be 1 or more")
+    try:
+        check_values(asdict(own))
+    except RequestError as error:
+        raise ModelError(f"defaults.{error}") from error
+    if own.motion_frames >= own.window_frames:
+        raise ModelError(f"defaults.motion_frames = {own.motion_frames}: must be fewer than the window's frames")
     return own
 
 
