@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infinitetalk.core.errors import RequestError
+from infinitetalk.core.errors import MediaError, RequestError
 from infinitetalk.core.request import Box, TalkRequest
 
 GOOD: dict[str, Any] = {"image": Path("face.png"), "audio": (Path("voice.wav"),)}
@@ -113,3 +113,7 @@ def test_box_parses_four_numbers_only() -> None:
     for bad in ("1,2,3", "a,b,c,d", "1,2,3,4,5", ""):
         with pytest.raises(RequestError):
             Box.parse(bad)
+
+
+def test_an_error_is_one_line_whatever_a_name_holds() -> None:
+    assert str(MediaError(Path("a\nb.png"), "no such file")) == "a b.png: no such file"

@@ -29,10 +29,6 @@ MAIN = ("size", "framing", "duration", "steps", "audio_scale", "seed")
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 
 
-def _one_line(error: InfiniteTalkError) -> str:
-    return " ".join(str(error).split())
-
-
 def _tell(progress: gr.Progress) -> Board:
     """A board that moves the page's progress bar."""
 
@@ -64,7 +60,7 @@ class Page:
             made = self.workshop.make(prepare(request, job / "talking.mp4"), _tell(progress))
         except InfiniteTalkError as error:
             shutil.rmtree(job)
-            raise gr.Error(_one_line(error), print_exception=False) from error
+            raise gr.Error(str(error), print_exception=False) from error
         line = f"{made.seconds:.1f} s, {made.size}, made in {clock_text(made.wall)}"
         return str(made.video), gr.update(value=str(made.sidecar), visible=True), line, str(job)
 

@@ -44,16 +44,11 @@ def _run(command: Command, words: Sequence[str]) -> int:
     try:
         return command.run(arguments)
     except InfiniteTalkError as error:
-        sys.stderr.write(f"error: {one_line(error)}\n")
+        sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         return STOPPED
-
-
-def one_line(error: InfiniteTalkError) -> str:
-    """An error's message without line breaks, whatever a file name holds."""
-    return " ".join(str(error).split())
 
 
 def _survive_old_terminals() -> None:
@@ -90,7 +85,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(command, words[1:])
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else USER_ERROR
-
-
-if __name__ == "__main__":
-    sys.exit(main())

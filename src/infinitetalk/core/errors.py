@@ -13,6 +13,10 @@ class InfiniteTalkError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        # File names and other libraries' messages may hold line breaks.
+        return " ".join(super().__str__().split())
+
 
 class RequestError(InfiniteTalkError):
     """A setting that cannot be used, told as field, value and need.
