@@ -83,6 +83,14 @@ def test_models_lists_whole_and_broken_folders(
     assert "--model NAME" in told
 
 
+def test_models_refuses_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", str(tmp_path / "typo")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: DIR = {tmp_path / 'typo'}: there is no such folder")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
 def test_doctor_tells_device_memory_and_versions(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["doctor", "--json"])
     report = json.loads(capsys.readouterr().out)

@@ -8,8 +8,7 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 PROGRAM = "infinitetalk"
-DONE, STOPPED = 0, 130
-USER_ERROR = 2
+DONE, FAILED, USER_ERROR, STOPPED = 0, 1, 2, 130
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from itertools import groupby
 
-from infinitetalk.cli.command import PROGRAM, Command, add_json_flag
+from infinitetalk.cli.command import DONE, FAILED, PROGRAM, Command, add_json_flag
 from infinitetalk.cli.text import BAD, GOOD, print_json, print_table, say
 from infinitetalk.core.errors import InfiniteTalkError
 
@@ -124,11 +124,11 @@ def run(arguments: argparse.Namespace) -> int:
     amiss = [finding for finding in findings if not finding.fine]
     if arguments.json:
         print_json({"fine": not amiss, "findings": [asdict(finding) for finding in findings]})
-        return int(bool(amiss))
+        return FAILED if amiss else DONE
     for topic, members in groupby(findings, key=lambda finding: finding.topic):
         say(f"\n{topic}")
         print_table(("", "", ""), [(GOOD if one.fine else BAD, one.name, one.value) for one in members])
-    return int(bool(amiss))
+    return FAILED if amiss else DONE
 
 
 COMMAND = Command(

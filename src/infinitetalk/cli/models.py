@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from infinitetalk.cli.command import DONE, Command, add_json_flag
 from infinitetalk.cli.text import Cell, near_path, print_json, print_table, say, size_text
-from infinitetalk.core.errors import ModelError
+from infinitetalk.core.errors import ModelError, RequestError
 
 if TYPE_CHECKING:
     from infinitetalk.weights.folder import ModelFolder
@@ -93,6 +93,8 @@ def _row(found: Found) -> tuple[Cell, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Lists bundled and found models."""
+    if lost := next((folder for folder in arguments.folders if not folder.is_dir()), None):
+        raise RequestError("DIR", lost, "there is no such folder; give a model folder, or one that holds some")
     models = find(arguments.folders or [Path(), Path("models")])
     if arguments.json:
         print_json([asdict(model) for model in models])

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infinitetalk.cli.command import DONE, Command, add_json_flag
+from infinitetalk.cli.command import DONE, FAILED, Command, add_json_flag
 from infinitetalk.cli.text import Cell, print_json, print_table, say
 from infinitetalk.engine.board import clock_text
 
@@ -56,12 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
     failed = sum(not result.passed for result in results)
     if arguments.json:
         print_json({"passed": not failed, "cases": [result.to_json() for result in results]})
-        return int(bool(failed))
+        return FAILED if failed else DONE
     headers = ("case", "largest error", "bound", "seconds", "", "what is wrong" if failed else "")
     print_table(headers, [_row(result) for result in results], right=(1, 2, 3))
     seconds = clock_text(sum(result.seconds for result in results))
     say(f"{len(results) - failed} of {len(results)} cases pass ({seconds})")
-    return 1 if failed else DONE
+    return FAILED if failed else DONE
 
 
 COMMAND = Command(
