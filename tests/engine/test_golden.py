@@ -1,7 +1,9 @@
 """The verifier: all golden cases pass, and whatever is no case fails with its reason."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +58,7 @@ def test_a_case_without_comparisons_fails(tmp_path: Path) -> None:
     assert not check(tmp_path / "color.safetensors").passed
 
 
-def _meta(name: str) -> object:
+def _meta(name: str) -> Mapping[str, Any]:
     return Case.read(GOLDEN / f"{name}.safetensors").meta
 
 
@@ -80,6 +82,12 @@ def test_what_is_no_case_is_a_failed_row(tmp_path: Path, name: str, content: byt
 def test_a_file_without_metadata_is_a_failed_row(tmp_path: Path) -> None:
     save_file(load_file(GOLDEN / "color.safetensors"), tmp_path / "color.safetensors")
     assert "no golden case" in check(tmp_path / "color.safetensors").note
+
+
+def test_a_case_with_metadata_of_another_shape_is_a_failed_row(tmp_path: Path) -> None:
+    meta = {**_meta("pipeline_image_two_clips"), "buckets": [640, 640]}
+    save_file(load_file(GOLDEN / "color.safetensors"), tmp_path / "pipeline.safetensors", {"meta": json.dumps(meta)})
+    assert "AttributeError" in check(tmp_path / "pipeline.safetensors").note
 
 
 def test_a_folder_without_cases_is_refused(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ CHECKS: Mapping[str, Callable[[Case], Iterator[Finding]]] = {**NETWORKS, "pipeli
 """What computes a case, by the start of its name."""
 
 BROKEN = (
-    *(InfiniteTalkError, SafetensorError, OSError),
-    *(ArithmeticError, LookupError, TypeError, ValueError, RuntimeError),
-)
+    InfiniteTalkError, SafetensorError, OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
+    RuntimeError,
+)  # fmt: skip
 """What a damaged or unknown case raises while it is read and computed."""
 
 
