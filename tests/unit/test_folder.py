@@ -128,6 +128,7 @@ REFUSED: list[tuple[Change, str]] = [
     (put("parts", "text", "tokenizer", value="words"), "lists the tokenizer words, which is not there"),
     (drop("parts", "text", "tokenizer"), "tokenizer of the part text must be given as text"),
     (put("parts", "dit", "config", value="dit.json"), r"there is no dit\.json"),
+    (put("parts", "dit", "config", "model_type", value="flf2v"), "model_type is 'flf2v', but this network has 'i2v'"),
     (put("parts", "dit", "config", "layers", value=3), "the part dit: DiTConfig has no setting layers"),
     (put("parts", "dit", "config", "dim", value="big"), "the part dit: dim = 'big' must be of the kind of"),
     (put("parts", "dit", "config", "dim", value=1.5), "dim = 1.5 must be"),

@@ -6,15 +6,16 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from infinitetalk.core.configs import NetConfig, SpeechConfig
+from infinitetalk.core.configs import DiTConfig, NetConfig, SpeechConfig
 from infinitetalk.core.errors import ModelError
 
 C = TypeVar("C", bound=NetConfig)
 
 INDEX_SUFFIX = ".safetensors.index.json"
 
-# Settings of a Hugging Face wav2vec2 `config.json` that this network fixes: another value would be another network.
+# Settings of the authors' `config.json` files that a network fixes: another value would be another network.
 FIXED: Mapping[type[NetConfig], Mapping[str, Any]] = {
+    DiTConfig: {"model_type": "i2v"},
     SpeechConfig: {
         "model_type": "wav2vec2",
         "hidden_act": "gelu",
@@ -22,10 +23,10 @@ FIXED: Mapping[type[NetConfig], Mapping[str, Any]] = {
         "layer_norm_eps": 1e-5,
         "add_adapter": False,
         "adapter_attn_dim": None,
-    }
+    },
 }
 
-# Settings of such a file that say how it was trained or what else was trained with it; nothing here depends on them.
+# Settings of wav2vec2's file that say how it was trained or what else was trained with it; nothing here depends on them.
 _TRAINING_ONLY = """
 activation_dropout adapter_kernel_size adapter_stride apply_spec_augment architectures attention_dropout
 bos_token_id chunk_size_feed_forward classifier_proj_size codevector_dim contrastive_logits_temperature
