@@ -44,6 +44,7 @@ def _learn(convolve: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, weig
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
     parser.add_argument("--batch", type=int, default=24)

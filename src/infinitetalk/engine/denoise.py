@@ -70,5 +70,5 @@ def ask(dit: AudioDiT, latent: Tensor, timestep: float, told: Conditions, branch
 
 
 def silence(audio: Tensor) -> Tensor:
-    """What the network hears where it shall not hear: one voice of zeros, however many there are, as it was trained."""
+    """The sound of a pass without sound: one voice of zeros, however many people talk, as the network was trained."""
     return torch.zeros_like(audio[-1:])

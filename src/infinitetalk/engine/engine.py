@@ -136,7 +136,7 @@ class Engine:
             inputs = self._media_source().open(request)
             settings = resolve(request, self.model.facts, inputs.source.size)
             windows = _windows(request, settings, inputs)
-            # Planned and heard whole even for a preview, which so is the beginning of the whole video.
+            # Planned and heard whole even for a preview, so that it is exactly how the whole video begins.
             voices = self._voices(request, inputs, windows)
             windows = windows[:1] if request.preview else windows
             listener.plan(_units(windows, settings, voices))

@@ -44,7 +44,7 @@ class Case:
 
     @classmethod
     def read(cls, path: Path) -> "Case":
-        """Reads a file; see the module.
+        """Reads a file of a golden folder.
 
         Raises:
             MediaError: a file without the metadata of a golden case.

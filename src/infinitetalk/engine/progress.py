@@ -1,4 +1,4 @@
-"""Who hears how far a job is, and a clock that gives every second of it to one stage."""
+"""Listeners to a job's progress, and a clock that gives every second of it to one stage."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
