@@ -26,7 +26,7 @@ FIXED: Mapping[type[NetConfig], Mapping[str, Any]] = {
     },
 }
 
-# Settings of wav2vec2's file that say how it was trained or what else was trained with it; nothing here depends on them.
+# Settings of wav2vec2's file that say how it was trained, or what else with it; nothing here depends on them.
 _TRAINING_ONLY = """
 activation_dropout adapter_kernel_size adapter_stride apply_spec_augment architectures attention_dropout
 bos_token_id chunk_size_feed_forward classifier_proj_size codevector_dim contrastive_logits_temperature
