@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infinitetalk.core.defaults import ModelFacts, resolve
-from infinitetalk.core.errors import RequestError
+from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.core.sizes import Pixels
 from infinitetalk.media.sidecar import read_request, sidecar_path, write_sidecar
@@ -59,6 +59,17 @@ def test_paths_are_made_absolute(
     again = read_request(_write(tmp_path, request, facts))
     assert again.image == portrait
     assert again.model == (tmp_path / "model").as_posix()
+
+
+def test_what_keeps_it_from_being_written_is_one_line(
+    tmp_path: Path, request_of_two: TalkRequest, facts: ModelFacts, portrait: Path
+) -> None:
+    (tmp_path / "video.mp4.json.part").mkdir()
+    with pytest.raises(MachineError, match=r"video\.mp4\.json: cannot be written: Is a directory"):
+        _write(tmp_path, request_of_two, facts)
+    portrait.unlink()
+    with pytest.raises(MachineError, match=r"No such file or directory \(.*portrait\.png\)"):
+        _write(tmp_path, request_of_two, facts)
 
 
 def test_a_bare_request_is_read_too(tmp_path: Path, request_of_two: TalkRequest) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infinitetalk.core.defaults import Settings
-from infinitetalk.core.errors import RequestError
+from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.media.files import input_paths
 
@@ -34,9 +34,24 @@ def write_sidecar(
 
     The request is stored with every default left open and every path made absolute, so that it can be repeated from any
     folder; `settings` are the numbers that were used. `complete` is false for a job that was stopped.
+
+    Raises:
+        MachineError: the disk is full or gone, or an input was taken away meanwhile.
     """
+    path = sidecar_path(output)
+    try:
+        _write(path, _content(request, settings, stage_seconds, frames=frames, complete=complete))
+    except OSError as error:
+        reason = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+        raise MachineError(f"{path}: cannot be written: {reason}; the video itself was written") from error
+    return path
+
+
+def _content(
+    request: TalkRequest, settings: Settings, stage_seconds: Mapping[str, float], *, frames: int, complete: bool
+) -> dict[str, Any]:
     absolute = _absolute(request)
-    content = {
+    return {
         "format": FORMAT,
         "infinitetalk": version("infinitetalk"),
         "model": request.model,
@@ -47,10 +62,12 @@ def write_sidecar(
         "complete": complete,
         "stage_seconds": {name: round(seconds, 3) for name, seconds in stage_seconds.items()},
     }
-    path = sidecar_path(output)
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
     partial = path.with_name(path.name + ".part")
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return partial.replace(path)
+    partial.replace(path)
 
 
 def read_request(path: Path) -> TalkRequest:
