@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from infinitetalk.core.errors import MachineError
 from training.heads.blendshapes import BLENDSHAPES, JAW_OPEN, shape_indices
 from training.heads.dataset import NOBODY, SILENT, ClipOptions, make_clips, sample_clip
 from training.heads.example import babble_tracks
@@ -255,6 +257,13 @@ def test_nearest_outer_face_wins_and_ties_go_to_the_first() -> None:
     turned = triangles[:, [0, 2, 1]]
     assert (rasterise(screen, depth, turned, torch.zeros(3, dtype=torch.bool), size=8, method="torch")[0] == -1).all()
     assert (rasterise(screen, depth, turned, torch.ones(3, dtype=torch.bool), size=8, method="torch")[0] >= 0).any()
+
+
+def test_drawing_on_a_gpu_says_that_it_needs_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    corners, everything = torch.tensor([[0, 1, 2]]), torch.ones(1, dtype=torch.bool)
+    with pytest.raises(MachineError, match="needs CuPy: pip install"):
+        rasterise(torch.zeros(1, 1, 3, 2), torch.ones(1, 1, 3), corners, everything, size=4, method="cuda")
 
 
 def test_impossible_clips_are_refused() -> None:

@@ -178,7 +178,7 @@ class HeadMesh:
             (RIGHT_EYE, (LOWER_LASHES[1], UPPER_LASHES[1])),
         ):
             ball = body[:, self.vertex_parts == eye]
-            centre = torch.stack([*((ball.amax(1) + ball.amin(1)) / 2).unbind(1)], 1)[:, None]
+            centre = ((ball.amax(1) + ball.amin(1)) / 2)[:, None]
             for card, share in zip(cards, (0.2, 0.62), strict=True):
                 members = self.vertex_parts == card
                 offset = body[:, members] - centre

@@ -18,6 +18,7 @@ from training.heads.mesh import (
     HAIR,
     LEFT_EYE,
     LOWER_TEETH,
+    MASK_EARS,
     MASK_EYELIDS,
     MASK_INSIDE,
     MASK_LIPS,
@@ -157,7 +158,7 @@ def _skin(surface: Surface, grain: Tensor, fine: Tensor) -> tuple[Tensor, Tensor
     x, y, z = surface.place.unbind(-1)
     away = x.abs()
     warm = _blob(away - 0.44, 0.2) * _blob(y - 6.95, 0.2) + 0.7 * _blob(x, 0.15) * _blob(y - 6.97, 0.14) * (z > 1.3)
-    warm = warm + 0.5 * (1.0 - surface.light) * (masks[..., 2] > 0.3)
+    warm = warm + 0.5 * (1.0 - surface.light) * (masks[..., MASK_EARS] > 0.3)
     uneven = 1.0 + looks.number("blemish") * (0.025 * grain + 0.012 * fine)
     skin = looks.colour("skin") * uneven[..., None] * (1.0 - warm[..., None] * x.new_tensor([0.0, 0.10, 0.09]))
     tired = _blob(away - 0.3, 0.16) * _blob(y - 7.14, 0.07) * (0.06 + 0.12 * looks.number("age"))
@@ -222,11 +223,8 @@ def _hair(surface: Surface, grain: Tensor) -> Tensor:
 
 def _lashes(surface: Surface, skin: Tensor) -> Tensor:
     dark = skin.new_tensor([0.05, 0.04, 0.035]).expand_as(skin)
-    return _mix(
-        surface.looks.colour("skin").expand_as(skin),
-        dark,
-        (0.45 + 0.5 * surface.looks.number("lashes")) + 0.0 * surface.light,
-    )
+    share = (0.45 + 0.5 * surface.looks.number("lashes")).expand(len(skin))
+    return _mix(surface.looks.colour("skin").expand_as(skin), dark, share)
 
 
 def _eyes(surface: Surface) -> tuple[Tensor, Tensor]:

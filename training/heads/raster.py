@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infinitetalk.core.errors import MachineError
+
 Rasteriser = Literal["torch", "cuda"]
 
 EMPTY: Final = 1 << 62
@@ -153,16 +155,22 @@ KERNEL_OPTIONS: Final = ("--fmad=false",)
 _THREADS: Final = 128
 
 
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ModuleNotFoundError as error:
+        need = "pip install cupy-cuda12x (or the one for your CUDA), or draw by method torch"
+        raise MachineError(f"drawing on a GPU needs CuPy: {need}") from error
+    return cupy
+
+
 @cache
 def _kernel() -> Any:
-    import cupy
-
-    return cupy.RawKernel(KERNEL_SOURCE, "rasterise", options=KERNEL_OPTIONS)
+    return _cupy().RawKernel(KERNEL_SOURCE, "rasterise", options=KERNEL_OPTIONS)
 
 
 def _rasterise_cuda(screen: Tensor, depth: Tensor, triangles: Tensor, two_sided: Tensor, size: int) -> Tensor:
-    import cupy
-
+    cupy = _cupy()
     batch, people, vertices, _ = screen.shape
     count = len(triangles)
     corners = triangles.to(torch.int32).contiguous()
@@ -177,7 +185,6 @@ def _rasterise_cuda(screen: Tensor, depth: Tensor, triangles: Tensor, two_sided:
 
 def _torch_stream(device: torch.device) -> AbstractContextManager[Any]:
     """Launch on torch's current stream, in order with the operations around it; 0 is the default stream of both."""
-    import cupy
-
+    cupy = _cupy()
     stream = torch.cuda.current_stream(device).cuda_stream
     return cupy.cuda.ExternalStream(stream) if stream else nullcontext()

@@ -41,7 +41,7 @@ def shade(surface: Surface, material: Material, contact: Tensor, light: Tensor) 
 
 
 def _softness(surface: Surface) -> Tensor:
-    """Skin scatters light, cloth and hair less; the eyeballs are lit softly so that their whites stay clean."""
+    """How far light creeps around: twice as far on eyeballs as elsewhere, so that their whites stay clean."""
     return torch.where(is_eye(surface.part), 2.0, 1.0)
 
 

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from training.speech.kokoro import Take, with_output
 
-SAMPLE_RATE = 24_000
-
 
 class Hibari:
     """The network; ``folder`` keeps its copy that also returns durations."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -168,6 +167,3 @@ def english(rng: random.Random) -> str:
 
     text = _ARTICLE.sub(r"\1n ", _FIELD.sub(fill, rng.choice(templates)))
     return text[0].upper() + text[1:]
-
-
-Sentence = Callable[[random.Random], str]
