@@ -243,11 +243,19 @@ def _named_like_a_video(folder: Path) -> Path:
     return folder / "x.mp4"
 
 
+def _folder_for_the_settings(folder: Path) -> Path:
+    (folder / "y.mp4.json").mkdir()
+    return folder / "y.mp4"
+
+
 OUTPUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no folder": (lambda folder: folder / "none" / "video.mp4", "there is no folder"),
     "a file as folder": (lambda folder: _empty(folder) / "video.mp4", "there is no folder"),
     "not writable": (_folder_that_takes_no_files, "cannot be written"),
     "a folder": (_named_like_a_video, "is a folder"),
+    "nothing": (lambda _: Path(), "is a folder: video.mp4 would work"),
+    "a folder where the settings go": (_folder_for_the_settings, "needs"),
+    "a name too long with the settings": (lambda folder: folder / ("x" * 250 + ".mp4"), "cannot be written there"),
     "another format": (lambda folder: folder / "video.mkv", "video.mp4 would work"),
     "no extension": (lambda folder: folder / "video", "video.mp4 would work"),
 }
@@ -267,6 +275,14 @@ def test_an_output_that_is_an_input(tmp_path: Path, facts: ModelFacts) -> None:
     film.write_bytes((FIXTURES / "talking.mp4").read_bytes())
     line = refusal(TalkRequest(video=film, audio=(VOICE,)), facts, film)
     assert "one of the inputs" in line
+
+
+@pytest.mark.parametrize("name", ["film.part.mp4", "film.done.mp4"])
+def test_an_input_that_would_be_overwritten_on_the_way(name: str, tmp_path: Path, facts: ModelFacts) -> None:
+    """What a killed job leaves, made longer with the very name that it had."""
+    (tmp_path / name).write_bytes((FIXTURES / "talking.mp4").read_bytes())
+    line = refusal(TalkRequest(video=tmp_path / name, audio=(VOICE,)), facts, tmp_path / "film.mp4")
+    assert f"would overwrite {tmp_path / name}, one of the inputs" in line
 
 
 def test_playlists_cannot_reach_other_files(tmp_path: Path, facts: ModelFacts) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from infinitetalk.core.defaults import ModelFacts, resolve
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.core.sizes import Pixels
-from infinitetalk.media.sidecar import read_request, sidecar_path, write_sidecar
+from infinitetalk.media.paths import sidecar_path
+from infinitetalk.media.sidecar import read_request, write_sidecar
 
 
 @pytest.fixture
@@ -70,6 +72,15 @@ def test_what_keeps_it_from_being_written_is_one_line(
     portrait.unlink()
     with pytest.raises(MachineError, match=r"No such file or directory \(.*portrait\.png\)"):
         _write(tmp_path, request_of_two, facts)
+
+
+def test_names_that_are_no_text_come_back(tmp_path: Path, portrait: Path, facts: ModelFacts) -> None:
+    """On Linux a file's name may hold any bytes; a prompt in another alphabet stays readable."""
+    odd = portrait.rename(tmp_path / "gr\udcf6\udcdfe.png")
+    request = TalkRequest(image=odd, audio=(odd,), prompt="Grüße")
+    path = _write(tmp_path, request, replace(facts, has_text=True))
+    assert "Grüße" in path.read_text(encoding="utf-8")
+    assert read_request(path) == request
 
 
 def test_a_bare_request_is_read_too(tmp_path: Path, request_of_two: TalkRequest) -> None:

@@ -17,7 +17,8 @@ from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.core.stages import Stage
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.media.files import check, output_sound
-from infinitetalk.media.sidecar import sidecar_path, write_sidecar
+from infinitetalk.media.paths import sidecar_path
+from infinitetalk.media.sidecar import write_sidecar
 from infinitetalk.media.writer import VideoWriter
 from infinitetalk.weights.folder import ModelFolder
 

@@ -9,6 +9,26 @@ from infinitetalk.core.errors import MediaError, RequestError
 VIDEO_SUFFIX = ".mp4"
 
 
+def part_path(output: Path) -> Path:
+    """Where a video grows until it is complete: video.mp4 → video.part.mp4."""
+    return output.with_suffix(".part.mp4")
+
+
+def done_path(output: Path) -> Path:
+    """Where a complete video lies for the moment before it is moved into place."""
+    return output.with_suffix(".done.mp4")
+
+
+def sidecar_path(output: Path) -> Path:
+    """Where the settings of a video lie: video.mp4 → video.mp4.json."""
+    return output.with_name(output.name + ".json")
+
+
+def sidecar_part_path(output: Path) -> Path:
+    """Where the settings lie for the moment before they are moved into place."""
+    return output.with_name(output.name + ".json.part")
+
+
 def require_file(path: Path, kind: str) -> None:
     """Refuses a path that holds no bytes to read; `kind` is what it should be, such as 'picture'.
 
@@ -32,29 +52,38 @@ def require_file(path: Path, kind: str) -> None:
 def require_output(path: Path, inputs: Iterable[Path] = ()) -> None:
     """Refuses an output path that could not be written when the work is done, or that would overwrite an input.
 
+    The files that are written on the way and beside it are looked at as well.
+
     Raises:
         RequestError: not an .mp4, a folder, an input, or in a folder that does not exist or cannot be written.
     """
-    if path.suffix.lower() != VIDEO_SUFFIX:
-        raise RequestError("output", path, f"videos are written as MP4: {path.with_suffix(VIDEO_SUFFIX)} would work")
-    if path.is_dir():
-        raise RequestError("output", path, f"is a folder: {path / 'video.mp4'} would work")
-    folder = path.parent
-    if not folder.is_dir():
-        raise RequestError("output", path, f"there is no folder {folder}; create it or choose another")
-    if path.exists() and any(given.exists() and given.samefile(path) for given in inputs):
-        raise RequestError("output", path, "is one of the inputs and would be overwritten; choose another name")
-    _require_writable(path, folder)
-
-
-def _require_writable(path: Path, folder: Path) -> None:
-    # Only trying tells: permission bits say nothing to root, on network drives and on read-only file systems.
     try:
-        with tempfile.TemporaryFile(dir=folder, prefix=".infinitetalk-"):
+        _require_place(path)
+        _require_no_clash(path, tuple(inputs))
+        # Only trying tells: permission bits say nothing to root, on network drives and on read-only file systems.
+        with tempfile.TemporaryFile(dir=path.parent, prefix=".infinitetalk-"):
             pass
     except OSError as error:
-        need = f"the folder {folder} cannot be written ({_reason(error)}); choose another"
-        raise RequestError("output", path, need) from error
+        raise RequestError("output", path, f"cannot be written there ({_reason(error)}); choose another") from error
+
+
+def _require_place(path: Path) -> None:
+    if path.is_dir():
+        raise RequestError("output", path, f"is a folder: {path / 'video.mp4'} would work")
+    if path.suffix.lower() != VIDEO_SUFFIX:
+        raise RequestError("output", path, f"videos are written as MP4: {path.with_suffix(VIDEO_SUFFIX)} would work")
+    if not path.parent.is_dir():
+        raise RequestError("output", path, f"there is no folder {path.parent}; create it or choose another")
+
+
+def _require_no_clash(path: Path, inputs: tuple[Path, ...]) -> None:
+    for written in (path, part_path(path), done_path(path), sidecar_path(path), sidecar_part_path(path)):
+        if not written.exists():
+            continue
+        if written.is_dir():
+            raise RequestError("output", path, f"needs {written}, which is a folder; choose another name")
+        if any(given.exists() and given.samefile(written) for given in inputs):
+            raise RequestError("output", path, f"would overwrite {written}, one of the inputs; choose another name")
 
 
 def _reason(error: OSError) -> str:

@@ -12,13 +12,9 @@ from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.media.files import input_paths
+from infinitetalk.media.paths import sidecar_part_path, sidecar_path
 
 FORMAT = 1
-
-
-def sidecar_path(output: Path) -> Path:
-    """Where the settings of a video lie: video.mp4 → video.mp4.json."""
-    return output.with_name(output.name + ".json")
 
 
 def write_sidecar(
@@ -40,7 +36,7 @@ def write_sidecar(
     """
     path = sidecar_path(output)
     try:
-        _write(path, _content(request, settings, stage_seconds, frames=frames, complete=complete))
+        _write(output, _content(request, settings, stage_seconds, frames=frames, complete=complete))
     except OSError as error:
         reason = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
         raise MachineError(f"{path}: cannot be written: {reason}; the video itself was written") from error
@@ -64,10 +60,11 @@ def _content(
     }
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+def _write(output: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # File names that are no UTF-8 hold lone surrogates, which JSON can only spell out.
+    sidecar_part_path(output).write_text(text, encoding="utf-8", errors="backslashreplace")
+    sidecar_part_path(output).replace(sidecar_path(output))
 
 
 def read_request(path: Path) -> TalkRequest:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.sizes import FPS, Pixels
+from infinitetalk.media.paths import done_path, part_path
 from infinitetalk.media.pixels import to_yuv
 from infinitetalk.media.sound import Sound
 from infinitetalk.media.soundtrack import SoundTrack
@@ -61,7 +62,7 @@ class VideoWriter:
         """Finished windows."""
         self._quality = quality
         self._sound = sound
-        self._part = path.with_suffix(".part.mp4")
+        self._part = part_path(path)
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -154,7 +155,7 @@ def _rewrite(part: Path, path: Path, frames: int) -> None:
     import av
 
     end = frames * _TICK
-    done = path.with_suffix(".done.mp4")
+    done = done_path(path)
     with av.open(f"file:{part}") as old, av.open(f"file:{done}", "w", options={"movflags": "faststart"}) as new:
         streams = {
             stream.index: new.add_stream_from_template(stream) for stream in (*old.streams.video, *old.streams.audio)
