@@ -223,12 +223,24 @@ def test_refusals(name: str, desk: Desk, capsys: pytest.CaptureFixture[str]) -> 
     assert not output.exists()
 
 
-def test_refusals_in_json_too(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    flags: Words = {"model": desk.tiny, "image": desk.portrait, "audio": desk.path("none.wav")}
-    assert main(["generate", *words({**flags, "output": desk.path("out.mp4")}), "--json"]) == 2
-    event = json.loads(capsys.readouterr().out)
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("generate --model none --image a.png --audio b.wav", "model none: there is no such folder"),
+        ("generate --image a.png --audio b.wav --window-frames 80", "window_frames = 80"),
+        ("generate --steps many", "'many' is not a whole number"),
+        ("generate --colour", "--colour is not known here"),
+        ("models none", "DIR = none"),
+        ("verify none", "none: there is no such folder"),
+    ],
+)
+def test_refusals_in_json_too(line: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*line.split(), "--json"]) == 2
+    captured = capsys.readouterr()
+    event = json.loads(captured.out)
     assert (event["event"], event["exit_code"]) == ("error", 2)
-    assert "none.wav" in event["message"]
+    assert told in event["message"]
+    assert captured.err == f"error: {event['message']}\n"
 
 
 def test_files_are_refused_before_torch_is_imported(tiny_folder: Path, portrait: Path, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NoReturn
 
+from infinitetalk.core.errors import UsageError
+
 PROGRAM = "infinitetalk"
 DONE, FAILED, USER_ERROR, STOPPED = 0, 1, 2, 130
 
@@ -33,13 +35,22 @@ class Layout(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains in one line, as every other error of the product."""
+    """Complains as the rest of the product does: by an error of one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USER_ERROR, f"error: {message.removeprefix('argument ')}; see {self.prog} --help\n")
+        """Refuses the command line.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
 
     def refuse_unknown(self, word: str) -> NoReturn:
-        """Ends the program over a flag or word that does not exist, with the nearest one that does."""
+        """Refuses a flag or word that does not exist, with the nearest one that does.
+
+        Raises:
+            UsageError: always.
+        """
         near = get_close_matches(word.partition("=")[0], sorted(self._option_string_actions), n=1)
         self.error(f"{word} is not known here" + (f"; did you mean {near[0]}" if near else ""))
 

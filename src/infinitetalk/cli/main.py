@@ -7,6 +7,7 @@ from itertools import groupby
 
 from infinitetalk.cli import app, demo, doctor, generate, models, verify
 from infinitetalk.cli.command import DONE, PROGRAM, STOPPED, USER_ERROR, Command, command_parser
+from infinitetalk.cli.display import emit
 from infinitetalk.core.errors import InfiniteTalkError
 
 COMMANDS: tuple[Command, ...] = (
@@ -38,12 +39,14 @@ def _find(word: str) -> Command | None:
 
 def _run(command: Command, words: Sequence[str]) -> int:
     parser = command_parser(command)
-    arguments, unknown = parser.parse_known_args(words)
-    if unknown:
-        parser.refuse_unknown(unknown[0])
     try:
+        arguments, unknown = parser.parse_known_args(words)
+        if unknown:
+            parser.refuse_unknown(unknown[0])
         return command.run(arguments)
     except InfiniteTalkError as error:
+        if "--json" in words:
+            emit("error", message=str(error), exit_code=error.exit_code)
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from infinitetalk.cli.command import DONE, STOPPED
 from infinitetalk.cli.display import emit, show
 from infinitetalk.cli.text import command_line, near_path, say
-from infinitetalk.core.errors import InfiniteTalkError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.engine.board import clock_text
 from infinitetalk.runtime.platform import peak_memory
@@ -31,10 +30,6 @@ def make(request: TalkRequest, output: Path, *, device: str, as_json: bool, quie
     except Stopped as stop:
         _report(stop.made, as_json=as_json, quiet=quiet)
         return STOPPED
-    except InfiniteTalkError as error:
-        if as_json:
-            emit("error", message=str(error), exit_code=error.exit_code)
-        raise
     _report(made, as_json=as_json, quiet=quiet)
     return DONE
 

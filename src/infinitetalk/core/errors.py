@@ -2,6 +2,7 @@
 
 InfiniteTalkError            exit code
 ├── RequestError        2    a setting is wrong: names the field, the value and what would work
+├── UsageError          2    a command line cannot be read
 ├── MediaError          2    a picture, video or sound file cannot be used
 ├── ModelError          2    a model folder or weight file lacks a part or does not fit
 └── MachineError        1    the machine cannot do it: memory, disk, device, back end
@@ -32,6 +33,12 @@ class RequestError(InfiniteTalkError):
         self.field = field
         self.value = value
         self.need = need
+
+
+class UsageError(InfiniteTalkError):
+    """A command line with a word that is unknown, lacking or of the wrong kind."""
+
+    exit_code = 2
 
 
 class MediaError(InfiniteTalkError):
