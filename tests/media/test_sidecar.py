@@ -91,7 +91,8 @@ def test_a_bare_request_is_read_too(tmp_path: Path, request_of_two: TalkRequest)
 @pytest.mark.parametrize(
     ("content", "told"),
     [(None, "No such file"), ("nonsense", "not JSON"), ("[1, 2]", "no request"), ('{"request": 3}', "no request"),
-     ('{"request": {"sede": 3}}', "sede"), ('{"request": {"seed": "x"}}', "seed"), ("\xff\xfe", "not JSON")],
+     ('{"request": {"sede": 3}}', "sede"), ('{"request": {"seed": "x"}}', "seed"), ("\xff\xfe", "not JSON"),
+     ("[" * 100_000, "not JSON"), ('{"start": 1%s}' % ("0" * 400), "start = inf: must be a finite number")],
 )  # fmt: skip
 def test_what_is_no_request(tmp_path: Path, content: str | None, told: str) -> None:
     path = tmp_path / "request.json"

@@ -47,6 +47,7 @@ def request(**changes: Any) -> TalkRequest:
         ({"boxes": (Box(0, 0, float("nan"), 1),)}, "boxes", "finite"),
         ({"boxes": (Box(0, 0, 1, 1),), "masks": (Path("m.png"),)}, "masks", "not both"),
         ({"size": "4112x640"}, "size", "at most 4096"),
+        ({"size": "9" * 5000 + "x16"}, "size", "WIDTHxHEIGHT such as"),
         ({"size": "9000x9001"}, "size", "4096x4096 would work"),
         ({"steps": "4"}, "steps", "must be a whole number"),
         ({"steps": 4.5}, "steps", "must be a whole number"),

@@ -98,7 +98,7 @@ def parse_size(text: str) -> Pixels:
         RequestError: not two multiples of 16 from 16 to 4096.
     """
     width, cross, height = text.lower().partition("x")
-    if not cross or not width.isdecimal() or not height.isdecimal():
+    if not cross or not all(side.isdecimal() and len(side) < 9 for side in (width, height)):
         raise RequestError("size", text, "must be a size name such as 480 or 720, or WIDTHxHEIGHT such as 640x640")
     size = Pixels(int(height), int(width))
     if min(size) < PIXEL_MULTIPLE or size.height % PIXEL_MULTIPLE or size.width % PIXEL_MULTIPLE:

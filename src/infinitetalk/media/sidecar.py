@@ -77,7 +77,7 @@ def read_request(path: Path) -> TalkRequest:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError("request", path, f"cannot be read ({error.strerror}); give a video's .json file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError("request", path, "is not JSON; give the .json file that lies beside a video") from error
     values = content.get("request", content) if isinstance(content, dict) else None
     if not isinstance(values, dict):
