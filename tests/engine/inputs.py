@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from infinitetalk.core.request import Box, TalkRequest
-from infinitetalk.core.sizes import FPS, Pixels
+from infinitetalk.core.sizes import FPS, SAMPLES_PER_FRAME, Pixels
 from infinitetalk.engine.protocols import Inputs, Picture, Waveform
-from infinitetalk.engine.voices import SAMPLES_PER_FRAME
 
 
 @dataclass(frozen=True)

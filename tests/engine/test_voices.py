@@ -7,17 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from infinitetalk.core.windows import Window, plan
+from infinitetalk.core.sizes import SAMPLES_PER_FRAME
+from infinitetalk.core.windows import Window, frames_of, plan, reference_frames_of
 from infinitetalk.engine.protocols import Waveform
 from infinitetalk.engine.voices import (
     CONTEXT,
     PIECE,
-    SAMPLES_PER_FRAME,
     MirroredVoices,
     PaddedVoices,
-    frames_of,
     mirror,
-    reference_frames_of,
     surround,
 )
 

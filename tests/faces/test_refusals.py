@@ -97,7 +97,7 @@ class Desk:
 Words = Mapping[str, object]
 Case = Callable[[Desk], Words]
 
-# What is wrong → (flags that differ from a job that works; a list repeats a flag), what the line must say.
+# What is wrong → (flags that differ from a job that works: a list repeats one, None drops it), what the line must say.
 CASES: Mapping[str, tuple[Case, tuple[str, ...]]] = {
     "missing picture": (lambda desk: {"image": desk.path("none.png")}, ("none.png", "no such file")),
     "empty picture": (lambda desk: {"image": desk.bytes("empty.png", b"")}, ("empty.png", "empty")),
@@ -120,6 +120,10 @@ CASES: Mapping[str, tuple[Case, tuple[str, ...]]] = {
     "text as video": (lambda desk: {"image": None, "video": desk.bytes("a.mp4", b"hello " * 99)}, ("a.mp4",)),
     "picture and video": (lambda desk: {"video": desk.path("clip.mp4")}, ("image", "exactly one")),
     "neither picture nor video": (lambda _: {"image": None}, ("image", "exactly one")),
+    "sound too short for the reference": (
+        lambda desk: {"reference": True, "audio": desk.sound("short.wav", 8000)},
+        ("audio = 12 frames", "longer than the 13 frames"),
+    ),
     "no sound at all": (lambda _: {"audio": None}, ("audio", "at least one")),
     "no such model": (lambda _: {"model": "nothing"}, ("nothing", "no such folder", "bundled")),
     "model without vae": (lambda desk: {"model": desk.model_without("vae")}, ("no part vae",)),
@@ -203,7 +207,7 @@ def words(flags: Words) -> list[str]:
     line = []
     for flag, value in flags.items():
         for one in value if isinstance(value, list) else [] if value is None else [value]:
-            line.append(f"--{flag}={one}")
+            line.append(f"--{flag}" if one is True else f"--{flag}={one}")
     return line
 
 

@@ -11,6 +11,8 @@ FPS = 25
 SAMPLE_RATE = 16_000
 """Samples per second of the sound that the speech encoder hears."""
 
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+
 TEMPORAL_STRIDE = 4
 """Video frames behind one latent frame; the first latent frame stands for one frame alone."""
 

@@ -11,8 +11,10 @@ last window is just long enough (4n+1 frames), so that no sound has to be invent
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import RequestError
-from infinitetalk.core.sizes import TEMPORAL_STRIDE
+from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.sizes import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, TEMPORAL_STRIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,35 @@ class Window:
     def first_frame(self) -> int:
         """The first frame of the video that this window adds."""
         return self.start + self.keep_from
+
+
+def frames_of(samples: int) -> int:
+    """Video frames that so many samples last, rounded up."""
+    return -(-samples // SAMPLES_PER_FRAME)
+
+
+def reference_frames_of(samples: int) -> int:
+    """Video frames as the reference counts them, in its order of floating-point operations."""
+    return int(samples / SAMPLE_RATE * FPS)
+
+
+def plan_request(request: TalkRequest, settings: Settings, samples: Sequence[int]) -> tuple[Window, ...]:
+    """Cuts a request's video into windows; `samples` are the lengths of its voices at 16 kHz.
+
+    Raises:
+        RequestError: in reference mode, a voice that the reference implementation would refuse.
+    """
+    count = reference_frames_of if request.reference else frames_of
+    limit = None if request.duration is None else max(1, round(request.duration * FPS))
+    if request.mode == "clip":
+        limit = min(limit or settings.window_frames, settings.window_frames)
+    return plan(
+        [count(length) for length in samples],
+        settings.window_frames,
+        settings.motion_frames,
+        limit=limit,
+        reference=request.reference,
+    )
 
 
 def plan(

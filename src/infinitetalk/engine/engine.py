@@ -11,9 +11,9 @@ from torch import Tensor
 from infinitetalk.core.defaults import Settings, resolve
 from infinitetalk.core.errors import MachineError, ModelError
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.core.sizes import FPS, Latents
+from infinitetalk.core.sizes import Latents
 from infinitetalk.core.stages import Stage
-from infinitetalk.core.windows import Window, plan
+from infinitetalk.core.windows import Window, frames_of, plan_request
 from infinitetalk.engine.codec import decode, encode, latent_count
 from infinitetalk.engine.denoise import Conditions, denoise
 from infinitetalk.engine.keyframes import KeyFrames, condition
@@ -22,7 +22,7 @@ from infinitetalk.engine.noise import window_noise
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.engine.protocols import Inputs, MediaSource, NoiseSource, SpeechSource, TextSource, VisionSource
 from infinitetalk.engine.results import Clip, WindowResult
-from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, Voices, frames_of, reference_frames_of
+from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, Voices
 from infinitetalk.media.color import match_colors
 from infinitetalk.media.places import places
 from infinitetalk.runtime.device import Device
@@ -135,7 +135,7 @@ class Engine:
         with listener.stage(Stage.AUDIO_ENCODING):
             inputs = self._media_source().open(request)
             settings = resolve(request, self.model.facts, inputs.source.size)
-            windows = _windows(request, settings, inputs)
+            windows = plan_request(request, settings, [len(voice) for voice in inputs.voices])
             # Planned and heard whole even for a preview, so that it is exactly how the whole video begins.
             voices = self._voices(request, inputs, windows)
             windows = windows[:1] if request.preview else windows
@@ -256,21 +256,6 @@ def _needed(source: T | None, model: str, name: str) -> T:
     if source is None:
         raise ModelError(f"the model {model} needs a {name} encoder, and none was given")
     return source
-
-
-def _windows(request: TalkRequest, settings: Settings, inputs: Inputs) -> tuple[Window, ...]:
-    """Cuts the job into windows."""
-    count = reference_frames_of if request.reference else frames_of
-    limit = None if request.duration is None else max(1, round(request.duration * FPS))
-    if request.mode == "clip":
-        limit = min(limit or settings.window_frames, settings.window_frames)
-    return plan(
-        [count(len(voice)) for voice in inputs.voices],
-        settings.window_frames,
-        settings.motion_frames,
-        limit=limit,
-        reference=request.reference,
-    )
 
 
 def _longest(windows: tuple[Window, ...]) -> int:

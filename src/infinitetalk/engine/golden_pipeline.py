@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from infinitetalk.core.configs import DiTConfig, NetConfig, VAEConfig
 from infinitetalk.core.defaults import ModelDefaults, ModelFacts
 from infinitetalk.core.request import Box, TalkRequest
-from infinitetalk.core.sizes import FPS, Pixels
+from infinitetalk.core.sizes import FPS, SAMPLES_PER_FRAME, Pixels
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.golden_case import Case, Finding, network, relative
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.protocols import Inputs, Picture, Waveform
-from infinitetalk.engine.voices import SAMPLES_PER_FRAME
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.weights import keymaps

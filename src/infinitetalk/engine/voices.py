@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infinitetalk.core.sizes import FPS, SAMPLE_RATE
-from infinitetalk.core.windows import Window
+from infinitetalk.core.sizes import SAMPLES_PER_FRAME
+from infinitetalk.core.windows import Window, reference_frames_of
 from infinitetalk.engine.protocols import SpeechSource, Waveform
-
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 
 PIECE = 1500
 """Frames (one minute) that a voice may have to be encoded in one go; longer ones go in pieces that advance by this."""
@@ -41,16 +39,6 @@ class Voices(Protocol):
     def hear(self, window: Window) -> Tensor:
         """Features around each frame of a window, [people, frames, width, layers, channels] on the CPU."""
         ...
-
-
-def frames_of(samples: int) -> int:
-    """Video frames that so many samples last, rounded up."""
-    return -(-samples // SAMPLES_PER_FRAME)
-
-
-def reference_frames_of(samples: int) -> int:
-    """Video frames as the reference counts them, in its order of floating-point operations."""
-    return int(samples / SAMPLE_RATE * FPS)
 
 
 def surround(features: Tensor, frames: range, width: int) -> Tensor:

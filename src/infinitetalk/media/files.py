@@ -10,6 +10,7 @@ from infinitetalk.core.defaults import ModelFacts, Settings, resolve
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Box, TalkRequest, check_single_voice
 from infinitetalk.core.sizes import SAMPLE_RATE, Pixels
+from infinitetalk.core.windows import plan_request
 from infinitetalk.media.inputs import FrameSource, Inputs, Mask, Waveform
 from infinitetalk.media.paths import require_file, require_output
 from infinitetalk.media.picture import StillSource, read_mask, read_picture
@@ -58,6 +59,8 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
         if isinstance(source, VideoSource):
             source.close()
     _check_start(request, max(read_sound(path).seconds for path in request.audio))
+    if request.reference:
+        plan_request(request, settings, [len(_voice(path, request.start)[0]) for path in request.audio])
     return settings
 
 
