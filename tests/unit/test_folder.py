@@ -181,6 +181,16 @@ def test_every_listed_file_is_missed(tiny_folder: Path, tmp_path: Path) -> None:
                 ModelFolder.open(folder)
 
 
+def test_empty_files_and_tokenizers_are_told(changed: Callable[[Change], Path]) -> None:
+    folder = changed(put("name", value="hollow"))
+    (folder / "tokenizer" / "spiece.model").unlink()
+    with pytest.raises(ModelError, match=r"the tokenizer tokenizer has neither tokenizer\.json nor spiece\.model"):
+        ModelFolder.open(folder)
+    (folder / "Wan2.1_VAE.pth").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"the part vae lists Wan2\.1_VAE\.pth, which is empty"):
+        ModelFolder.open(folder)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

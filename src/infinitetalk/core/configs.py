@@ -98,6 +98,10 @@ class TextConfig(NetConfig):
     shared_pos: bool = False
 
 
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+"""What a tokenizer's folder holds one of: the first that is there is read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionConfig(NetConfig):
     """The CLIP picture tower (open-clip ViT-H/14 by default), with the original checkpoint's names."""

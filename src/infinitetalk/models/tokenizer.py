@@ -9,11 +9,11 @@ from pathlib import Path
 from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor
 
+from infinitetalk.core.configs import TOKENIZER_FILES
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.text import TextEncoder
 
-FAST_FILE = "tokenizer.json"
-SENTENCEPIECE_FILE = "spiece.model"
+FAST_FILE, SENTENCEPIECE_FILE = TOKENIZER_FILES
 END = "</s>"
 
 _log = logging.getLogger(__name__)

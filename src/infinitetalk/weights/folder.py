@@ -18,7 +18,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-from infinitetalk.core.configs import DiTConfig, NetConfig, SpeechConfig, TextConfig, VAEConfig, VisionConfig
+from infinitetalk.core.configs import (
+    TOKENIZER_FILES,
+    DiTConfig,
+    NetConfig,
+    SpeechConfig,
+    TextConfig,
+    VAEConfig,
+    VisionConfig,
+)
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults, ModelFacts
 from infinitetalk.core.errors import ModelError, RequestError
 from infinitetalk.core.request import check_values
@@ -123,6 +131,8 @@ def _weight_files(root: Path, name: str, listed: Sequence[str]) -> tuple[Path, .
     files = [file for entry in listed for file in _behind(root, entry)]
     if lost := [file for file in files if not (root / file).is_file()]:
         raise ModelError(f"the part {name} lists {', '.join(lost)}, which is not there")
+    if empty := [file for file in files if not (root / file).stat().st_size]:
+        raise ModelError(f"the part {name} lists {', '.join(empty)}, which is empty; get it again")
     return tuple(root / file for file in files)
 
 
@@ -142,6 +152,8 @@ def _part(root: Path, name: str, values: Any, kind: type[C]) -> Part[C]:
         tokenizer = root / manifest.text(values.get("tokenizer"), "the tokenizer of the part text")
         if not tokenizer.is_dir():
             raise ModelError(f"the part text lists the tokenizer {values['tokenizer']}, which is not there")
+        if not any((tokenizer / file).is_file() for file in TOKENIZER_FILES):
+            raise ModelError(f"the tokenizer {values['tokenizer']} has neither {' nor '.join(TOKENIZER_FILES)}")
     return Part(manifest.config(root, values.get("config", {}), kind, f"the part {name}"), paths, tokenizer)
 
 
