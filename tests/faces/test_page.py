@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -132,6 +133,20 @@ def test_a_model_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]
     captured = capsys.readouterr()
     assert captured.err.startswith("error: model nothing: there is no such folder")
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_port_that_no_machine_has_is_refused(port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["app", f"--port={port}"]) == 2
+    assert capsys.readouterr().err == f"error: port = {port}: must be from 1 to 65535\n"
+
+
+def test_a_port_that_is_taken_is_one_line(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["app", "--model", str(tiny_folder), "--device", "cpu", "--port", str(port)]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"error: 127.0.0.1:{port} cannot be served: it is taken")
 
 
 def test_every_setting_has_a_widget(tiny_folder: Path, tmp_path: Path) -> None:

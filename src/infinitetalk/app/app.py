@@ -146,7 +146,7 @@ def serving(model: str, *, host: str, port: int | None, share: bool, device: str
 
     Raises:
         ModelError: the first model cannot be used.
-        MachineError: the port is taken.
+        MachineError: the port is taken, or the host is no address of this machine.
     """
     # Nothing is sent anywhere: no analytics, no fonts from elsewhere. `share` alone reaches out, for a public link.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -164,7 +164,9 @@ def serving(model: str, *, host: str, port: int | None, share: bool, device: str
                 run_history=False,
             )
         except OSError as error:
-            raise MachineError(f"port {port}: {error}; give another --port") from error
+            where = host if port is None else f"{host}:{port}"
+            problem = "it is taken, or is no address of this machine"
+            raise MachineError(f"{where} cannot be served: {problem}; give another --port or --host") from error
         try:
             yield page
         finally:
@@ -184,7 +186,7 @@ def launch(
 
     Raises:
         ModelError: the first model cannot be used.
-        MachineError: the port is taken.
+        MachineError: the port is taken, or the host is no address of this machine.
     """
     with serving(model, host=host, port=port, share=share, device=device) as page:
         if wait:

@@ -4,7 +4,9 @@ import argparse
 from contextlib import suppress
 
 from infinitetalk.cli.command import DONE, Command, add_device_flag
-from infinitetalk.core.errors import MachineError
+from infinitetalk.core.errors import MachineError, RequestError
+
+LAST_PORT = 65535
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +20,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves the page until Ctrl-C."""
+    port: int | None = arguments.port
+    if port is not None and not 1 <= port <= LAST_PORT:
+        raise RequestError("port", port, f"must be from 1 to {LAST_PORT}")
     try:
         from infinitetalk.app.app import launch
     except ModuleNotFoundError as error:
@@ -27,9 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     # Ctrl-C is how a page is meant to end.
     with suppress(KeyboardInterrupt):
-        launch(
-            arguments.model, host=arguments.host, port=arguments.port, share=arguments.share, device=arguments.device
-        )
+        launch(arguments.model, host=arguments.host, port=port, share=arguments.share, device=arguments.device)
     return DONE
 
 
