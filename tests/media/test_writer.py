@@ -1,5 +1,6 @@
 """The written file, read back: groups of pictures, colours, sound, and what an interruption leaves."""
 
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -150,6 +151,26 @@ def test_the_same_frames_give_the_same_file(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         written(tmp_path / name, [21, 20], sound=sine(44100, 2.0, 0.25, 0.25, layout="stereo"))
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+WRITE = """
+import sys
+from pathlib import Path
+import numpy as np
+from infinitetalk.core.sizes import Pixels
+from infinitetalk.media.writer import VideoWriter
+shades = np.random.default_rng(0).integers(0, 256, (9, 56, 104, 3), np.uint8)
+with VideoWriter(Path(sys.argv[1]), Pixels(448, 832)) as writer:
+    writer.write(shades.repeat(8, 1).repeat(8, 2))
+"""
+
+
+def test_what_memory_held_before_does_not_show(tmp_path: Path) -> None:
+    """At a size of the large model whose rows of colour samples do not fill a processor's widest registers."""
+    for content in ("1", "200"):  # of new memory, where the C library is glibc
+        command = [sys.executable, "-c", WRITE, str(tmp_path / f"{content}.mp4")]
+        subprocess.run(command, env={**os.environ, "MALLOC_PERTURB_": content}, check=True)
+    assert (tmp_path / "1.mp4").read_bytes() == (tmp_path / "200.mp4").read_bytes()
 
 
 def test_windows_do_not_depend_on_each_other(tmp_path: Path) -> None:
