@@ -1,5 +1,6 @@
 """The sound of a written video: AAC at the sound's own rate and channels, as far as the frames have come."""
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,8 @@ from infinitetalk.media.sound import Sound, at_rate
 if TYPE_CHECKING:
     from av import AudioStream, Packet
     from av.container import OutputContainer
+
+log = logging.getLogger(__name__)
 
 # Rates that AAC has; others go to the next one up, or to the highest.
 _RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -34,11 +37,17 @@ _MOST_BITS = 128_000
 
 
 def for_aac(sound: Sound) -> Sound:
-    """The sound as AAC can hold it: rate and speakers kept wherever it can, else the next rate up, else mono."""
+    """The sound as AAC can hold it: rate and speakers kept wherever it can, else the next rate up, else mono.
+
+    A change is warned of.
+    """
     rate = next((known for known in _RATES if known >= sound.rate), _RATES[-1])
     layout = _SYNONYMS.get(sound.layout, sound.layout)
     samples = at_rate(sound, rate)
+    if rate != sound.rate:
+        log.warning("the sound has %d Hz; the video gets %d, the nearest that AAC has", sound.rate, rate)
     if layout not in _LAYOUTS:
+        log.warning("the sound has the speakers '%s'; the video gets mono, as AAC has no such layout", sound.layout)
         return Sound(samples.mean(axis=0, keepdims=True), rate, "mono")
     return Sound(samples, rate, layout)
 
