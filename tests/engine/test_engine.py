@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,23 @@ def test_motion_frames_are_the_end_of_the_window_before(make_engine: Make) -> No
     windows = list(make_engine(21).stream(talk(color_strength=0.0)))
     assert not torch.equal(windows[1].latent[:, :1], windows[0].latent[:, :1])
     assert torch.equal(windows[0].latent[:, :1], windows[0].condition[4:, :1])
+
+
+@pytest.mark.parametrize("motion", [1, 2, 3, 8, 12])
+def test_any_number_of_motion_frames(make_engine: Make, motion: int) -> None:
+    """Those behind the last 4n+1 are shown no more than once either."""
+    windows = list(make_engine(30).stream(talk(motion_frames=motion)))
+    assert sum(window.frames.shape[1] for window in windows) == 30
+    assert all(before.first_frame + before.frames.shape[1] == after.first_frame for before, after in pairwise(windows))
+
+
+def test_a_step_takes_less_than_a_second(make_engine: Make, watch: Watch) -> None:
+    """With three passes; processor time, as the machine may be busy with other things."""
+    engine = make_engine(13)
+    started = time.process_time()
+    engine.generate(talk())
+    assert time.process_time() - started < 1
+    assert len(watch.calls) == 3
 
 
 def test_an_engine_keeps_nothing_from_job_to_job(make_engine: Make) -> None:

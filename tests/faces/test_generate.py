@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from infinitetalk.cli.main import main
 from infinitetalk.core.stages import Stage
+
+MEDIA = Path(__file__).parents[1] / "media" / "fixtures"
 
 
 def frames_of(video: Path) -> NDArray[np.uint8]:
@@ -80,11 +84,42 @@ def test_request_file_repeats_the_video_and_flags_change_it(job: list[object], t
     assert (frames_of(first) != frames_of(other)).any()
 
 
-def test_two_voices_with_boxes(job: list[object], tmp_path: Path, make_voice: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("places", ["boxes", "masks"])
+def test_two_voices_with_a_prompt_three_branches_and_apg(
+    places: str, job: list[object], tmp_path: Path, make_voice: Callable[..., Path]
+) -> None:
     second, output = make_voice("second.wav", 0.6, pitch=200), tmp_path / "out.mp4"
-    boxes = ("--box", "0,0,0.5,1", "--box", "0.5,0,1,1")
-    assert generate(*job, "--audio", second, *boxes, "--output", output, "--quiet") == 0
+    where = ["--box", "0,0,0.5,1", "--box", "0.5,0,1,1"]
+    if places == "masks":
+        where = [word for side in (0, 48) for word in ("--mask", str(half_mask(tmp_path / f"{side}.png", side)))]
+    guided = ("--prompt", "two people talk", "--text-scale", 3, "--audio-scale", 2, "--apg")
+    assert generate(*job, "--audio", second, *where, *guided, "--output", output, "--quiet") == 0
     assert len(frames_of(output)) == 30
+
+
+def half_mask(path: Path, left: int) -> Path:
+    mask = Image.new("L", (96, 96))
+    mask.paste(255, (left, 0, left + 48, 96))
+    mask.save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["60.mkv", "variable.mkv", "turned90.mp4", "clear.webm", "one.mp4"])
+def test_a_video_is_dubbed(name: str, tiny_folder: Path, voice: Path, tmp_path: Path) -> None:
+    job = ("--model", tiny_folder, "--device", "cpu", "--steps", 1, "--video", MEDIA / name, "--audio", voice)
+    assert generate(*job, "--duration", 0.6, "--output", tmp_path / "out.mp4", "--quiet") == 0
+    assert len(frames_of(tmp_path / "out.mp4")) == 15
+
+
+def test_the_least_picture_and_a_moment_of_silence_make_a_video(tiny_folder: Path, tmp_path: Path) -> None:
+    Image.new("L", (16, 16), 90).save(tmp_path / "least.png")
+    with wave.open(str(tmp_path / "silence.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(1600))
+    job = ("--model", tiny_folder, "--device", "cpu", "--steps", 1)
+    files = ("--image", tmp_path / "least.png", "--audio", tmp_path / "silence.wav", "--output", tmp_path / "out.mp4")
+    assert generate(*job, *files, "--quiet") == 0
+    assert len(frames_of(tmp_path / "out.mp4")) == 3  # 0.1 s, rounded up
 
 
 def test_preview_is_the_first_window_only(job: list[object], tmp_path: Path) -> None:
