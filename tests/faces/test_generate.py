@@ -124,8 +124,8 @@ def test_the_least_picture_and_a_moment_of_silence_make_a_video(tiny_folder: Pat
 
 def test_preview_is_the_first_window_only(job: list[object], tmp_path: Path) -> None:
     whole, preview = tmp_path / "whole.mp4", tmp_path / "preview.mp4"
-    assert generate(*job, "--output", whole, "--quality", 0, "--quiet") == 0
-    assert generate(*job, "--output", preview, "--quality", 0, "--quiet", "--preview") == 0
+    assert generate(*job, "--output", whole, "--quality", 1, "--quiet") == 0
+    assert generate(*job, "--output", preview, "--quality", 1, "--quiet", "--preview") == 0
     shown = frames_of(preview)
     assert len(shown) == 13
     np.testing.assert_array_equal(shown, frames_of(whole)[:13])

@@ -38,6 +38,7 @@ def request(**changes: Any) -> TalkRequest:
         ({"seed": -1}, "seed", "at least 0"),
         ({"start": -0.1}, "start", "at least 0"),
         ({"duration": 0.0}, "duration", "at least 0.04"),
+        ({"quality": 0}, "quality", "at least 1"),
         ({"quality": 52}, "quality", "at most 51"),
         ({"framing": "stretch"}, "framing", "crop, letterbox"),
         ({"mode": "forever"}, "mode", "streaming, clip"),

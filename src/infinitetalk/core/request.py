@@ -109,7 +109,8 @@ class TalkRequest:
     reference: bool = knob(False, "behave exactly as the reference implementation, mirrored tail included", SAMPLING,
                            expert=True)  # fmt: skip
 
-    quality: int = knob(18, "constant rate factor of H.264, lower is better", OUTPUT, least=0, most=51)
+    # Lossless (0) would need a profile of H.264 that browsers and phones do not play.
+    quality: int = knob(18, "constant rate factor of H.264, lower is better", OUTPUT, least=1, most=51)
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -36,9 +36,6 @@ _ONE_GROUP = "keyint=infinite:scenecut=0:open-gop=0:bframes=3:b-pyramid=normal:c
 # All that processors with AVX-512 have besides it.
 _BUT_AVX512 = "asm=MMX2,SSE2Fast,LZCNT,SSSE3,SSE4.2,AVX,FMA3,BMI2,AVX2"
 
-_FINEST = 1
-"""Lossless (0) would need a profile of H.264 that browsers and phones do not play."""
-
 
 class VideoWriter:
     """Writes windows of frames as they come; to be used in a `with` block.
@@ -54,7 +51,7 @@ class VideoWriter:
         Args:
             path: the output, ending in .mp4; replaced if it exists.
             size: of the frames, both sides even.
-            quality: constant rate factor of x264, 0 or 1 (finest) to 51.
+            quality: constant rate factor of x264, 1 (finest) to 51.
             sound: the sound track from the video's start on; cut or followed by silence to the video's length.
         """
         self.path = path
@@ -132,7 +129,7 @@ class VideoWriter:
         encoder.color_primaries = encoder.color_trc = encoder.colorspace = encoder.color_range = 1
         encoder.thread_count, encoder.thread_type = _THREADS, "FRAME"
         encoder.flags |= _GLOBAL_HEADER
-        encoder.options = {"preset": "medium", "crf": f"{max(self._quality, _FINEST)}", "x264-params": _parameters()}
+        encoder.options = {"preset": "medium", "crf": f"{self._quality}", "x264-params": _parameters()}
 
     def _encode(self, frames: NDArray[np.uint8]) -> "list[Packet[VideoStream]]":
         """One window as packets; an encoder of its own, so that no window depends on another."""
