@@ -38,7 +38,7 @@ def place(source: Pixels, target: Pixels, framing: str) -> Placement:
 def fit_picture(picture: NDArray[np.uint8], target: Pixels, framing: str = "crop") -> Tensor:
     """RGB picture [height, width, 3] → network input [1, 3, 1, target height, target width] in [-1, 1]; bars are black.
 
-    Resizes as Pillow's bilinear filter does, to the last bit.
+    Resizes as the bilinear filter of Pillow up to version 12 does, to the last bit.
     """
     where = place(Pixels(*picture.shape[:2]), target, framing)
     resized = torch.from_numpy(resize(picture, where.size)).permute(2, 0, 1)
