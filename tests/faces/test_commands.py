@@ -9,13 +9,16 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
+import torch
 
 from infinitetalk.cli import demo, doctor, text
 from infinitetalk.cli.main import main
 from infinitetalk.media.color import match_colors
+from infinitetalk.runtime.device import Device
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -106,6 +109,16 @@ def test_doctor_looks_at_every_library_of_a_plain_installation() -> None:
     project = tomllib.loads((GOLDEN.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [re.split("[<>=]", line)[0] for line in project["dependencies"]]
     assert sorted(distribution for _, distribution, _ in doctor.LIBRARIES) == sorted(wanted)
+
+
+def test_doctor_tells_a_gpus_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    gpu = Device(torch.device("cuda", 0), torch.bfloat16, "Some GPU", (9, 0))
+    monkeypatch.setattr(Device, "choose", lambda _name: gpu)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _device: SimpleNamespace(total_memory=79 * 2**30))
+    main(["doctor"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "device Some GPU (cuda:0, bfloat16)" in told
+    assert "device memory 79.0 GiB" in told
 
 
 def test_doctor_names_what_is_amiss(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

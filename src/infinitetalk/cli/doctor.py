@@ -69,6 +69,7 @@ def _machine() -> Iterator[Finding]:
 
 def _devices() -> Iterator[Finding]:
     from infinitetalk.runtime.device import Device
+    from infinitetalk.runtime.platform import GIB
 
     try:
         device = Device.choose("auto")
@@ -77,6 +78,8 @@ def _devices() -> Iterator[Finding]:
         return
     kind = str(device.dtype).removeprefix("torch.")
     yield Finding("machine", "device", f"{device.name} ({device.torch_device}, {kind})")
+    if device.memory is not None:
+        yield Finding("machine", "device memory", f"{device.memory / GIB:.1f} GiB")
 
 
 def _encoder() -> Finding:

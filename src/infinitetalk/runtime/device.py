@@ -25,6 +25,13 @@ class Device:
     capability: tuple[int, int] | None = None
     """CUDA's, for choosing kernels."""
 
+    @property
+    def memory(self) -> int | None:
+        """Bytes of the device's own memory; None where it shares the machine's."""
+        if self.torch_device.type != "cuda":
+            return None
+        return int(torch.cuda.get_device_properties(self.torch_device).total_memory)
+
     @classmethod
     def choose(cls, name: str = "auto", dtype: str = "auto") -> Self:
         """Finds a device.
