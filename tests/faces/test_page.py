@@ -1,5 +1,6 @@
 """The web page in a real browser: upload, click, watch."""
 
+import json
 import shutil
 import signal
 import socket
@@ -17,11 +18,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from infinitetalk.app.app import build, serving
+from infinitetalk.app.app import Page, build, serving
 from infinitetalk.cli.main import main
 from infinitetalk.core.defaults import choose_size
 from infinitetalk.core.knobs import CONTROLS
 from infinitetalk.core.sizes import Pixels
+from infinitetalk.core.stages import Stage
 from infinitetalk.engine.job import Workshop
 from infinitetalk.weights.folder import ModelFolder
 
@@ -35,6 +37,8 @@ FLAGS = (
     "--disable-sync",
     "--window-size=1280,1600",
 )
+
+MEDIA = Path(__file__).parents[1] / "media" / "fixtures"
 
 
 @pytest.fixture
@@ -147,6 +151,22 @@ def test_a_port_that_is_taken_is_one_line(tiny_folder: Path, capsys: pytest.Capt
         assert main(["app", "--model", str(tiny_folder), "--device", "cpu", "--port", str(port)]) == 1
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith(f"error: 127.0.0.1:{port} cannot be served: it is taken")
+
+
+def test_the_form_takes_a_video_and_two_people(
+    tiny_folder: Path, tmp_path: Path, voice: Path, make_voice: Callable[..., Path]
+) -> None:
+    names = ("model", "video", "audio", "audio", "boxes", "steps", "duration")
+    voices = (str(voice), str(make_voice("second.wav", 0.5)))
+    values = (str(tiny_folder), str(MEDIA / "25.mp4"), *voices, "0,0,0.5,1; 0.5,0,1,1", "1", "0.4")
+    told: list[tuple[float, str]] = []
+    page = Page(Workshop("cpu"), tmp_path, names)
+    video, settings, line, job = page.make(*values, progress=lambda share, desc: told.append((share, desc)))
+    assert Path(video).parent == Path(job)
+    assert json.loads(Path(settings["value"]).read_text())["frames"] == 10
+    assert line.startswith("0.4 s, ")
+    assert {desc.partition(" ·")[0] for _, desc in told} == {stage.value for stage in Stage} - {"frame interpolation"}
+    assert told[-1][0] > 0.5
 
 
 def test_every_setting_has_a_widget(tiny_folder: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ MAIN = ("size", "framing", "duration", "steps", "audio_scale", "seed")
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 
 
-def _tell(progress: gr.Progress) -> Board:
+def _tell(progress: Callable[..., object]) -> Board:
     """A board that moves the page's progress bar."""
 
     def changed(board: Board) -> None:
@@ -52,7 +52,7 @@ class Page:
     names: tuple[str, ...]
     """Field names of the values that the form sends, in its order."""
 
-    def make(self, *values: Any, progress: gr.Progress) -> tuple[str, dict[str, Any], str, str]:
+    def make(self, *values: Any, progress: Callable[..., object]) -> tuple[str, dict[str, Any], str, str]:
         """Makes one video: gives the video, its settings, one line about it, and the job's folder."""
         job = Path(tempfile.mkdtemp(dir=self.folder))
         try:
