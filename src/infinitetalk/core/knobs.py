@@ -1,4 +1,4 @@
-"""Projects `TalkRequest`'s fields onto faces: command-line flags, web widgets, notebook forms.
+"""Projects `TalkRequest`'s fields onto faces: command-line flags and web widgets.
 
 A setting is written down once, in `core.request`; a face asks here which controls there are, of which kind, and hands
 back what its user gave.

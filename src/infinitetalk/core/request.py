@@ -1,7 +1,7 @@
 """The one frozen request that describes a job.
 
-Command-line flags, web widgets, the HTTP schema and notebook forms are made from its fields (see `core.knobs`), so a
-setting is written down once: here, with its help text, its group and its bounds.
+Command-line flags and web widgets are made from its fields (see `core.knobs`), so a setting is written down once: here,
+with its help text, its group and its bounds.
 """
 
 import json
@@ -67,7 +67,7 @@ class TalkRequest:
     Paths may be given as texts, and several of anything as a list.
 
     Raises:
-        RequestError: a value that cannot work, whatever the files hold. Files are looked at later, by `media.check`.
+        RequestError: a value that cannot work, whatever the files hold; `media.files.check` looks at those.
     """
 
     model: str = knob("nano", "model name or folder", INPUT)

@@ -94,7 +94,7 @@ class Board:
         self._tell()
 
     def finish(self) -> None:
-        """Says that the job is over: no stage waits any longer."""
+        """Says that the job is over: nothing is left, and a stage that was at work is done."""
         self.finished = True
         self._tell()
 

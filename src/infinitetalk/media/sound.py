@@ -113,15 +113,15 @@ def _blocks(frames: "Sequence[AudioFrame]") -> Iterator[NDArray[np.float32]]:
         yield np.ascontiguousarray(frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T, dtype=np.float32)
 
 
-def for_speech(sound: Sound, start: float = 0.0, seconds: float | None = None) -> Waveform:
-    """What the speech encoder hears of a sound: mono, 16 kHz, at -23 LUFS, from `start` on, `seconds` at most.
+def for_speech(sound: Sound, start: float = 0.0) -> Waveform:
+    """What the speech encoder hears of a sound: mono, 16 kHz, at -23 LUFS, from `start` seconds on.
 
     The loudness is that of the whole sound, so that a preview or a later start sounds the same. Silence stays silence.
     """
     mono = sound.samples.mean(axis=0, dtype=np.float32)
     heard = Sound(_resample(mono, sound.rate)[None], SAMPLE_RATE, "mono")
     gain = 10 ** ((LOUDNESS - level) / 20) if (level := loudness(heard.samples[0])) is not None else 1.0
-    return np.ascontiguousarray(heard.cut(start, seconds).samples[0] * np.float32(gain))
+    return np.ascontiguousarray(heard.cut(start).samples[0] * np.float32(gain))
 
 
 def _resample(mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
