@@ -3,7 +3,7 @@
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from infinitetalk.core.errors import MachineError, ModelError, RequestError
-from infinitetalk.core.request import Box
+from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.core.stages import Stage
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.progress import StageClock
+from infinitetalk.engine.protocols import Inputs
 from tests.engine.inputs import Frames, Memory, pictures, talk, voice
 
 Make = Callable[..., Engine]
@@ -311,6 +312,26 @@ def test_leaving_early_is_fine(make_engine: Make) -> None:
     stream = make_engine(100).stream(talk())
     next(stream)
     stream.close()
+
+
+@pytest.mark.parametrize("windows", [1, 3])
+def test_files_are_closed_when_the_video_is_done_or_left(tiny: Model, windows: int) -> None:
+    seen: list[str] = []
+
+    class Opened(Memory):
+        def open(self, request: TalkRequest) -> Inputs:
+            files = ExitStack()
+            files.callback(seen.append, "closed")
+            return replace(super().open(request), files=files)
+
+    stream = Engine(tiny, media=Opened(pictures(), (voice(29),))).stream(talk())
+    for _ in range(windows):
+        next(stream)
+        assert seen == []
+    if windows == 3:
+        assert next(stream, None) is None
+    stream.close()
+    assert seen == ["closed"]
 
 
 @pytest.mark.parametrize(

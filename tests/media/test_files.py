@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from infinitetalk.core.defaults import ModelFacts
+from infinitetalk.core.errors import MediaError
 from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.core.sizes import Pixels
 from infinitetalk.media.files import FileMedia, check, output_sound
@@ -42,7 +43,28 @@ def test_a_video_and_two_voices_with_masks(tmp_path: Path) -> None:
     assert_upright(inputs.source.frame_at(0.08), 80, 3)
     assert [len(voice) for voice in inputs.voices] == [1600, 1600]
     np.testing.assert_array_equal(inputs.masks[0], ~inputs.masks[1])
-    inputs.source.close()
+    with inputs.files:
+        pass
+
+
+def test_a_video_is_closed_with_its_inputs_and_when_they_are_refused(
+    voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[VideoSource] = []
+
+    def close(source: VideoSource) -> None:
+        closed.append(source)
+
+    monkeypatch.setattr(VideoSource, "close", close)
+    inputs = FileMedia().open(TalkRequest(video=FIXTURES / "25.mp4", audio=(voice,)))
+    assert closed == []
+    with inputs.files:
+        pass
+    assert closed == [inputs.source]
+    (tmp_path / "no.wav").write_text("no sound")
+    with pytest.raises(MediaError):
+        FileMedia().open(TalkRequest(video=FIXTURES / "25.mp4", audio=(tmp_path / "no.wav",)))
+    assert len(closed) == 2
 
 
 def test_a_voice_that_is_over_is_silent(portrait: Path) -> None:

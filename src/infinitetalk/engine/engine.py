@@ -1,6 +1,7 @@
 """The engine: a request in, finished windows of frames out."""
 
 from collections.abc import Generator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -119,21 +120,23 @@ class Engine:
         listener = progress or StageClock()
         past: _Past | None = None
         try:
-            job = self._prepare(request, listener)
-            for window in job.windows:
-                result, past = self._make(job, window, past, listener)
-                yield result
-                del result  # the caller may have let go of it, so that one window at a time is in memory
+            with ExitStack() as files:
+                job = self._prepare(request, listener, files)
+                for window in job.windows:
+                    result, past = self._make(job, window, past, listener)
+                    yield result
+                    del result  # the caller may have let go of it, so that one window at a time is in memory
         except RuntimeError as error:
             if not _is_memory(error):
                 raise
             raise MachineError(f"{self.model.device} has too little memory for this size and window") from error
 
     @torch.inference_mode()
-    def _prepare(self, request: TalkRequest, listener: Progress) -> _Job:
-        """Opens the files and encodes what holds for the whole video."""
+    def _prepare(self, request: TalkRequest, listener: Progress, files: ExitStack) -> _Job:
+        """Opens the files, to be closed with `files`, and encodes what holds for the whole video."""
         with listener.stage(Stage.AUDIO_ENCODING):
             inputs = self._media_source().open(request)
+            files.enter_context(inputs.files)
             settings = resolve(request, self.model.facts, inputs.source.size)
             windows = plan_request(request, settings, [len(voice) for voice in inputs.voices])
             # Planned and heard whole even for a preview, so that it is exactly how the whole video begins.

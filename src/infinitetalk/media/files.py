@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,13 @@ class FileMedia:
             RequestError: a start beyond the sound, or a box beyond the picture.
         """
         require_inputs(request)
-        source = _open_source(request)
-        _check_boxes(request.boxes, source.size)
-        masks = _masks(request, source.size)
-        voices, seconds = zip(*(_voice(path, request.start) for path in request.audio), strict=True)
-        _check_start(request, max(seconds))
-        return Inputs(source, voices, masks)
+        with ExitStack() as files:
+            source = files.enter_context(_source(request))
+            _check_boxes(request.boxes, source.size)
+            masks = _masks(request, source.size)
+            voices, seconds = zip(*(_voice(path, request.start) for path in request.audio), strict=True)
+            _check_start(request, max(seconds))
+            return Inputs(source, voices, masks, files.pop_all())
 
 
 def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -> Settings:
@@ -50,14 +52,10 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
     if output is not None:
         require_output(output, input_paths(request))
     require_inputs(request)
-    source = _open_source(request)
-    try:
+    with _source(request) as source:
         settings = resolve(request, facts, source.size)
         _check_boxes(request.boxes, source.size)
         _check_places(request, source.size, settings.size)
-    finally:
-        if isinstance(source, VideoSource):
-            source.close()
     _check_start(request, max(read_sound(path).seconds for path in request.audio))
     if request.reference:
         plan_request(request, settings, [len(_voice(path, request.start)[0]) for path in request.audio])
@@ -98,9 +96,9 @@ def require_inputs(request: TalkRequest) -> None:
                 require_file(path, kind)
 
 
-def _open_source(request: TalkRequest) -> FrameSource:
+def _source(request: TalkRequest) -> AbstractContextManager[FrameSource]:
     if request.image is not None:
-        return StillSource(read_picture(request.image))
+        return nullcontext(StillSource(read_picture(request.image)))
     assert request.video is not None
     return VideoSource(request.video)
 

@@ -1,6 +1,7 @@
 """A job's inputs as values: what files become before the engine sees them. Needs NumPy alone."""
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -44,3 +45,5 @@ class Inputs:
     """One per person, from the request's `start` to the end of its file, at the loudness that the encoder expects."""
     masks: tuple[Mask, ...] = ()
     """One per person, [height, width] of the source, true where the person is; empty if the request has none."""
+    files: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """Left when the job is over: closes what the source reads from."""
