@@ -157,6 +157,20 @@ def test_motion_frames_are_the_end_of_the_window_before(make_engine: Make) -> No
     assert torch.equal(windows[0].latent[:, :1], windows[0].condition[4:, :1])
 
 
+def test_a_window_takes_over_little_by_little(make_engine: Make) -> None:
+    hard, soft = (list(make_engine(30).stream(talk(seam_frames=frames))) for frames in (0, 4))
+    assert torch.equal(hard[0].frames, soft[0].frames)
+    assert torch.equal(hard[1].frames[:, 4:], soft[1].frames[:, 4:])
+    step_hard, step_soft = ((made[1].frames[:, 0] - made[0].frames[:, -1]).abs().mean() for made in (hard, soft))
+    assert step_soft < step_hard
+
+
+def test_the_reference_mode_leaves_borders_as_they_are(make_engine: Make) -> None:
+    made = [list(make_engine(30).stream(talk(reference=True, seam_frames=frames))) for frames in (None, 0, 4)]
+    assert torch.equal(made[0][1].frames, made[1][1].frames)
+    assert not torch.equal(made[0][1].frames, made[2][1].frames)
+
+
 @pytest.mark.parametrize("motion", [1, 2, 3, 8, 12])
 def test_any_number_of_motion_frames(make_engine: Make, motion: int) -> None:
     """Those behind the last 4n+1 are shown no more than once either."""

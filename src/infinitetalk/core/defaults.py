@@ -36,6 +36,10 @@ class ModelDefaults(NetConfig):
     negative_prompt: str = NEGATIVE_PROMPT
 
 
+SEAM_FRAMES = 8
+"""A third of a second: long enough that no step is seen, short enough that nothing old lingers."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A request's numbers with every default filled in."""
@@ -43,6 +47,7 @@ class Settings:
     size: Pixels
     window_frames: int
     motion_frames: int
+    seam_frames: int
     steps: int
     shift: float
     text_scale: float
@@ -118,6 +123,7 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
         size=choose_size(size_name, source, facts.buckets),
         window_frames=window,
         motion_frames=motion,
+        seam_frames=_first(request.seam_frames, 0 if request.reference else SEAM_FRAMES),
         steps=_first(request.steps, own.steps),
         shift=_first(request.shift, own.shift, 11.0 if size_name == "720" else 7.0),
         text_scale=_first(request.text_scale, own.text_scale) if facts.has_text else 1.0,

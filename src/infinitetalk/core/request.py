@@ -95,6 +95,9 @@ class TalkRequest:
     motion_frames: int | None = knob(None, "frames handed on to the next window, 1 to 25", LENGTH, least=1, most=25,
                                      expert=True)  # fmt: skip
 
+    seam_frames: int | None = knob(None, "frames over which a window takes over from the one before, 0: at once (8)",
+                                   LENGTH, least=0, most=100, expert=True)  # fmt: skip
+
     seed: int = knob(42, "random seed: the same seed gives the same video", SAMPLING, least=0, most=2**63 - 1)
     steps: int | None = knob(None, "denoising steps per window", SAMPLING, least=1, most=1000)
     shift: float | None = knob(None, "weight of high noise: 7 at 480, 11 at 720, 2 for distilled LoRAs", SAMPLING,
@@ -257,7 +260,9 @@ _TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     **dict.fromkeys(("audio", "masks"), (_paths, "a list of paths")),
     "boxes": (_boxes, "a list of boxes [x0, y0, x1, y1]"),
     **dict.fromkeys(("preview", "apg", "reference"), (_flag, "true or false")),
-    **dict.fromkeys(("window_frames", "motion_frames", "seed", "steps", "quality"), (_whole, "a whole number")),
+    **dict.fromkeys(
+        ("window_frames", "motion_frames", "seam_frames", "seed", "steps", "quality"), (_whole, "a whole number")
+    ),
     **dict.fromkeys(("color_strength", "start", "duration", "shift", "text_scale"), (_number, "a number")),
     **dict.fromkeys(("audio_scale", "apg_momentum", "apg_threshold"), (_number, "a number")),
 }

@@ -23,6 +23,7 @@ from infinitetalk.engine.noise import window_noise
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.engine.protocols import Inputs, MediaSource, NoiseSource, SpeechSource, TextSource, VisionSource
 from infinitetalk.engine.results import Clip, WindowResult
+from infinitetalk.engine.seams import soften
 from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, Voices
 from infinitetalk.media.color import match_colors
 from infinitetalk.media.places import places
@@ -203,6 +204,8 @@ class Engine:
             first = pixels if past is None else past.first
             video = decode(self.model.vae, latent[None])[0]
             video = match_colors(video, color_reference(job.request, first, pixels)[0], job.settings.color_strength)
+            if past is not None:
+                video = soften(video, past.tail[0], window.keep_from, job.settings.seam_frames)
             now = _Past(first, video[None, :, -job.settings.motion_frames :].clone())
             result = WindowResult(
                 index=window.index,
