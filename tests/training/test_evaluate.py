@@ -92,7 +92,7 @@ def test_moments_show_different_phones_in_order() -> None:
     assert chosen == sorted(set(chosen))
     assert len(chosen) == 6
     assert {phone_at(segments, frame) for frame in chosen} >= {"p", "aa", "uw", "f", "iy"}
-    assert phone_at(segments, 0) == "–"
+    assert phone_at(segments, 0) == "pause"
 
 
 def test_report_and_sheet(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from training.nano.preview import sample
 from training.nano.store import FRAMES, SIZE
 from training.nano.train_dit import Data, Trainer, available, pick
 from training.nano.train_vae import Trainer as VAETrainer
+from training.nano.unpack import unpack
 from training.nano.voices import VoiceBank
 from training.parts import save_parts
 from training.speech.encoder import save as save_speech
@@ -302,3 +303,12 @@ def test_export_refuses_what_is_too_large(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(export, "PARAMETERS", 1000)
     with pytest.raises(ValueError, match="the most that nano may have"):
         export.check(export.read(tmp_path), tmp_path / "nano")
+
+
+def test_unpacked_parts_are_stored_as_they_were(tmp_path: Path) -> None:
+    test_exported_folder_holds_the_trained_networks(tmp_path)
+    unpack(tmp_path / "nano", tmp_path / "parts", export.PARTS)
+    for name, part in export.read(tmp_path / "parts").items():
+        again, before = export.stored(part, packed=True), load_file(tmp_path / "nano" / f"{name}.safetensors")
+        assert again.keys() == before.keys()
+        assert all(torch.equal(again[key], before[key]) for key in before), name

@@ -41,10 +41,10 @@ def moments(segments: Sequence[Segment], frames: int = FRAMES, count: int = SHOW
 
 
 def phone_at(segments: Sequence[Segment], frame: int) -> str:
-    """What is said in the middle of a frame, in ARPAbet; a dash for silence."""
+    """What is said in the middle of a frame, in ARPAbet, or "pause"."""
     time = (frame + 0.5) / FRAME_RATE
     names = [PHONE_CLASSES[item.phone] for item in segments if item.start <= time < item.end]
-    return "–" if not names or names[0] == SILENCE else names[0].lower()
+    return "pause" if not names or names[0] == SILENCE else names[0].lower()
 
 
 def rows(camera: Camera, scenes: Sequence[Scene], spoken: Sequence[Sequence[Segment]]) -> Iterator[Row]:

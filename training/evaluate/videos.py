@@ -50,7 +50,6 @@ class Camera:
     def __init__(self, model: str | Path, folder: Path, device: str = "auto") -> None:
         self.engine = Engine.from_pretrained(model, device=device)
         self._folder = folder
-        self.seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)
         _forget_others(folder, fingerprint(Path(model)))
 

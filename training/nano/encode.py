@@ -38,7 +38,6 @@ from training.speech.corpus import load as load_corpus
 from training.speech.dice import Dice
 from training.speech.encoder import load as load_encoder
 
-ROUGH_FRAMES = 4 * (ROUGH_LATENTS - 1) + 1
 BATCH, PART = 16, 256
 """Clips that are encoded at once, and that share a file."""
 
@@ -216,11 +215,13 @@ def encode_all(vae: VideoVAE, data: Path, device: torch.device, log: RunLog, sto
 def encode_voices(encoder: SpeechEncoder, corpus: Path, split: str, *, disturbed: bool) -> VoiceBank:
     """Features of one split of the corpus; with `disturbed` also of the same speech under noise."""
     streams = [torch.from_numpy(utterance.audio).float() / 32768 for utterance in load_corpus(corpus, (split,))]
-    bank = listen(encoder, streams)
-    if not disturbed:
-        return bank
-    generator = torch.Generator(encoder.network.device).manual_seed(0)
-    noisy = listen(encoder, [disturb(stream, generator) for stream in streams])
+    # Every stream has its own length: seeking the fastest convolution for each would take longer than it saves.
+    with torch.backends.cudnn.flags(benchmark=False):
+        bank = listen(encoder, streams)
+        if not disturbed:
+            return bank
+        generator = torch.Generator(encoder.network.device).manual_seed(0)
+        noisy = listen(encoder, [disturb(stream, generator) for stream in streams])
     return VoiceBank(bank.features, bank.offset, bank.length, noisy.features)
 
 

@@ -8,12 +8,14 @@ outlast the calls (about 25 GB, best in memory). `--from-trained FOLDER` brings 
 the best. Each stage's share of one H100's time:
 
     stage    seconds   does
-    speech       180   trains the speech encoder; meanwhile
-    render       200   other processes render clips, as many as there is time for
-    vae          370   trains the video VAE
-    encode        90   turns clips into latents and speech into features
-    dit          700   trains the transformer
+    speech       190   trains the speech encoder
+    render       110   draws clips in several processes, as many as there is time for
+    vae          420   trains the video VAE
+    encode       130   turns clips into latents and speech into features
+    dit          565   trains the transformer
     export        20   puts the model folder together, as a check
+
+Every stage has the GPU for itself: side by side, two stages take longer than one after the other.
 """
 
 import argparse
@@ -76,7 +78,7 @@ class Stage:
 
 
 def plan(options: argparse.Namespace) -> list[list[Stage]]:
-    """Stages in order; those of a group run side by side."""
+    """Stages in order; those of a group may run side by side."""
     data, corpus = str(options.data), str(options.corpus)
     device, sound = ("--device", options.device), ("--corpus", str(options.corpus))
 
@@ -91,9 +93,8 @@ def plan(options: argparse.Namespace) -> list[list[Stage]]:
     dit = ("training.nano.train_dit", data, data, *budget(options.dit_seconds))
     compare = ("training.nano.compare", data, *options.pilot)
     return [
-        [Stage("speech", (*speech, *device), options.speech_seconds, splits=False),
-         Stage("render", (*render, *device), options.render_seconds, splits=True,
-               enough=True)],
+        [Stage("speech", (*speech, *device), options.speech_seconds, splits=False)],
+        [Stage("render", (*render, *device), options.render_seconds, splits=True, enough=True)],
         [Stage("vae", (*vae, *device), options.vae_seconds, splits=True)],
         [Stage("encode", ("training.nano.encode", data, *sound, *device), options.encode_seconds, splits=True)],
         *([[Stage("pilot", (*compare, *device), 75.0 * len(options.pilot), splits=False)]] if options.pilot else []),
@@ -203,7 +204,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--vae-clips", type=int, default=4000, help="the most that the VAE trains on")
     parser.add_argument("--pilot", nargs="*", default=[], help="transformers to compare first: NAME or NAME@RATE")
     parser.add_argument("--speech-options", default="", help="more options of training.speech.train, in one string")
-    for stage, seconds in {"speech": 180, "render": 200, "vae": 370, "encode": 150, "dit": 700}.items():
+    for stage, seconds in {"speech": 190, "render": 110, "vae": 420, "encode": 130, "dit": 565}.items():
         parser.add_argument(f"--{stage}-seconds", type=float, default=seconds)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()

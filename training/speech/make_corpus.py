@@ -10,7 +10,7 @@ import argparse
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,11 @@ from training.speech.engines import Sentence, Voice
 from training.speech.espeak import Espeak
 from training.speech.hibari import Hibari
 from training.speech.labels import RATE, cover, shift
-from training.speech.recorded import Recording, aligned, asterisk, ljspeech
+from training.speech.match import Matcher
+from training.speech.recorded import ASTERISK, ESPEAK, Fit, Recording, aligned, asterisk, english_fit, ljspeech
+from training.speech.vocode import vocoded_streams
 
+READER = Path("training/checkpoints")
 STREAM_SECONDS = 14.0
 KEPT_SILENCE = 0.05  # seconds kept around the speech of a sentence; pauses are then our own
 log = logging.getLogger("training.speech.make_corpus")
@@ -102,11 +105,9 @@ def from_librivox(espeak: Espeak) -> Iterator[Utterance]:
         yield utterance(sentence.audio, sentence.segments, engine="librivox", voice=name[-4:], split="test", peak=peak)
 
 
-def from_recordings(
-    recordings: Iterator[Recording], espeak: Espeak, name: str, rng: random.Random
-) -> Iterator[Utterance]:
+def from_recordings(recordings: Iterator[Recording], fit: Fit, name: str, rng: random.Random) -> Iterator[Utterance]:
     """Streams of a person's recordings."""
-    spoken = list(aligned(recordings, espeak))
+    spoken = list(aligned(recordings, fit))
     rng.shuffle(spoken)
     rest = iter(spoken)
     while True:
@@ -120,13 +121,7 @@ def parts(arguments: argparse.Namespace) -> dict[str, Callable[[random.Random], 
     """File name -> what makes its streams. Engines of the test split are in no training file, nor are their voices."""
     espeak, kokoro = engines.espeak_voices, arguments.kokoro
     speaker = lru_cache(Espeak)  # one per process
-    people: dict[str, Callable[[random.Random], Iterator[Utterance]]] = {
-        "train-asterisk": lambda rng: from_recordings(asterisk(), speaker(), "asterisk", rng),
-    }
-    if arguments.ljspeech:
-        recordings = ljspeech(arguments.ljspeech)
-        people["train-ljspeech"] = lambda rng: from_recordings(recordings, speaker(), "ljspeech", rng)
-    return people | {
+    return _people(arguments, speaker) | {
         "test-flite": lambda rng: from_voices(engines.flite_voices(rng), arguments.flite, "flite", "test", rng),
         "test-kokoro": lambda rng: from_kokoro(kokoro, "test", rng),
         "test-librivox": lambda _: from_librivox(speaker()),
@@ -138,7 +133,33 @@ def parts(arguments: argparse.Namespace) -> dict[str, Callable[[random.Random], 
             engines.hibari_voices(Hibari(kokoro), rng), arguments.hibari, "hibari", "train", rng
         ),
         "train-kokoro": lambda rng: from_kokoro(kokoro, "train", rng),
+        # The last: made from all that is there by then.
+        "train-vocoded": lambda rng: vocoded_streams(corpus.load(arguments.out, ["train"]), arguments.vocoded, rng),
     }
+
+
+def _people(
+    arguments: argparse.Namespace, speaker: Callable[[], Espeak]
+) -> dict[str, Callable[[random.Random], Iterator[Utterance]]]:
+    """The parts that people spoke."""
+
+    def fit(language: str) -> Fit:
+        if language == "en":
+            return english_fit(speaker())
+        return Matcher(arguments.reader, speaker(), ESPEAK.get(language, language))
+
+    def prompts(language: str, rng: random.Random) -> Iterator[Utterance]:
+        name = "asterisk" if language == "en" else f"asterisk-{language}"
+        return from_recordings(asterisk(language), fit(language), name, rng)
+
+    made: dict[str, Callable[[random.Random], Iterator[Utterance]]] = {
+        f"train-asterisk-{language}": partial(prompts, language) for language in ASTERISK
+    }
+    if arguments.ljspeech:
+        made["train-ljspeech"] = lambda rng: from_recordings(
+            ljspeech(arguments.ljspeech), english_fit(speaker()), "ljspeech", rng
+        )
+    return made
 
 
 def encode_all(utterances: Iterable[Utterance], rng: random.Random) -> Iterator[Encoded]:
@@ -155,7 +176,11 @@ def main() -> None:
     parser.add_argument("--espeak", type=float, default=60.0, help="minutes of English espeak-ng (%(default)s)")
     parser.add_argument("--foreign", type=float, default=10.0, help="minutes of other languages (%(default)s)")
     parser.add_argument("--hibari", type=float, default=50.0, help="minutes of hibari (%(default)s)")
+    parser.add_argument("--vocoded", type=float, default=60.0, help="minutes of it all, vocoded (%(default)s)")
     parser.add_argument("--flite", type=float, default=6.0, help="minutes of flite, for tests (%(default)s)")
+    parser.add_argument(
+        "--reader", type=Path, default=READER, help="trained phone reader, which aligns recordings (%(default)s)"
+    )
     parser.add_argument("--ljspeech", type=Path, help="folder with LJ Speech or a part of it")
     parser.add_argument("--only", nargs="+", default=[""], help="files to make, by the start of their names (all)")
     parser.add_argument("--seed", type=int, default=1, help="choice of sentences and voices (%(default)s)")

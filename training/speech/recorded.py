@@ -1,16 +1,17 @@
 """People's own voices, recorded with a text: what no synthesiser sounds like.
 
-Two collections are read. `asterisk` is what the Debian packages asterisk-core-sounds-en and
-asterisk-core-sounds-en-g722 hold: a telephone exchange's prompts by Allison Smith (CC BY-SA 3.0). `ljspeech` is a
-folder laid out like the LJ Speech dataset (public domain): `metadata.csv` and `wavs/`, all of it or a part. When each
-phone was said is found by forced alignment; sentences that the aligner's dictionary does not cover are left out.
+Two collections are read. `asterisk` is what the Debian packages asterisk-core-sounds-LANGUAGE and
+asterisk-core-sounds-LANGUAGE-g722 hold: a telephone exchange's prompts (CC BY-SA 3.0; Russian: CC BY 3.0). `ljspeech`
+is a folder laid out like the LJ Speech dataset (public domain): `metadata.csv` and `wavs/`, all of it or a part. When
+each phone was said is found by forced alignment: of English by pocketsphinx, of other languages by the phone reader
+(`training.speech.match`). Sentences that cannot be aligned are left out.
 """
 
 from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infinitetalk.core.errors import MachineError, MediaError
-from training.heads.visemes import CLASS_INDEX, SILENCE
+from training.heads.visemes import CLASS_INDEX, SILENCE, Segment
 from training.speech.align import Aligner
 from training.speech.engines import Sentence, int16, to_16k
 from training.speech.espeak import Espeak
 from training.speech.labels import RATE, aligned_segments, cut_pauses, with_schwas
 
-ASTERISK_TEXT = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
-ASTERISK_SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
+ASTERISK = {"en": "en_US_f_Allison", "es": "es_MX_f_Allison", "fr": "fr_CA_f_June", "it": "it_IT_m_Carlo",
+            "ru": "ru_RU_f_IvrvoiceRU"}  # fmt: skip
+"""Language → folder of its speaker."""
+ESPEAK = {"es": "es-419"}
+"""Language → espeak-ng's voice of it, where that is not the language itself."""
+SHARE = Path("/usr/share")
+Fit = Callable[[NDArray[np.float32], str], list[Segment]]
+"""Finds the phones of 16 kHz sound that says a text; raises ``ValueError`` when the two do not belong together."""
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PACES = (4.0, 26.0)
 """Phones per second of speech that people manage. Outside of it, sound and text do not belong together."""
@@ -39,16 +46,16 @@ class Recording:
     text: str
 
 
-def asterisk(text: Path = ASTERISK_TEXT, sounds: Path = ASTERISK_SOUNDS) -> Iterator[Recording]:
+def asterisk(language: str, share: Path = SHARE) -> Iterator[Recording]:
     """The prompts; those that are no words (``[beep]``) and those without a sound file are left out."""
+    name = f"asterisk-core-sounds-{language}"
+    text = share / "doc" / name / f"core-sounds-{language}.txt.gz"
+    sounds = share / "asterisk" / "sounds" / ASTERISK[language]
     if not text.exists() or not sounds.is_dir():
-        raise MachineError(
-            f"{text} or {sounds} is missing; the Debian packages asterisk-core-sounds-en and "
-            "asterisk-core-sounds-en-g722 have them"
-        )
+        raise MachineError(f"{text} or {sounds} is missing; the Debian packages {name} and {name}-g722 have them")
     with gzip.open(text, "rt", encoding="utf-8") as lines:
-        for name, said in re.findall(r"^([\w/-]+): (.+)$", lines.read(), re.MULTILINE):
-            path = sounds / f"{name}.g722"
+        for prompt, said in re.findall(r"^([\w/-]+): (.+)$", lines.read(), re.MULTILINE):
+            path = sounds / f"{prompt}.g722"
             if path.exists() and "[" not in said:
                 yield Recording(path, said)
 
@@ -74,20 +81,28 @@ def spelled(text: str) -> str:
     return text.replace("&", " and ").replace("-", " ").replace("’", "'")
 
 
-def aligned(recordings: Iterator[Recording], espeak: Espeak) -> Iterator[Sentence]:
-    """Recordings with their phones, where sound and text can be aligned."""
+def english_fit(espeak: Espeak) -> Fit:
+    """Alignment by pocketsphinx, for texts that its dictionary covers."""
     aligner = Aligner()
-    for recording in recordings:
-        text = spelled(recording.text)
+
+    def fit(audio: NDArray[np.float32], text: str) -> list[Segment]:
+        text = spelled(text)
         if re.search(r"\d", text) or not aligner.knows(text):
-            continue
+            raise ValueError(f"the dictionary does not cover {text!r}")
+        segments = aligned_segments(aligner(int16(audio), text))
+        return cut_pauses(with_schwas(segments, espeak.ipa(text)), int16(audio))
+
+    return fit
+
+
+def aligned(recordings: Iterator[Recording], fit: Fit) -> Iterator[Sentence]:
+    """Recordings with their phones, where sound and text can be aligned."""
+    for recording in recordings:
         audio = _read(recording.path)
         try:
-            symbols = aligner(int16(audio), text)
+            sentence = Sentence(audio, fit(audio, recording.text))
         except ValueError:
             continue
-        segments = cut_pauses(with_schwas(aligned_segments(symbols), espeak.ipa(text)), int16(audio))
-        sentence = Sentence(audio, segments)
         if _plausible(sentence):
             yield sentence
 
