@@ -84,6 +84,13 @@ def test_what_does_not_fit_is_named(tensors: dict[str, Tensor], words: str) -> N
         made(tensors)
 
 
+def test_the_error_holds_every_name() -> None:
+    with pytest.raises(ModelError) as caught:
+        made({"first.weight": torch.ones(4, 6), **{f"x{index}": torch.ones(1) for index in range(8)}})
+    assert set(caught.value.missing) == {"count", "first.bias", "second.weight"}
+    assert caught.value.facts["unused"] == [f"x{index}" for index in range(8)]
+
+
 def test_values_that_nobody_gives_are_an_error() -> None:
     class Forgetful(nn.Module):
         def __init__(self) -> None:

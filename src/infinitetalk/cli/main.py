@@ -46,7 +46,7 @@ def _run(command: Command, words: Sequence[str]) -> int:
         return command.run(arguments)
     except InfiniteTalkError as error:
         if "--json" in words:
-            emit("error", message=str(error), exit_code=error.exit_code)
+            emit("error", message=str(error), exit_code=error.exit_code, **error.facts)
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:

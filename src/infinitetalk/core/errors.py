@@ -8,11 +8,18 @@ InfiniteTalkError            exit code
 └── MachineError        1    the machine cannot do it: memory, disk, device, back end
 """
 
+from collections.abc import Mapping, Sequence
+
 
 class InfiniteTalkError(Exception):
     """Base of all deliberate errors. `str(error)` is one line fit for a terminal or a web page."""
 
     exit_code = 1
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What programs may want to know beyond the line."""
+        return {}
 
     def __str__(self) -> str:
         # File names and other libraries' messages may hold line breaks.
@@ -53,9 +60,21 @@ class MediaError(InfiniteTalkError):
 
 
 class ModelError(InfiniteTalkError):
-    """A model folder or weight file that lacks a part or does not fit."""
+    """A model folder or weight file that lacks a part or does not fit.
+
+    The line names a few tensors; `missing` and `unused` name all of them.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, missing: Sequence[str] = (), unused: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
+        self.unused = tuple(unused)
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        return {name: list(given) for name in ("missing", "unused") if (given := getattr(self, name))}
 
 
 class MachineError(InfiniteTalkError):

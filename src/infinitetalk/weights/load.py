@@ -170,7 +170,8 @@ def _check_names(needed: Iterable[str], tensors: Iterable[str], keymap: KeyMap, 
     told = [f"{len(missing)} missing ({_listed(missing)})"] if missing else []
     told += [f"{len(unused)} not used ({_listed(unused)})"] if unused else []
     if told:
-        raise ModelError(f"{source}: the tensors do not fit the network: {'; '.join(told)}")
+        line = f"{source}: the tensors do not fit the network: {'; '.join(told)}"
+        raise ModelError(line, missing=missing, unused=unused)
 
 
 def _values(
