@@ -18,13 +18,14 @@ from training.nano.train_dit import FRAME_TOKENS, LATENTS, MAIN, Data, Trainer, 
 from training.nano.train_vae import fast_kernels, millions
 
 
-def trial(candidate: Candidate, data: Data, held: Data, seconds: float, log: RunLog) -> float:
+def trial(candidate: Candidate, data: Data, held: Data, seconds: float, log: RunLog, *, capture: bool = False) -> float:
     """The held-out loss after so many seconds."""
     device = data.clips.video.device
     config = fit_audio(DITS[candidate.name], *data.voices.features.shape[1:])
     if device.type == "cuda":
         use_fastest(config, MAIN.batch, LATENTS * FRAME_TOKENS, device, log)
-    trainer = Trainer(config, device, compiled=(MAIN,) if device.type == "cuda" else (), rate=candidate.rate)
+    trainer = Trainer(config, device, compiled=(MAIN,) if device.type == "cuda" else (), rate=candidate.rate,
+                      capture=capture)  # fmt: skip
     generator = torch.Generator(device).manual_seed(0)
     trainer.step(data, MAIN, 0.0, generator)
     log(f"{candidate}: {millions(trainer.dit):.2f} M, compiled")
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("candidates", nargs="+", type=Candidate.parse)
     parser.add_argument("--seconds", type=float, default=30, help="of each candidate")
+    parser.add_argument("--graph", action="store_true", help="capture steps as one CUDA graph")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -49,7 +51,7 @@ def main() -> None:
     data, held = Data.load(options.data, "", device), Data.load(options.data, "held_", device)
     losses: dict[Candidate, float] = {}
     for candidate in options.candidates:
-        losses[candidate] = trial(candidate, data, held, options.seconds, log)
+        losses[candidate] = trial(candidate, data, held, options.seconds, log, capture=options.graph)
         gc.collect()
     best = min(losses, key=lambda candidate: losses[candidate])
     (options.data / CHOICE).write_text(str(best), encoding="utf-8")

@@ -21,7 +21,8 @@ from training import checkpoint
 from training.checkpoint import Progress, Rhythm
 from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
-from training.nano.flow import Kind, assemble, draw, loss
+from training.graphs import CapturedStep
+from training.nano.flow import Batch, Kind, assemble, draw, loss
 from training.nano.kernels import use_fastest
 from training.nano.latents import TOKEN, ClipLatents
 from training.nano.preview import load_vae, preview
@@ -59,11 +60,15 @@ class Data:
 
 
 class Trainer:
-    """A transformer with its optimiser and average. Blocks are compiled for the kinds in `compiled`."""
+    """A transformer with its optimiser and average.
+
+    Blocks are compiled for the kinds in `compiled`; with `capture`, steps of `MAIN` become one CUDA graph.
+    """
 
     def __init__(
-        self, config: DiTConfig, device: torch.device, *, compiled: Sequence[Kind], rate: float = RATE, seed: int = 0
-    ) -> None:
+        self, config: DiTConfig, device: torch.device, *, compiled: Sequence[Kind], rate: float = RATE, seed: int = 0,
+        capture: bool = False,
+    ) -> None:  # fmt: skip
         self.config, self.device, self.compiled = config, device, compiled
         self.dit = AudioDiT(config)
         self.dit.init_weights(torch.Generator().manual_seed(seed))
@@ -72,6 +77,7 @@ class Trainer:
         self.average = Average(self.dit, AVERAGE, every=2)
         self.steps = self.begun = 0
         self.dice = torch.Generator().manual_seed(seed)
+        self._learn_main = CapturedStep(self._learn, capture=capture and device.type == "cuda")
         if compiled:
             for block in self.dit.blocks:
                 block.compile(dynamic=False)
@@ -80,19 +86,29 @@ class Trainer:
         """One training step at this share of the peak rate; returns the loss."""
         self.optimiser.set_rate(share * warm(self.steps - self.begun, 200))
         batch = draw(kind, data.clips, data.voices, generator, dice=self.dice)
-        self.optimiser.forget_gradients()
-        compiled = kind in self.compiled and kind.people == batch.audio.shape[1]
+        learn = self._learn_main if kind == MAIN else self._learn
+        people = batch.audio.shape[1]
+        compiled = kind in self.compiled and kind.people == people
         with torch.compiler.set_stance("default" if compiled else "force_eager"):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                velocity = self.dit(
-                    batch.noisy, batch.timestep, condition=batch.condition, audio=batch.audio, masks=batch.masks
-                )
-            value = loss(velocity, batch)
-            value.backward()
-        self.optimiser.step()
+            given = (batch.noisy, batch.timestep, batch.condition, batch.audio, batch.target, batch.weight)
+            (value,) = learn(*given, *(() if batch.masks is None else (batch.masks,)))
         self.steps += 1
         self.average.update(self.steps)
-        return value.detach()
+        return value
+
+    def _learn(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """Forward, backward and update for the parts of a batch, its masks last if there are any; the loss."""
+        noisy, timestep, condition, audio, target, weight, *more = given
+        masks = more[0] if more else None
+        self.optimiser.forget_gradients()
+        # A captured graph must not keep the cache of cast weights.
+        on_gpu = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu, cache_enabled=False):
+            velocity = self.dit(noisy, timestep, condition=condition, audio=audio, masks=masks)
+        value = loss(velocity, Batch(noisy, timestep, condition, audio, masks, target, weight))
+        value.backward()
+        self.optimiser.step()
+        return (value.detach(),)
 
     @torch.no_grad()
     def judge(self, data: Data) -> tuple[float, float]:
@@ -181,7 +197,7 @@ def train(
         kind = pick(kinds, float(torch.rand((), generator=dice))) if step else MAIN
         value = trainer.step(data, kind, cosine(fraction, 0.01), generator)
         if kind == MAIN:
-            recent.append(value)
+            recent.append(value.clone())  # a captured step overwrites its result
         if log.due():
             mean = float(torch.stack(recent).mean()) if recent else float("nan")
             recent.clear()
@@ -211,6 +227,7 @@ def main() -> None:
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
     parser.add_argument("--config", type=Candidate.parse, help="NAME or NAME@RATE; default what `compare` chose")
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--graph", action="store_true", help="capture the frequent step as one CUDA graph")
     parser.add_argument(
         "--careful", action="store_true", help="compile one kind of batches only, torch's own attention"
     )
@@ -227,7 +244,7 @@ def main() -> None:
     if device.type == "cuda" and not options.careful:
         use_fastest(config, MAIN.batch, LATENTS * FRAME_TOKENS, device, log)
     compiled = kinds if device.type == "cuda" and not options.no_compile else ()
-    trainer = Trainer(config, device, compiled=compiled, rate=choice.rate)
+    trainer = Trainer(config, device, compiled=compiled, rate=choice.rate, capture=options.graph)
     log(f"{data.clips.count} clips; dit {choice}: {millions(trainer.dit):.2f} M")
     place = options.out / "dit_checkpoint.pt"
     spent = trainer.resume(place) if place.exists() else trainer.adopt(options.out)

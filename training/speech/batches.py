@@ -19,8 +19,8 @@ SAMPLES_PER_LABEL = SAMPLES_PER_FRAME // LABELS_PER_FRAME
 
 # How often a second of each engine is heard; engines that are not named count once.
 WEIGHTS = {
-    "espeak": 0.5, "espeak-foreign": 1.0, "hibari": 0.8, "kokoro": 1.2, "vocoded": 1.2, "ljspeech": 8.0,
-    "asterisk": 2.0, "asterisk-es": 1.5, "asterisk-fr": 2.0, "asterisk-it": 2.0, "asterisk-ru": 2.0,
+    "espeak": 0.5, "espeak-foreign": 1.0, "hibari": 0.8, "kokoro": 1.2, "vocoded": 3.0, "ljspeech": 8.0,
+    "asterisk": 2.0, "asterisk-es": 0.7, "asterisk-fr": 0.7, "asterisk-it": 0.7, "asterisk-ru": 0.7,
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from infinitetalk.core.configs import SpeechConfig
 from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
+from training.graphs import CapturedStep
 from training.optimiser import MuonAdam
 from training.speech import corpus
 from training.speech.augment import augment
@@ -49,6 +50,7 @@ class Training:
         rate: float,
         seed: int,
         start_from: Path | None = None,
+        capture: bool = False,
     ) -> None:
         torch.manual_seed(seed)
         self.bank = bank
@@ -61,6 +63,8 @@ class Training:
         self.average = Average(self.reader, 0.9985)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.step_number = 0
+        self._capture = capture and device.type == "cuda"
+        self._learn: dict[torch.Size, CapturedStep] = {}
 
     def batch(self, frames: int, count: int) -> tuple[Tensor, Tensor]:
         """Disturbed crops [count, 640 frames] and their soft labels."""
@@ -76,14 +80,23 @@ class Training:
         frames = CROP_FRAMES[self.step_number % len(CROP_FRAMES)]
         sound, labels = self.batch(frames, max(2, round(batch_seconds * 25 / frames)))
         self.optimiser.set_rate(warm(self.step_number, WARMUP_STEPS) * cosine(fraction))
+        if sound.shape not in self._learn:
+            self._learn[sound.shape] = CapturedStep(self.learn, capture=self._capture)
+        loss, accuracy = self._learn[sound.shape](sound, labels)
+        self.average.update(self.step_number)
+        self.step_number += 1
+        return loss, accuracy
+
+    def learn(self, sound: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """Forward, backward and update for disturbed crops and their labels."""
         self.optimiser.forget_gradients()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        # Without the cache of cast weights, which a captured graph must not keep.
+        on_gpu = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu, cache_enabled=False):
             logits = self.reader(sound)
         loss = phone_loss(logits, labels)
         loss.backward()
         self.optimiser.step()
-        self.average.update(self.step_number)
-        self.step_number += 1
         accuracy = (logits[-1].argmax(-1) == labels.argmax(-1)).float().mean()
         return loss.detach(), accuracy
 
@@ -147,6 +160,7 @@ def main() -> None:
         "--batch-seconds", type=float, default=320.0, help="seconds of sound per step (default: %(default)s)"
     )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate (default: %(default)s)")
+    parser.add_argument("--no-graph", action="store_true", help="launch every kernel, capture nothing")
     parser.add_argument("--start-from", type=Path, help="folder of an earlier run whose weights to start from")
     parser.add_argument(
         "--evaluate",
@@ -165,7 +179,14 @@ def main() -> None:
     train, test = (corpus.load(arguments.corpus, [split]) for split in corpus.SPLITS)
     bank = Bank(train, device)
     log(f"{len(train)} streams, {bank.seconds / 60:.0f} minutes to train on; {len(test)} streams to test on")
-    training = Training(bank, device, rate=arguments.rate, seed=arguments.seed, start_from=arguments.start_from)
+    training = Training(
+        bank,
+        device,
+        rate=arguments.rate,
+        seed=arguments.seed,
+        start_from=arguments.start_from,
+        capture=not arguments.no_graph,
+    )
     run(training, arguments.out, log, seconds=arguments.seconds, batch_seconds=arguments.batch_seconds)
     if arguments.evaluate:
         for score in evaluate(training.reader, train, test, device):

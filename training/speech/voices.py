@@ -19,7 +19,6 @@ HOP = 128
 QUEFRENCIES = 28  # cepstral coefficients of the envelope: finer detail is harmonics
 COARSE = 32  # bins to either side that the mean level of a frequency is taken from
 LONGEST, SHORTEST = 0.80, 1.25  # factors of formant frequencies
-BLURS = (3, 5, 7, 9)  # frames over which statistical synthesisers smear the envelope: up to 70 ms
 
 
 def other_voice(sound: Tensor, dice: Dice) -> Tensor:
@@ -28,7 +27,7 @@ def other_voice(sound: Tensor, dice: Dice) -> Tensor:
     spectra = torch.stft(sound, WINDOW, HOP, window=window, return_complex=True)
     level = spectra.abs().clamp(min=1e-5).log()
     envelope = smooth(level)
-    wanted = blurred(bent(envelope, dice), dice)
+    wanted = bent(envelope, dice)
     spectra = spectra * (wanted - envelope).clamp(-4, 4).exp()
     spectra = breath(spectra, wanted, dice) * gaps(spectra, dice)
     changed = torch.istft(spectra, WINDOW, HOP, window=window, length=sound.shape[-1])
@@ -60,15 +59,6 @@ def bent(envelope: Tensor, dice: Dice) -> Tensor:
     sums = torch.nn.functional.pad(edges.cumsum(1), (0, 0, 1, 0))
     coarse = (sums[:, 2 * COARSE :] - sums[:, : -2 * COARSE])[:, :bins] / (2 * COARSE)
     return coarse + (moved - coarse) * dice.uniform(math.log(0.6), math.log(1.5)).exp()[..., None]
-
-
-def blurred(envelope: Tensor, dice: Dice) -> Tensor:
-    """The envelope averaged over time, as synthesisers that speak from statistics do, in a third of the crops."""
-    result, kind = envelope, dice.uniform(0, 3 * len(BLURS)).long()[..., None]
-    for index, width in enumerate(BLURS):
-        mean = torch.nn.functional.avg_pool1d(envelope, width, 1, width // 2, count_include_pad=False)
-        result = torch.where(kind == index, mean, result)
-    return result
 
 
 def breath(spectra: Tensor, envelope: Tensor, dice: Dice) -> Tensor:
