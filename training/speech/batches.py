@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infinitetalk.core.errors import MediaError
+from training.heads.tracks import tracks
 from training.heads.visemes import PHONE_CLASSES
 from training.speech.corpus import RATE, Utterance
-from training.speech.encoder import LABELS_PER_FRAME, SAMPLES_PER_FRAME
+from training.speech.encoder import LABELS_PER_FRAME, MOUTH, SAMPLES_PER_FRAME
 
 GRID = 40  # samples per entry of the label grid (2.5 ms)
 SAMPLES_PER_LABEL = SAMPLES_PER_FRAME // LABELS_PER_FRAME
@@ -32,8 +33,14 @@ def label_grid(utterance: Utterance) -> np.ndarray[tuple[int], np.dtype[np.uint8
     return np.asarray(phones[np.minimum(np.searchsorted(ends, centres, side="right"), len(phones) - 1)])
 
 
+def mouth_track(utterance: Utterance, frames: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """How an average speaker's mouth moves at this: weights of the shapes `MOUTH` per video frame, [frames, shapes]."""
+    made = tracks(utterance.segments, frames, np.random.default_rng(0))
+    return np.ascontiguousarray(made[:, MOUTH])
+
+
 class Bank:
-    """All utterances joined on one device.
+    """All utterances joined on one device: sound, phones and the mouth's movement, whose columns have a spread of 1.
 
     Raises ``MediaError`` when there is no utterance.
     """
@@ -43,17 +50,20 @@ class Bank:
     ) -> None:
         if not utterances:
             raise MediaError("speech corpus", "has no utterances to train on")
-        audio, labels, starts, shares = [], [], [], []
+        audio, labels, mouth, starts, shares = [], [], [], [], []
         length = 0
         for utterance in utterances:
             whole = len(utterance.audio) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME
             audio.append(utterance.audio[:whole])
             labels.append(label_grid(utterance)[: whole // GRID])
+            mouth.append(mouth_track(utterance, whole // SAMPLES_PER_FRAME))
             starts.append(length)
             shares.append(whole * weights.get(utterance.engine, 1.0))
             length += whole
         self.audio = torch.from_numpy(np.concatenate(audio)).to(device)
         self.labels = torch.from_numpy(np.concatenate(labels)).to(device)
+        moves = np.concatenate(mouth)
+        self.mouth = torch.from_numpy(moves / np.maximum(moves.std(0), 1e-3)).to(device)
         self._starts = torch.tensor([*starts, length], device=device)
         self._shares = torch.tensor(shares, device=device, dtype=torch.float32)
 
@@ -69,8 +79,8 @@ class Bank:
         place = torch.rand(count, device=first.device, generator=generator)
         return (first + place * (last - first)).long().clamp(max=max(0, len(self.audio) - samples))
 
-    def crop(self, start: Tensor, speed: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """Sound and soft labels at ``speed`` (1.1: ten per cent faster and higher).
+    def crop(self, start: Tensor, speed: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Sound, soft labels and mouths at ``speed`` (1.1: ten per cent faster and higher).
 
         Args:
             start: [B] first sample.
@@ -78,14 +88,25 @@ class Bank:
             frames: video frames in the crop.
 
         Returns:
-            Sound [B, 640 frames] in [-1, 1], and label shares [B, 2 frames, classes] that sum to 1.
+            Sound [B, 640 frames] in [-1, 1], label shares [B, 2 frames, classes] that sum to 1, and movement of the
+            mouth [B, frames, shapes].
         """
         steps = torch.arange(frames * SAMPLES_PER_FRAME, device=start.device)
         sound = self._read(start[:, None] + steps * speed[:, None].double())
         centres = (torch.arange(frames * SAMPLES_PER_FRAME // GRID, device=start.device) + 0.5) * GRID
         places = ((start[:, None] + centres * speed[:, None].double()) / GRID).long()
         classes = self.labels[places.clamp(max=len(self.labels) - 1)].long()
-        return sound, soft_labels(classes)
+        return sound, soft_labels(classes), self._moves(start, speed, frames)
+
+    def _moves(self, start: Tensor, speed: Tensor, frames: int) -> Tensor:
+        """The mouth in the middle of every frame of a crop, between the two nearest frames of the corpus."""
+        middles = (torch.arange(frames, device=start.device) + 0.5) * SAMPLES_PER_FRAME
+        place = ((start[:, None] + middles * speed[:, None].double()) / SAMPLES_PER_FRAME - 0.5).clamp(min=0)
+        base = place.long()
+        share = (place - base).float()[..., None]
+        last = len(self.mouth) - 1
+        before, after = self.mouth[base.clamp(max=last)], self.mouth[(base + 1).clamp(max=last)]
+        return torch.lerp(before, after, share)
 
     def _read(self, position: Tensor) -> Tensor:
         """Sound at fractional positions by cubic interpolation (Catmull-Rom)."""

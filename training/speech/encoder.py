@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from infinitetalk.core.configs import SpeechConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.speech import SpeechEncoder, normalise
+from training.heads.blendshapes import SHAPE_INDEX
 from training.heads.visemes import GESTURES, LIP_ON_TEETH, LIPS_CLOSED, PHONE_CLASSES
 
 LABELS_PER_FRAME = 2  # 20 ms each
@@ -24,6 +25,13 @@ _SHAPES = [
     [index for index, name in enumerate(PHONE_CLASSES) if GESTURES[name] == gesture]
     for gesture in sorted(set(GESTURES.values()))
 ]
+MOUTH = [
+    SHAPE_INDEX[name]
+    for name in ("jawOpen", "mouthFunnel", "mouthPucker", "mouthPressLeft", "mouthRollLower", "mouthStretchLeft",
+                 "mouthLowerDownLeft", "mouthUpperUpLeft", "tongueOut")
+]  # fmt: skip
+"""Blendshapes that speech moves, one side of each."""
+MOUTH_WEIGHT = 3.0
 SAMPLES_PER_FRAME = 640
 WEIGHTS, HEADS = "speech.safetensors", "speech_heads.safetensors"
 
@@ -43,20 +51,30 @@ SMALL = SpeechConfig(
 
 
 class PhoneReader(nn.Module):
-    """The encoder with one linear phone classifier per layer, so that every layer has to know the phones."""
+    """The encoder with linear readers of phones and of the mouth's movement at every layer.
+
+    So every layer has to know both, and the video network need not find out from phones how mouths move.
+    """
 
     def __init__(self, config: SpeechConfig, dropout: float = 0.1) -> None:
         super().__init__()
         self.encoder = SpeechEncoder(config, dropout=dropout)
         width = LABELS_PER_FRAME * len(PHONE_CLASSES)
-        self.heads = nn.ModuleList(nn.Linear(config.hidden_size, width) for _ in range(config.num_hidden_layers))
+        layers = range(config.num_hidden_layers)
+        self.heads = nn.ModuleList(nn.Linear(config.hidden_size, width) for _ in layers)
+        self.mouths = nn.ModuleList(nn.Linear(config.hidden_size, len(MOUTH)) for _ in layers)
+
+    def read(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Phone logits [layers, B, 2 F, classes] and mouths [layers, B, F, shapes] of a waveform [B, 640 F]."""
+        frames = waveform.shape[-1] // SAMPLES_PER_FRAME
+        heard = self.encoder(normalise(waveform), frames).unbind(2)
+        logits = torch.stack([head(states) for head, states in zip(self.heads, heard, strict=True)])
+        moves = torch.stack([mouth(states) for mouth, states in zip(self.mouths, heard, strict=True)])
+        return logits.reshape(len(heard), len(waveform), frames * LABELS_PER_FRAME, len(PHONE_CLASSES)), moves
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Phone logits per layer: waveform [B, 640 F] -> [layers, B, 2 F, classes]."""
-        frames = waveform.shape[-1] // SAMPLES_PER_FRAME
-        heard = self.encoder(normalise(waveform), frames)
-        logits = [head(heard[:, :, layer]) for layer, head in enumerate(self.heads)]
-        return torch.stack(logits).reshape(len(logits), len(waveform), frames * LABELS_PER_FRAME, len(PHONE_CLASSES))
+        """Phone logits per layer alone."""
+        return self.read(waveform)[0]
 
 
 def phone_loss(logits: Tensor, target: Tensor, early_weight: float = 0.3, smoothing: float = 0.05) -> Tensor:
@@ -75,6 +93,13 @@ def phone_loss(logits: Tensor, target: Tensor, early_weight: float = 0.3, smooth
     losses = ((phones - (wanted * shapes).sum(-1)) * weight).mean((1, 2))
     total: Tensor = losses[-1] + early_weight * losses[:-1].sum()
     return total
+
+
+def mouth_loss(moves: Tensor, target: Tensor, early_weight: float = 0.3) -> Tensor:
+    """Squared error of mouths [layers, B, F, shapes]; layers before the last count ``early_weight`` each."""
+    losses = (moves.float() - target).square().mean((1, 2, 3))
+    total: Tensor = losses[-1] + early_weight * losses[:-1].sum()
+    return MOUTH_WEIGHT * total
 
 
 def save(encoder: SpeechEncoder, folder: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -100,7 +125,7 @@ def save_reader(reader: PhoneReader, folder: Path) -> None:
 
 
 def take_over(reader: PhoneReader, folder: Path) -> None:
-    """Give ``reader`` the weights that ``save_reader`` wrote for a network of the same shape.
+    """Give ``reader`` the weights that ``save_reader`` wrote for a network of the same shape; mouths are read anew.
 
     Raises ``ModelError`` when a file is missing or its network has another shape.
     """

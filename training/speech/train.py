@@ -24,7 +24,7 @@ from training.optimiser import MuonAdam
 from training.speech import corpus
 from training.speech.augment import augment
 from training.speech.batches import Bank
-from training.speech.encoder import SMALL, PhoneReader, phone_loss, save_reader, take_over
+from training.speech.encoder import SMALL, PhoneReader, mouth_loss, phone_loss, save_reader, take_over
 from training.speech.evaluate import evaluate
 
 CROP_FRAMES = (75, 125, 125, 250)  # 3, 5 and 10 seconds, so that the encoder knows short and long sounds
@@ -66,35 +66,39 @@ class Training:
         self._capture = capture and device.type == "cuda"
         self._learn: dict[torch.Size, CapturedStep] = {}
 
-    def batch(self, frames: int, count: int) -> tuple[Tensor, Tensor]:
-        """Disturbed crops [count, 640 frames] and their soft labels."""
+    def batch(self, frames: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Disturbed crops [count, 640 frames], their soft labels, and how the mouth moves."""
         low, high = (math.log(speed) for speed in SPEEDS)
         draw = torch.rand(2, count, device=self.device, generator=self.generator)
         speed = torch.where(draw[0] < 0.25, 1.0, (low + (high - low) * draw[1]).exp())
         samples = math.ceil(frames * 640 * SPEEDS[1]) + 8
         start = self.bank.starts(count, samples, self.generator)
-        return augment(*self.bank.crop(start, speed, frames), self.generator)
+        sound, labels, mouth = self.bank.crop(start, speed, frames)
+        disturbed, changed = augment(sound, labels, self.generator)
+        # Where the speech was taken out, the mouth rests.
+        silenced = (changed != labels).any(-1).view(count, frames, -1).any(-1, keepdim=True)
+        return disturbed, changed, mouth * ~silenced
 
     def step(self, batch_seconds: float, fraction: float) -> tuple[Tensor, Tensor]:
         """One update on this many seconds of sound; returns the loss and the last layer's accuracy."""
         frames = CROP_FRAMES[self.step_number % len(CROP_FRAMES)]
-        sound, labels = self.batch(frames, max(2, round(batch_seconds * 25 / frames)))
+        sound, labels, mouth = self.batch(frames, max(2, round(batch_seconds * 25 / frames)))
         self.optimiser.set_rate(warm(self.step_number, WARMUP_STEPS) * cosine(fraction))
         if sound.shape not in self._learn:
             self._learn[sound.shape] = CapturedStep(self.learn, capture=self._capture)
-        loss, accuracy = self._learn[sound.shape](sound, labels)
+        loss, accuracy = self._learn[sound.shape](sound, labels, mouth)
         self.average.update(self.step_number)
         self.step_number += 1
         return loss, accuracy
 
-    def learn(self, sound: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        """Forward, backward and update for disturbed crops and their labels."""
+    def learn(self, sound: Tensor, labels: Tensor, mouth: Tensor) -> tuple[Tensor, ...]:
+        """Forward, backward and update for disturbed crops, their labels and mouths."""
         self.optimiser.forget_gradients()
         # Without the cache of cast weights, which a captured graph must not keep.
         on_gpu = self.device.type == "cuda"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu, cache_enabled=False):
-            logits = self.reader(sound)
-        loss = phone_loss(logits, labels)
+            logits, moves = self.reader.read(sound)
+        loss = phone_loss(logits, labels) + mouth_loss(moves, mouth)
         loss.backward()
         self.optimiser.step()
         accuracy = (logits[-1].argmax(-1) == labels.argmax(-1)).float().mean()
