@@ -90,7 +90,7 @@ def plan(options: argparse.Namespace) -> list[list[Stage]]:
               "--processes", str(options.processes))  # fmt: skip
     vae = ("training.nano.train_vae", data, data, *budget(options.vae_seconds), "--config", options.vae,
            "--clips", str(options.vae_clips))  # fmt: skip
-    dit = ("training.nano.train_dit", data, data, *budget(options.dit_seconds))
+    dit = ("training.nano.train_dit", data, data, *budget(options.dit_seconds), *options.dit_options.split())
     compare = ("training.nano.compare", data, *options.pilot)
     return [
         [Stage("speech", (*speech, *device), options.speech_seconds, splits=False)],
@@ -204,6 +204,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--vae-clips", type=int, default=4000, help="the most that the VAE trains on")
     parser.add_argument("--pilot", nargs="*", default=[], help="transformers to compare first: NAME or NAME@RATE")
     parser.add_argument("--speech-options", default="", help="more options of training.speech.train, in one string")
+    parser.add_argument("--dit-options", default="", help="more options of training.nano.train_dit, in one string")
     for stage, seconds in {"speech": 190, "render": 110, "vae": 420, "encode": 130, "dit": 565}.items():
         parser.add_argument(f"--{stage}-seconds", type=float, default=seconds)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

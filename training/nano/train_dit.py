@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--graph", action="store_true", help="capture the frequent step as one CUDA graph")
     parser.add_argument(
-        "--careful", action="store_true", help="compile one kind of batches only, torch's own attention"
+        "--careful", action="store_true", help="compile one kind of batches only, torch's own attention, no graph"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
@@ -244,7 +244,9 @@ def main() -> None:
     if device.type == "cuda" and not options.careful:
         use_fastest(config, MAIN.batch, LATENTS * FRAME_TOKENS, device, log)
     compiled = kinds if device.type == "cuda" and not options.no_compile else ()
-    trainer = Trainer(config, device, compiled=compiled, rate=choice.rate, capture=options.graph)
+    trainer = Trainer(
+        config, device, compiled=compiled, rate=choice.rate, capture=options.graph and not options.careful
+    )
     log(f"{data.clips.count} clips; dit {choice}: {millions(trainer.dit):.2f} M")
     place = options.out / "dit_checkpoint.pt"
     spent = trainer.resume(place) if place.exists() else trainer.adopt(options.out)
