@@ -167,6 +167,7 @@ def test_the_form_takes_a_video_and_two_people(
     assert line.startswith("0.4 s, ")
     assert {desc.partition(" ·")[0] for _, desc in told} == {stage.value for stage in Stage} - {"frame interpolation"}
     assert told[-1][0] > 0.5
+    assert [share for share, _ in told] == sorted(share for share, _ in told), "the bar never goes back"
 
 
 def test_every_setting_has_a_widget(tiny_folder: Path, tmp_path: Path) -> None:

@@ -30,14 +30,17 @@ FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 
 
 def _tell(progress: Callable[..., object]) -> Board:
-    """A board that moves the page's progress bar."""
+    """A board that moves the page's progress bar, never back: estimates of what is left may grow."""
+    shown = 0.0
 
     def changed(board: Board) -> None:
+        nonlocal shown
         if board.at_work is None:
             return
         left = board.left
         rest = "" if left is None else f" · {clock_text(left)} left"
-        progress(min(0.99, board.fraction), desc=f"{board.at_work.value}{rest}")
+        shown = max(shown, min(0.99, board.fraction))
+        progress(shown, desc=f"{board.at_work.value}{rest}")
 
     return Board(changed=changed)
 
