@@ -21,7 +21,7 @@ SAMPLES_PER_LABEL = SAMPLES_PER_FRAME // LABELS_PER_FRAME
 # How often a second of each engine is heard; engines that are not named count once.
 WEIGHTS = {
     "espeak": 0.5, "espeak-foreign": 1.0, "hibari": 0.8, "kokoro": 1.2, "vocoded": 3.0, "ljspeech": 8.0,
-    "asterisk": 2.0, "asterisk-es": 0.7, "asterisk-fr": 0.7, "asterisk-it": 0.7, "asterisk-ru": 0.7,
+    "asterisk": 2.0, "asterisk-es": 0.4, "asterisk-fr": 0.4, "asterisk-it": 0.4, "asterisk-ru": 0.4,
 }  # fmt: skip
 
 
