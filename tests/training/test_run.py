@@ -64,29 +64,29 @@ def test_a_stage_is_done_over_several_calls(tmp_path: Path) -> None:
     work, ends = stage("vae", data, 100.0), []
     for _ in range(3):
         call = Run(data, out, run.STARTING + run.FINISHING + 45)
-        ends.append(call.group([work]))
+        ends.append(call.work(work))
     assert ends == [False, False, True]
     assert (out / "vae-1.safetensors").exists()
     with zipfile.ZipFile(out / "notes.zip") as notes:
         assert json.loads(notes.read("vae_progress.json"))["done"]
     begun = time.monotonic()
-    assert Run(data, out, 5).group([work]), "nothing is left to do"
+    assert Run(data, out, 5).work(work), "nothing is left to do"
     assert time.monotonic() - begun < 1
 
 
 @pytest.mark.usefixtures("worker")
 def test_what_cannot_be_split_waits_for_a_call_with_enough_time(tmp_path: Path) -> None:
-    whole, part = stage("speech", tmp_path, 100.0, splits=False), stage("render", tmp_path, 20.0)
-    assert not Run(tmp_path, tmp_path / "out", run.STARTING + run.FINISHING + 45).group([whole, part])
+    whole = stage("speech", tmp_path, 100.0, splits=False)
+    assert not Run(tmp_path, tmp_path / "out", run.STARTING + run.FINISHING + 45).work(whole)
     assert not (tmp_path / "speech_progress.json").exists()
-    assert (tmp_path / "render.done").exists()
-    assert Run(tmp_path, tmp_path / "out", run.STARTING + run.FINISHING + 105).group([whole, part])
+    assert Run(tmp_path, tmp_path / "out", run.STARTING + run.FINISHING + 105).work(whole)
+    assert (tmp_path / "speech.done").exists()
 
 
 @pytest.mark.usefixtures("worker")
 def test_a_failed_stage_ends_the_call(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="broken failed with exit code 3"):
-        Run(tmp_path, tmp_path / "out", 200).group([stage("broken", tmp_path, 10.0)])
+        Run(tmp_path, tmp_path / "out", 200).work(stage("broken", tmp_path, 10.0))
     assert not (tmp_path / "broken.done").exists()
 
 
@@ -100,14 +100,14 @@ def test_given_parts_are_not_trained(tmp_path: Path) -> None:
     call.take(given, again=["speech"])
     assert (data / "vae.done").exists()
     assert not (data / "speech.done").exists()
-    assert call.group([stage("vae", data, 100.0)])
+    assert call.work(stage("vae", data, 100.0))
     call.copy()
     assert not (tmp_path / "out" / "vae-1.safetensors").exists()
 
 
 def test_plan_names_commands_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["run", str(tmp_path), str(tmp_path), "--pilot", "320x8", "384x6@1e-3"])
-    stages = [stage for group in run.plan(run.read_options()) for stage in group]
+    stages = run.plan(run.read_options())
     assert [stage.name for stage in stages] == ["speech", "render", "vae", "encode", "pilot", "dit", "export"]
     for one in stages:
         assert (Path.cwd() / one.command[0].replace(".", "/")).with_suffix(".py").exists()

@@ -77,8 +77,8 @@ class Stage:
         return subprocess.Popen([sys.executable, "-u", "-m", *self.command, *limit, *more], start_new_session=True)
 
 
-def plan(options: argparse.Namespace) -> list[list[Stage]]:
-    """Stages in order; those of a group may run side by side."""
+def plan(options: argparse.Namespace) -> list[Stage]:
+    """Stages in order."""
     data, corpus = str(options.data), str(options.corpus)
     device, sound = ("--device", options.device), ("--corpus", str(options.corpus))
 
@@ -93,14 +93,14 @@ def plan(options: argparse.Namespace) -> list[list[Stage]]:
     dit = ("training.nano.train_dit", data, data, *budget(options.dit_seconds), *options.dit_options.split())
     compare = ("training.nano.compare", data, *options.pilot)
     return [
-        [Stage("speech", (*speech, *device), options.speech_seconds, splits=False)],
-        [Stage("render", (*render, *device), options.render_seconds, splits=True, enough=True)],
-        [Stage("vae", (*vae, *device), options.vae_seconds, splits=True)],
-        [Stage("encode", ("training.nano.encode", data, *sound, *device), options.encode_seconds, splits=True)],
-        *([[Stage("pilot", (*compare, *device), 75.0 * len(options.pilot), splits=False)]] if options.pilot else []),
-        [Stage("dit", (*dit, *device), options.dit_seconds, splits=True)],
-        [Stage("export", ("training.nano.export", data, str(options.data / "nano")), 20.0, splits=False)],
-    ]  # fmt: skip
+        Stage("speech", (*speech, *device), options.speech_seconds, splits=False),
+        Stage("render", (*render, *device), options.render_seconds, splits=True, enough=True),
+        Stage("vae", (*vae, *device), options.vae_seconds, splits=True),
+        Stage("encode", ("training.nano.encode", data, *sound, *device), options.encode_seconds, splits=True),
+        *([Stage("pilot", (*compare, *device), 75.0 * len(options.pilot), splits=False)] if options.pilot else []),
+        Stage("dit", (*dit, *device), options.dit_seconds, splits=True),
+        Stage("export", ("training.nano.export", data, str(options.data / "nano")), 20.0, splits=False),
+    ]
 
 
 class Run:
@@ -140,26 +140,24 @@ class Run:
                 self.mark(part)
             self.log(f"{part} is taken from {folder}")
 
-    def group(self, stages: Sequence[Stage]) -> bool:
-        """Works on stages side by side; True if all of them are done."""
-        missing = [stage for stage in stages if not self.done(stage)]
-        able = [stage for stage in missing if self.left >= stage.least(self.data)]
-        if not able:
-            return not missing
+    def work(self, stage: Stage) -> bool:
+        """Works on a stage as long as there is time; True if it is done."""
+        if self.done(stage):
+            return True
+        if self.left < stage.least(self.data):
+            return False
         begun, left = time.monotonic(), self.left
-        running = {stage: stage.start(left) for stage in able}
-        for stage, process in running.items():
-            code = self._wait(process)
-            if code and stage.name == "dit" and self.left >= stage.least(self.data):
-                self.log("dit failed; once more without what makes it fastest")
-                code = self._wait(stage.start(self.left, "--careful"))
-            self.log(f"{stage.name}: {time.monotonic() - begun:.0f} s, exit code {code}")
-            if code:
-                raise SystemExit(f"stage {stage.name} failed with exit code {code}; its messages are above")
-            if self._complete(stage, left):
-                self.mark(stage.name)
+        code = self._wait(stage.start(left))
+        if code and stage.name == "dit" and self.left >= stage.least(self.data):
+            self.log("dit failed; once more without what makes it fastest")
+            code = self._wait(stage.start(self.left, "--careful"))
+        self.log(f"{stage.name}: {time.monotonic() - begun:.0f} s, exit code {code}")
+        if code:
+            raise SystemExit(f"stage {stage.name} failed with exit code {code}; its messages are above")
+        if self._complete(stage, left):
+            self.mark(stage.name)
         self.copy()
-        return all(self.done(stage) for stage in stages)
+        return self.done(stage)
 
     def _complete(self, stage: Stage, left: float) -> bool:
         """Whether a stage that ended well has done all its work."""
@@ -219,7 +217,7 @@ def main() -> None:
     if options.from_trained:
         run.take(options.from_trained, again=options.again)
     try:
-        finished = all(run.group(stages) for stages in plan(options))
+        finished = all(run.work(stage) for stage in plan(options))
     finally:
         run.copy()
     run.log("everything is done" if finished else "time is up: give the same command again")

@@ -87,15 +87,22 @@ def from_voices(
         seconds += len(audio) / RATE
 
 
+def from_sentences(
+    sentences: Iterable[Sentence], engine: str, voice: str, split: str, rng: random.Random
+) -> Iterator[Utterance]:
+    """Streams of one voice until its sentences end."""
+    rest = iter(sentences)
+    while True:
+        audio, segments = stream(rest, rng)
+        if not segments:
+            break
+        yield utterance(audio, segments, engine=engine, voice=voice, split=split, peak=rng.uniform(0.3, 0.9))
+
+
 def from_kokoro(folder: Path, split: str, rng: random.Random) -> Iterator[Utterance]:
     """Streams of everything that Kokoro has spoken for this split."""
     for name, sentences in engines.kokoro_blocks(folder, held_out=split == "test"):
-        rest = iter(sentences)
-        while True:
-            audio, segments = stream(rest, rng)
-            if not segments:
-                break
-            yield utterance(audio, segments, engine="kokoro", voice=name, split=split, peak=rng.uniform(0.3, 0.9))
+        yield from from_sentences(sentences, "kokoro", name, split, rng)
 
 
 def from_librivox(espeak: Espeak) -> Iterator[Utterance]:
@@ -106,15 +113,10 @@ def from_librivox(espeak: Espeak) -> Iterator[Utterance]:
 
 
 def from_recordings(recordings: Iterator[Recording], fit: Fit, name: str, rng: random.Random) -> Iterator[Utterance]:
-    """Streams of a person's recordings."""
+    """Streams of a person's recordings, in a random order."""
     spoken = list(aligned(recordings, fit))
     rng.shuffle(spoken)
-    rest = iter(spoken)
-    while True:
-        audio, segments = stream(rest, rng)
-        if not segments:
-            break
-        yield utterance(audio, segments, engine=name, voice=name, split="train", peak=rng.uniform(0.3, 0.9))
+    yield from from_sentences(spoken, name, name, "train", rng)
 
 
 def parts(arguments: argparse.Namespace) -> dict[str, Callable[[random.Random], Iterator[Utterance]]]:
