@@ -32,9 +32,8 @@ from training.nano.pixels import to_video
 from training.nano.preview import load_vae
 from training.nano.store import FRAMES, REFERENCE, SIZE, Clips, finished, load
 from training.nano.train_vae import fast_kernels, half
-from training.nano.voices import VoiceBank, listen
+from training.nano.voices import VoiceBank, listen, spoken
 from training.speech.augment import clip, noise, room_and_tone
-from training.speech.corpus import load as load_corpus
 from training.speech.dice import Dice
 from training.speech.encoder import load as load_encoder
 
@@ -214,7 +213,7 @@ def encode_all(vae: VideoVAE, data: Path, device: torch.device, log: RunLog, sto
 
 def encode_voices(encoder: SpeechEncoder, corpus: Path, split: str, *, disturbed: bool) -> VoiceBank:
     """Features of one split of the corpus; with `disturbed` also of the same speech under noise."""
-    streams = [torch.from_numpy(utterance.audio).float() / 32768 for utterance in load_corpus(corpus, (split,))]
+    streams = [torch.from_numpy(utterance.audio).float() / 32768 for utterance in spoken(corpus, split)]
     # Every stream has its own length: seeking the fastest convolution for each would take longer than it saves.
     with torch.backends.cudnn.flags(benchmark=False):
         bank = listen(encoder, streams)

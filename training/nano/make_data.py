@@ -24,8 +24,8 @@ from training.heads.dataset import ClipBatch, Split, make_clips
 from training.heads.render import HeadRenderer
 from training.heads.tracks import tracks
 from training.nano.store import FRAMES, SIZE, Clips, create, extend, finished
-from training.nano.voices import frames_of
-from training.speech.corpus import Utterance, load
+from training.nano.voices import frames_of, spoken
+from training.speech.corpus import Utterance
 
 
 def mouth_tracks(utterances: Sequence[Utterance], seed: int) -> list[NDArray[np.float32]]:
@@ -120,10 +120,10 @@ def main() -> None:
     others = helpers(options) if options.index == 0 else []
     renderer = HeadRenderer(options.device)
     if options.index == 0:
-        held = mouth_tracks(load(options.corpus, ("test",)), seed=1)
+        held = mouth_tracks(spoken(options.corpus, "test"), seed=1)
         render(opened(options.data / "held", options.held), range(options.held), held, "heldout",
                renderer=renderer, log=log)  # fmt: skip
-    speech = mouth_tracks(load(options.corpus, ("train",)), seed=1)
+    speech = mouth_tracks(spoken(options.corpus, "train"), seed=1)
     part = range(options.index, options.clips, options.processes)
     render(store, part, speech, "train", renderer=renderer, log=log, stop=stop)
     if any(process.wait() for process in others):

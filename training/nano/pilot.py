@@ -26,7 +26,6 @@ from training.nano.settings import DITS, VAES
 from training.nano.store import FRAMES, Clips, create, load
 from training.nano.voices import VoiceBank
 from training.sheets import save_rows
-from training.speech.corpus import load as load_corpus
 
 
 def wait(device: torch.device) -> None:
@@ -71,13 +70,13 @@ def pace(step: Callable[[], object], seconds: float, device: torch.device) -> fl
 def render_clips(out: Path, corpus: Path, clips: int, device: torch.device, log: RunLog) -> Clips:
     """Renders training clips, and a few held-out ones."""
     renderer = HeadRenderer(device)
-    speech = mouth_tracks(load_corpus(corpus, ("train",)), seed=1)
+    speech = mouth_tracks(spoken(corpus, "train"), seed=1)
     log("tracks made")
     begun = time.perf_counter()
     render(create(out / "clips", clips), range(clips), speech, "train", renderer=renderer, log=log)
     wait(device)
     log(f"render: {clips * (FRAMES + 1) / (time.perf_counter() - begun):.0f} frames/s")
-    speech, few = mouth_tracks(load_corpus(corpus, ("test",)), seed=1), min(12, clips)
+    speech, few = mouth_tracks(spoken(corpus, "test"), seed=1), min(12, clips)
     render(create(out / "held", few), range(few), speech, "heldout", renderer=renderer, log=log)
     return load(out / "clips")
 

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from infinitetalk.models.speech import SpeechEncoder, normalise
 from training import checkpoint
+from training.speech.corpus import Utterance, load
 
 SAMPLES_PER_FRAME = 640
 AUDIO_WINDOW = 5
 SILENCE_FRAMES = 200
+UNSURE = "asterisk-"
+"""Engines whose phones the encoder itself has found: good enough to teach it a language, not how mouths move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,11 @@ class VoiceBank:
     def load(path: Path, device: torch.device) -> "VoiceBank":
         """Reads what `save` wrote."""
         return VoiceBank(**torch.load(path, weights_only=True, map_location=device))
+
+
+def spoken(corpus: Path, split: str) -> list[Utterance]:
+    """What people in clips say: a split of the corpus, recordings in languages other than English left out."""
+    return [utterance for utterance in load(corpus, (split,)) if not utterance.engine.startswith(UNSURE)]
 
 
 def frames_of(samples: int) -> int:

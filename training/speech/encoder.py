@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -77,19 +78,26 @@ class PhoneReader(nn.Module):
         return self.read(waveform)[0]
 
 
+@lru_cache(maxsize=4)
+def _groups(device: torch.device) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Indices of lip phones, and of each mouth shape's, on a device: a captured step must not copy them there."""
+    return torch.tensor(_LIPS, device=device), tuple(torch.tensor(shape, device=device) for shape in _SHAPES)
+
+
 def phone_loss(logits: Tensor, target: Tensor, early_weight: float = 0.3, smoothing: float = 0.05) -> Tensor:
     """Cross entropy of phones plus that of mouth shapes, with soft targets [B, L, classes].
 
     A wrong phone with the right mouth shape costs less than a wrong mouth shape, and labels on which lips meet each
     other or the teeth count more. Layers before the last count ``early_weight`` each.
     """
-    weight = 1 + (LIP_WEIGHT - 1) * target[..., _LIPS].sum(-1)
+    lips, groups = _groups(target.device)
+    weight = 1 + (LIP_WEIGHT - 1) * target.index_select(-1, lips).sum(-1)
     weight = weight / weight.mean()
     wanted = target * (1 - smoothing) + smoothing / target.shape[-1]
     likely = F.log_softmax(logits.float(), dim=-1)
     phones = -(wanted * likely).sum(-1)
-    shapes = torch.stack([likely[..., group].logsumexp(-1) for group in _SHAPES], dim=-1)
-    wanted = torch.stack([wanted[..., group].sum(-1) for group in _SHAPES], dim=-1)
+    shapes = torch.stack([likely.index_select(-1, group).logsumexp(-1) for group in groups], dim=-1)
+    wanted = torch.stack([wanted.index_select(-1, group).sum(-1) for group in groups], dim=-1)
     losses = ((phones - (wanted * shapes).sum(-1)) * weight).mean((1, 2))
     total: Tensor = losses[-1] + early_weight * losses[:-1].sum()
     return total
