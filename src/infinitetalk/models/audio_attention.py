@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
+from infinitetalk.models.layers import Linear
 from infinitetalk.ops.attention import attention
 from infinitetalk.ops.rope import Grid, line_rotation, rotate
 
@@ -27,10 +28,10 @@ class AudioProjection(nn.Module):
         self.tokens = config.context_tokens
         frame = config.audio_blocks * config.audio_channels
         hidden = config.intermediate_dim
-        self.proj1 = nn.Linear(config.audio_window * frame, hidden)
-        self.proj1_vf = nn.Linear((config.audio_window + config.vae_scale - 1) * frame, hidden)
-        self.proj2 = nn.Linear(hidden, hidden)
-        self.proj3 = nn.Linear(hidden, config.context_tokens * config.output_dim)
+        self.proj1 = Linear(config.audio_window * frame, hidden)
+        self.proj1_vf = Linear((config.audio_window + config.vae_scale - 1) * frame, hidden)
+        self.proj2 = Linear(hidden, hidden)
+        self.proj3 = Linear(hidden, config.context_tokens * config.output_dim)
         self.norm = nn.LayerNorm(config.output_dim)
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -136,9 +137,9 @@ class AudioCrossAttention(nn.Module):
         self.head_dim = config.dim // config.num_heads
         self.class_range = config.class_range
         self.interval = config.class_interval
-        self.q_linear = nn.Linear(config.dim, config.dim)
-        self.kv_linear = nn.Linear(config.output_dim, config.dim * 2)
-        self.proj = nn.Linear(config.dim, config.dim)
+        self.q_linear = Linear(config.dim, config.dim)
+        self.kv_linear = Linear(config.output_dim, config.dim * 2)
+        self.proj = Linear(config.dim, config.dim)
 
     def forward(self, x: Tensor, voices: Voices, grid: Grid, attention_map: Tensor | None) -> Tensor:
         """Answers [B, L, dim] for video tokens x [B, L, dim]; `attention_map` [B, P + 1, L] where P > 1."""

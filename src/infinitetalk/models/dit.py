@@ -11,7 +11,7 @@ from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import AudioProjection, Voices
 from infinitetalk.models.dit_blocks import Block, Context, Head, Positions
-from infinitetalk.models.layers import RMSNorm, in_float32, sinusoid
+from infinitetalk.models.layers import Linear, RMSNorm, in_float32, sinusoid
 from infinitetalk.ops.rope import Grid, video_rotation
 
 
@@ -23,9 +23,9 @@ class PictureProjection(nn.Module):
         width = config.clip_dim
         self.proj = nn.Sequential(
             nn.LayerNorm(width),
-            nn.Linear(width, width),
+            Linear(width, width),
             nn.GELU(),
-            nn.Linear(width, config.dim),
+            Linear(width, config.dim),
             nn.LayerNorm(config.dim),
         )
 
@@ -47,10 +47,10 @@ class AudioDiT(nn.Module):
         self.text_embedding: nn.Sequential | None = None
         if config.text_dim:
             self.text_embedding = nn.Sequential(
-                nn.Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim)
+                Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), Linear(dim, dim)
             )
-        self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
-        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, dim * 6))
+        self.time_embedding = nn.Sequential(Linear(config.freq_dim, dim), nn.SiLU(), Linear(dim, dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), Linear(dim, dim * 6))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.head = Head(config)
         self.img_emb = PictureProjection(config) if config.clip_dim else None

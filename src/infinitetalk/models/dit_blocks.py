@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.models.audio_attention import AudioCrossAttention, Voices, attention_to_places
-from infinitetalk.models.layers import LayerNorm, RMSNorm, in_float32, modulate
+from infinitetalk.models.layers import LayerNorm, Linear, RMSNorm, in_float32, modulate
 from infinitetalk.ops.attention import attention
 from infinitetalk.ops.rope import Grid, Rotation, rotate
 
@@ -33,10 +33,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         dim = config.dim
         self.heads = config.num_heads
-        self.q = nn.Linear(dim, dim)
-        self.k = nn.Linear(dim, dim)
-        self.v = nn.Linear(dim, dim)
-        self.o = nn.Linear(dim, dim)
+        self.q = Linear(dim, dim)
+        self.k = Linear(dim, dim)
+        self.v = Linear(dim, dim)
+        self.o = Linear(dim, dim)
         self.norm_q = RMSNorm(dim, config.eps)
         self.norm_k = RMSNorm(dim, config.eps)
 
@@ -57,16 +57,16 @@ class CrossAttention(nn.Module):
         super().__init__()
         dim = config.dim
         self.heads = config.num_heads
-        self.q = nn.Linear(dim, dim)
-        self.o = nn.Linear(dim, dim)
+        self.q = Linear(dim, dim)
+        self.o = Linear(dim, dim)
         self.norm_q = RMSNorm(dim, config.eps)
         if config.text_dim:
-            self.k = nn.Linear(dim, dim)
-            self.v = nn.Linear(dim, dim)
+            self.k = Linear(dim, dim)
+            self.v = Linear(dim, dim)
             self.norm_k = RMSNorm(dim, config.eps)
         if config.clip_dim:
-            self.k_img = nn.Linear(dim, dim)
-            self.v_img = nn.Linear(dim, dim)
+            self.k_img = Linear(dim, dim)
+            self.v_img = Linear(dim, dim)
             self.norm_k_img = RMSNorm(dim, config.eps)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
@@ -97,9 +97,7 @@ class Block(nn.Module):
             self.norm3 = LayerNorm(dim, config.eps)
             self.cross_attn = CrossAttention(config)
         self.norm2 = LayerNorm(dim, config.eps, elementwise_affine=False)
-        self.ffn = nn.Sequential(
-            nn.Linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(config.ffn_dim, dim)
-        )
+        self.ffn = nn.Sequential(Linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), Linear(config.ffn_dim, dim))
         self.modulation = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
         self.audio_cross_attn = AudioCrossAttention(config)
         self.norm_x = LayerNorm(dim, config.eps)
@@ -126,7 +124,7 @@ class Head(nn.Module):
         super().__init__()
         frames, rows, columns = config.patch_size
         self.norm = LayerNorm(config.dim, config.eps, elementwise_affine=False)
-        self.head = nn.Linear(config.dim, frames * rows * columns * config.out_dim)
+        self.head = Linear(config.dim, frames * rows * columns * config.out_dim)
         self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:

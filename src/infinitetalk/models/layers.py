@@ -1,8 +1,15 @@
-"""Layers that the transformer's parts share; norms, modulation and the time embedding compute in float32."""
+"""Layers that the networks share; norms, modulation and the time embedding compute in float32."""
+
+from collections.abc import Callable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from infinitetalk.ops.stored import Stored
+
+PART = "stored_"
 
 
 class RMSNorm(nn.Module):
@@ -28,12 +35,82 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
+class Linear(nn.Linear):
+    """A linear layer that computes in the input's number format, whatever its matrix is stored in.
+
+    After `hold`, the parameter `weight` is gone and buffers hold the stored matrix, so that whatever moves, pins or
+    streams a module's parameters and buffers moves them too. Each forward dequantises them anew.
+    """
+
+    form: Stored | None = None
+    """How the held matrix is stored, on tensors without values; None for a dense one."""
+
+    @classmethod
+    def over(cls, layer: nn.Linear) -> Self:
+        """A layer with the parameters of another."""
+        made = cls(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+        made.weight, made.bias = layer.weight, layer.bias
+        return made
+
+    def hold(self, stored: Stored) -> None:
+        """Takes a stored matrix [out_features, in_features] and gives up the one there was."""
+        if stored.shape != (self.out_features, self.in_features):
+            raise ValueError(f"a {list(stored.shape)} matrix for a layer {self.in_features} → {self.out_features}")
+        self.release()
+        self.form = stored.with_parts({name: part.to("meta") for name, part in stored.parts().items()})
+        self.register_parameter("weight", None)
+        for name, part in stored.parts().items():
+            self.register_buffer(PART + name, part)
+
+    def release(self) -> None:
+        """Forgets a held matrix; the layer has none until `weight` is set or another is held."""
+        for name in self.form.parts() if self.form else ():
+            delattr(self, PART + name)
+        self.form = None
+
+    @property
+    def stored(self) -> Stored | None:
+        """The held matrix over the buffers as they are now; None for a dense one."""
+        if self.form is None:
+            return None
+        return self.form.with_parts({name: getattr(self, PART + name) for name in self.form.parts()})
+
+    def matrix(self, dtype: torch.dtype) -> Tensor:
+        """The matrix [out_features, in_features] in a number format."""
+        stored = self.stored
+        return self.weight.to(dtype) if stored is None else stored.dequantise(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[…, in_features] → […, out_features]."""
+        return F.linear(x, self.matrix(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the layer; a change of number format reaches the bias, never the numbers of a held matrix."""
+        held = {PART + name: getattr(self, PART + name) for name in self.form.parts()} if self.form else {}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, before in held.items():
+            if (after := getattr(self, name)).dtype != before.dtype:
+                setattr(self, name, before.to(after.device))
+        return self
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (f", {self.form.kind}" if self.form else "")
+
+
+def replace_linears(network: nn.Module) -> None:
+    """Makes every linear layer of a network of other authors a `Linear` with the same parameters, in place."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, Linear.over(child))
+
+
 def in_float32(x: Tensor, *layers: nn.Module) -> Tensor:
-    """Applies linear layers and activations in float32, under autocast too."""
+    """Applies layers that compute in the input's number format in float32, under autocast too."""
     with torch.autocast(x.device.type, enabled=False):
         x = x.float()
         for layer in layers:
-            x = F.linear(x, layer.weight.float(), layer.bias.float()) if isinstance(layer, nn.Linear) else layer(x)
+            x = layer(x)
         return x
 
 

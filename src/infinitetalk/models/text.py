@@ -6,6 +6,7 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from infinitetalk.core.configs import TextConfig
 from infinitetalk.core.errors import ModelError
+from infinitetalk.models.layers import replace_linears
 
 
 def _hugging_face(config: TextConfig) -> UMT5Config:
@@ -42,6 +43,7 @@ class TextEncoder(nn.Module):
         self.network = UMT5EncoderModel(_hugging_face(config))
         # Prompts have 512 tokens at most, where plain attention is quick and takes the position bias as it is.
         self.network.set_attn_implementation("eager")
+        replace_linears(self.network)
 
     def encode_ids(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Encodes token numbers.

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from infinitetalk.core.configs import VisionConfig
+from infinitetalk.models.layers import replace_linears
 
 # The mean and spread of the pictures that CLIP was trained on, per channel, for values from 0 to 1.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -36,6 +37,7 @@ class VisionEncoder(nn.Module):
         self.config = config
         self.network = CLIPVisionModel(_hugging_face(config))
         self.network.set_attn_implementation("sdpa")
+        replace_linears(self.network)
 
     def pixels(self, picture: Tensor) -> Tensor:
         """Brings a picture [1, 3, 1, H, W] or [1, 3, H, W] in [-1, 1] to CLIP's size and scale, float32 [1, 3, S, S].

@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from infinitetalk.core.errors import ModelError
+from infinitetalk.ops.stored import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class KeyMap:
         found = self._match(name)
         return tuple(found[1].expand(target) for target in found[0].targets) if found else ()
 
-    def convert(self, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def convert(self, name: str, tensor: Tensor | Stored) -> Iterator[tuple[str, Tensor | Stored]]:
         """The parameters and their values behind one tensor of a file.
 
         Raises:
@@ -60,9 +62,22 @@ class KeyMap:
         row, match = found
         if any(length != 1 for length in tensor.shape[: row.squeeze]) or tensor.shape[row.squeeze] % len(row.targets):
             raise ModelError(f"the tensor {name} has the shape {list(tensor.shape)}, which this layout never has")
-        values = tensor.reshape(tensor.shape[row.squeeze :]).chunk(len(row.targets))
-        for target, value in zip(row.targets, values, strict=True):
+        if row.squeeze:
+            values = tensor.dequantise(torch.float32) if isinstance(tensor, Stored) else tensor
+            tensor = values.reshape(tensor.shape[row.squeeze :])
+        for target, value in zip(row.targets, _cut(tensor, len(row.targets)), strict=True):
             yield match.expand(target), value
+
+
+def _cut(tensor: Tensor | Stored, parts: int) -> Iterator[Tensor | Stored]:
+    """Equal parts along the first axis."""
+    if parts == 1:
+        yield tensor
+        return
+    step = tensor.shape[0] // parts
+    for start in range(0, tensor.shape[0], step):
+        stop = start + step
+        yield tensor.rows(start, stop) if isinstance(tensor, Stored) else tensor[start:stop]
 
 
 IDENTITY = KeyMap((Row(r".+", (r"\g<0>",)),))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from infinitetalk.core.errors import ModelError
+from infinitetalk.ops.stored import Holder, Stored
 from infinitetalk.weights.keymaps import KeyMap
 from infinitetalk.weights.packed import Unpacked
 
@@ -175,8 +176,8 @@ def _check_names(needed: Iterable[str], tensors: Iterable[str], keymap: KeyMap, 
 
 
 def _values(
-    tensors: Mapping[str, Tensor], keymap: KeyMap, shapes: Mapping[str, torch.Size], source: str
-) -> Iterator[tuple[str, Tensor]]:
+    tensors: Mapping[str, Tensor | Stored], keymap: KeyMap, shapes: Mapping[str, torch.Size], source: str
+) -> Iterator[tuple[str, Tensor | Stored]]:
     """Reads the tensors one by one as parameter names and values."""
     for name in tensors:
         if keymap.is_extra(name):
@@ -190,14 +191,22 @@ def _values(
             yield target, value
 
 
+def _dense(value: Tensor | Stored, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Values for a parameter or a buffer; floating ones come in `dtype`."""
+    if isinstance(value, Stored):
+        return value.to(device).dequantise(dtype)
+    return value.to(device, dtype if value.is_floating_point() else value.dtype)
+
+
 def assemble(
     factory: Callable[[], M],
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor | Stored],
     keymap: KeyMap,
     *,
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
     source: str = "weights",
+    keep_stored: bool = False,
 ) -> M:
     """Builds a network and gives it tensors under their file's names.
 
@@ -208,6 +217,7 @@ def assemble(
         dtype: of the floating parameters. Buffers that the file does not hold keep the type they were made with.
         device: where the network shall live.
         source: what error messages call the tensors' origin.
+        keep_stored: whether layers that can compute with a stored matrix keep it so; all else is dequantised.
 
     Returns:
         The network in evaluation mode, its parameters without gradients.
@@ -220,13 +230,18 @@ def assemble(
     names = _shared_names(module)
     slots = module.state_dict(keep_vars=True)
     _check_names(names, tensors, keymap, source)
+    layers = module.named_modules() if keep_stored else ()
+    holders = {f"{name}.weight": layer for name, layer in layers if isinstance(layer, Holder)}
     state: dict[str, Tensor] = {}
     for target, value in _values(tensors, keymap, {name: slot.shape for name, slot in slots.items()}, source):
-        kept = value.to(device, dtype if value.is_floating_point() else value.dtype)
+        if isinstance(value, Stored) and target in holders:
+            holders[target].hold(value.to(device))
+            continue
+        kept = _dense(value, dtype, device)
         if isinstance(slots[target], nn.Parameter):
             kept = nn.Parameter(kept, requires_grad=False)
         state.update(dict.fromkeys(names[target], kept))
-    module.load_state_dict(state, strict=True, assign=True)
+    module.load_state_dict(state, strict=False, assign=True)  # all names are checked, and held matrices have others
     if unreal := [name for name, buffer in module.named_buffers() if buffer.is_meta]:
         raise ModelError(f"{source}: the network made {_listed(unreal)} without values, and no file holds any")
     return module.to(device).eval().requires_grad_(False)
@@ -239,6 +254,7 @@ def build(
     *,
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
+    keep_stored: bool = False,
 ) -> M:
     """Builds a network from weight files; see `assemble` and `read_tensors`.
 
@@ -246,4 +262,5 @@ def build(
         ModelError: files that cannot be read, or that do not fit the network.
     """
     source = ", ".join(str(path) for path in paths)
-    return assemble(factory, read_tensors(paths), keymap, dtype=dtype, device=device, source=source)
+    tensors = read_tensors(paths)
+    return assemble(factory, tensors, keymap, dtype=dtype, device=device, source=source, keep_stored=keep_stored)
