@@ -111,6 +111,8 @@ def test_rows_cut_squeeze_and_leave() -> None:
     keymap = KeyMap((Row(r"(\w+)\.ab", (r"a.\1", r"b.\1"), squeeze=1),), extras=(r"junk\..+",))
     (a_name, a), (b_name, b) = keymap.convert("w.ab", torch.arange(8).reshape(1, 4, 2))
     assert (a_name, b_name) == ("a.w", "b.w")
+    assert isinstance(a, Tensor)
+    assert isinstance(b, Tensor)
     assert a.tolist() == [[0, 1], [2, 3]]
     assert b.tolist() == [[4, 5], [6, 7]]
     assert keymap.is_extra("junk.1")

@@ -10,7 +10,7 @@ from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.layers import Linear, replace_linears
-from infinitetalk.ops.stored import Holder, Scaled, Stored
+from infinitetalk.ops.stored import Scaled, Stored
 from infinitetalk.weights.keymaps import IDENTITY, KeyMap, Row
 from infinitetalk.weights.load import assemble
 
@@ -117,13 +117,13 @@ def test_a_held_matrix_lies_in_buffers() -> None:
 
 def test_other_tensors_in_the_buffers_are_what_is_computed_with() -> None:
     layer, _ = held()
-    layer.stored_scale = layer.stored_scale * 2  # as a streamed slot gets another block's numbers
+    layer.stored_scale = layer.get_buffer("stored_scale") * 2  # as a streamed slot gets another block's numbers
     assert layer.stored is not None
     twice = Scaled.of("w", numbers(torch.float8_e4m3fn, 6, 5), scales((6,)) * 2).dequantise(torch.float32)
     assert torch.equal(layer.stored.dequantise(torch.float32), twice)
     moved = copy.deepcopy(layer).to("meta")
-    assert moved.stored_data.is_meta
-    assert not layer.stored_data.is_meta
+    assert moved.get_buffer("stored_data").is_meta
+    assert not layer.get_buffer("stored_data").is_meta
 
 
 @pytest.mark.parametrize("number", FORMATS)
@@ -196,9 +196,9 @@ def test_a_transformer_of_mixed_kinds_computes_what_the_dense_one_does() -> None
     dense = assemble(lambda: AudioDiT(SHAPE), stored_state(keep=False), IDENTITY, dtype=torch.float32)
     kept = assemble(lambda: AudioDiT(SHAPE), stored_state(keep=True), IDENTITY, dtype=torch.float32, keep_stored=True)
     opened = assemble(lambda: AudioDiT(SHAPE), stored_state(keep=True), IDENTITY, dtype=torch.float32)
-    holders = [module for module in kept.modules() if isinstance(module, Holder)]
-    assert len(holders) == sum(value.ndim == 2 for value in dense.state_dict().values())
-    assert all(isinstance(module, Linear) and module.stored is not None for module in holders)
+    layers = [module for module in kept.modules() if isinstance(module, nn.Linear)]
+    assert len(layers) == sum(value.ndim == 2 for value in dense.state_dict().values())
+    assert all(isinstance(layer, Linear) and layer.stored is not None for layer in layers)
     assert not any(parameter.ndim == 2 for parameter in kept.parameters())
     assert torch.equal(answer(kept), answer(dense))
     assert torch.equal(answer(opened), answer(dense))
