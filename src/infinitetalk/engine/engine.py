@@ -1,7 +1,7 @@
 """The engine: a request in, finished windows of frames out."""
 
 from collections.abc import Generator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -28,6 +28,7 @@ from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, Vo
 from infinitetalk.media.color import match_colors
 from infinitetalk.media.places import places
 from infinitetalk.runtime.device import Device
+from infinitetalk.runtime.guard import at_work
 from infinitetalk.weights.folder import ModelFolder
 
 T = TypeVar("T")
@@ -101,8 +102,9 @@ class Engine:
             RequestError: a name that no device has.
             MachineError: a device that cannot be used.
         """
-        folder = ModelFolder.open(name)
-        return cls(load_model(folder, Device.choose(device, dtype), progress))
+        folder, chosen = ModelFolder.open(name), Device.choose(device, dtype)
+        with at_work(chosen):
+            return cls(load_model(folder, chosen, progress))
 
     def generate(self, request: TalkRequest, progress: Progress | None = None) -> Clip:
         """Makes a whole video in memory; see `stream` for videos of any length."""
@@ -122,15 +124,21 @@ class Engine:
         past: _Past | None = None
         try:
             with ExitStack() as files:
-                job = self._prepare(request, listener, files)
+                with self._at_work():
+                    job = self._prepare(request, listener, files)
                 for window in job.windows:
-                    result, past = self._make(job, window, past, listener)
+                    with self._at_work():
+                        result, past = self._make(job, window, past, listener)
                     yield result
                     del result  # the caller may have let go of it, so that one window at a time is in memory
         except RuntimeError as error:
             if not _is_memory(error):
                 raise
             raise MachineError(f"{self.model.device} has too little memory for this size and window") from error
+
+    def _at_work(self) -> AbstractContextManager[None]:
+        """What the networks work in: kernels that the device has. Never open while the caller has its turn."""
+        return nullcontext() if self.model.runs_on is None else at_work(self.model.runs_on)
 
     @torch.inference_mode()
     def _prepare(self, request: TalkRequest, listener: Progress, files: ExitStack) -> _Job:

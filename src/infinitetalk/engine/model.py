@@ -39,6 +39,8 @@ class Model:
 
     facts: ModelFacts
     device: torch.device
+    runs_on: Device | None = None
+    """The device with its capabilities, which all work then keeps to."""
     dit: AudioDiT
     vae: VideoVAE
     speech: SpeechSource | None = None
@@ -81,6 +83,7 @@ def load_model(folder: ModelFolder, device: Device, progress: Progress | None = 
         return Model(
             facts=folder.facts,
             device=where,
+            runs_on=device,
             dit=_network(folder.dit, AudioDiT, keymaps.DIT, low, where),
             vae=_network(folder.vae, VideoVAE, keymaps.VAE, full, where),
             speech=SpeechPart(_network(folder.speech, SpeechEncoder, keymaps.SPEECH, full, where), where),

@@ -1,7 +1,18 @@
 """One door to attention: every network calls `attention`, so that a back end is chosen in one place."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@contextmanager
+def only(backends: Sequence[SDPBackend]) -> Iterator[None]:
+    """While it lasts, this thread's attention takes one of these back ends; that of other libraries' networks too."""
+    with sdpa_kernel(list(backends)):
+        yield
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -3,6 +3,9 @@
 import os
 import platform
 import sys
+from pathlib import Path
+
+from infinitetalk.runtime.cgroups import allowance, from_table
 
 GIB = 2**30
 
@@ -60,12 +63,31 @@ if sys.platform == "win32":
         kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size)
         return int(counters.peak_working_set)
 
+    def available_memory() -> int:
+        """Bytes of main memory that are free now; file caches count as free."""
+        status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+        ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+        return int(status.free)
+
 else:
     import resource
 
     def total_memory() -> int:
-        """Bytes of main memory in this machine."""
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        """Bytes of main memory in this machine, or that its container may use."""
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        allowed = allowance()
+        return physical if allowed is None else min(physical, allowed.most)
+
+    def available_memory() -> int:
+        """Bytes of main memory that are free now, here and in this container; file caches count as free."""
+        free = from_table(Path("/proc/meminfo"), "MemAvailable:") or os.sysconf("SC_PAGE_SIZE") * _free_pages()
+        allowed = allowance()
+        return free if allowed is None else min(free, allowed.free)
+
+    def _free_pages() -> int:
+        # macOS has no count of pages that could be freed; half of all is what it keeps for programs at the least.
+        name = "SC_AVPHYS_PAGES"
+        return os.sysconf(name) if name in os.sysconf_names else os.sysconf("SC_PHYS_PAGES") // 2
 
     def peak_memory() -> int:
         """Bytes of main memory that this process held at most so far."""
