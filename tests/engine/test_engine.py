@@ -27,17 +27,23 @@ Make = Callable[..., Engine]
 
 
 class Watch:
-    """Counts the passes of the network."""
+    """Counts the network's passes and keeps the sounds that it was told."""
 
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[dict[str, Any]] = []
-        true = model.dit.forward
+        self.passes = 0
+        self.sounds: list[tuple[Tensor, Tensor | None]] = []
+        evaluate, prepare = model.dit.evaluate, model.dit.prepare_sounds
 
-        def watched(*arguments: Any, **words: Any) -> Tensor:
-            self.calls.append(words)
-            return true(*arguments, **words)
+        def evaluated(*arguments: Any, **words: Any) -> list[Tensor]:
+            self.passes += len(words["branches"])
+            return evaluate(*arguments, **words)
 
-        monkeypatch.setattr(model.dit, "forward", watched)
+        def prepared(sounds: Any, *arguments: Any) -> Any:
+            self.sounds += sounds
+            return prepare(sounds, *arguments)
+
+        monkeypatch.setattr(model.dit, "evaluate", evaluated)
+        monkeypatch.setattr(model.dit, "prepare_sounds", prepared)
 
 
 @pytest.fixture
@@ -109,7 +115,28 @@ def test_passes_follow_from_the_scales(make_engine: Make, watch: Watch, settings
     engine = make_engine(14)
     for _ in engine.stream(talk(preview=True, **settings)):
         pass
-    assert len(watch.calls) == passes
+    assert watch.passes == passes
+
+
+def test_texts_and_picture_are_prepared_once_per_video_and_sounds_once_per_window(
+    make_engine: Make, tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = dict.fromkeys(("prepare_texts", "prepare_picture", "prepare_sounds"), 0)
+
+    def count(name: str) -> None:
+        true = getattr(tiny.dit, name)
+
+        def counted(*arguments: Any) -> Any:
+            counts[name] += 1
+            return true(*arguments)
+
+        monkeypatch.setattr(tiny.dit, name, counted)
+
+    for name in counts:
+        count(name)
+    windows = list(make_engine(29).stream(talk(steps=2)))
+    assert len(windows) == 3
+    assert counts == {"prepare_texts": 1, "prepare_picture": 1, "prepare_sounds": 3}
 
 
 def test_a_saved_pass_changes_nothing(make_engine: Make) -> None:
@@ -136,11 +163,13 @@ def test_sound_matters(tiny: Model) -> None:
 def test_two_people_hear_their_own_voices(make_engine: Make, watch: Watch, tiny: Model) -> None:
     made = make_engine(20, 12, source=pictures(1, 64, 96)).generate(talk(2))
     assert made.frames.shape[1] == 20
-    assert watch.calls[0]["audio"].shape[:2] == (2, 13)
-    assert watch.calls[0]["masks"].shape == (3, 8, 12)
-    assert torch.equal(watch.calls[0]["masks"].sum(0), torch.ones(8, 12))
-    assert watch.calls[2]["audio"].shape[0] == 1
-    assert watch.calls[2]["audio"].abs().max() == 0
+    (silence, _), (heard, masks) = watch.sounds[:2]
+    assert heard.shape[:2] == (2, 13)
+    assert masks is not None
+    assert masks.shape == (3, 8, 12)
+    assert torch.equal(masks.sum(0), torch.ones(8, 12))
+    assert silence.shape[0] == 1
+    assert silence.abs().max() == 0
     swapped = Engine(tiny, media=Memory(pictures(1, 64, 96), (voice(12, 1), voice(20, 0)))).generate(talk(2))
     assert not torch.allclose(made.frames, swapped.frames, atol=1e-3)
 
@@ -185,7 +214,7 @@ def test_a_step_takes_less_than_a_second(make_engine: Make, watch: Watch) -> Non
     started = time.process_time()
     engine.generate(talk())
     assert time.process_time() - started < 1
-    assert len(watch.calls) == 3
+    assert watch.passes == 3
 
 
 def test_an_engine_keeps_nothing_from_job_to_job(make_engine: Make) -> None:
@@ -388,7 +417,7 @@ def on_the_cpu() -> Tensor:
 def test_too_little_memory_is_one_line(
     full: Callable[[], Tensor], make_engine: Make, tiny: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiny.dit, "forward", lambda *_arguments, **_words: full())
+    monkeypatch.setattr(tiny.dit, "evaluate", lambda *_arguments, **_words: full())
     with pytest.raises(MachineError, match="too little memory"):
         make_engine(13).generate(talk())
 
@@ -396,7 +425,7 @@ def test_too_little_memory_is_one_line(
 def test_other_errors_of_torch_stay_what_they_are(
     make_engine: Make, tiny: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiny.dit, "forward", lambda *_arguments, **_words: torch.ones(2) @ torch.ones(3))
+    monkeypatch.setattr(tiny.dit, "evaluate", lambda *_arguments, **_words: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
         make_engine(13).generate(talk())
 

@@ -1,5 +1,6 @@
 """The audio DiT: who hears whom and when, optional parts, batches, precision, refusals."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,8 @@ from torch import Tensor
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import attention_to_places, people_centres, place_positions
-from infinitetalk.models.dit import AudioDiT
+from infinitetalk.models.dit import AudioDiT, Branch
+from infinitetalk.models.dit_blocks import Block, Use
 from tests.nets.random_nets import noise, shaken
 
 SMALL = DiTConfig(
@@ -169,6 +171,74 @@ def test_bfloat16_stays_near_float32(people: int) -> None:
     answer = run(net.bfloat16(), given)
     assert answer.dtype == torch.float32
     assert (answer - truth).norm() / truth.norm() < 0.05
+
+
+def told(net: AudioDiT, given: dict[str, Tensor]) -> Branch:
+    (text,) = net.prepare_texts([given["text"]])
+    (sound,) = net.prepare_sounds([(given["audio"], given["masks"])], net.grid(given["latent"]))
+    return Branch(text, net.prepare_picture(given["clip"]), sound)
+
+
+@torch.no_grad()
+def test_branches_together_are_branches_alone() -> None:
+    """Block by block through all branches, exactly what each of them gives by itself."""
+    net, first, second = build(), inputs(2), inputs(2, seed=50)
+    order: list[int] = []
+    for index, block in enumerate(net.blocks):
+        block.register_forward_hook(lambda *_, index=index: order.append(index))
+    both = [told(net, first), told(net, second)]
+    answers = net.evaluate(first["latent"], first["timestep"], condition=first["condition"], branches=both)
+    assert order == [0, 0, 1, 1]
+    changed = {name: second[name] for name in ("text", "clip", "audio")}
+    for answer, alone in zip(answers, (run(net, first), run(net, first, **changed)), strict=True):
+        torch.testing.assert_close(answer, alone, atol=0, rtol=0)
+    assert not torch.equal(*answers)
+
+
+@pytest.mark.parametrize("people", [1, 2])
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_few_frames_at_a_time_give_the_same(people: int, at_once: int) -> None:
+    net, given = build(), inputs(people, batch=2)
+    whole = run(net, given)
+    net.frames_at_once = at_once
+    torch.testing.assert_close(run(net, given), whole, atol=1e-6, rtol=1e-5)
+
+
+def test_blocks_may_be_lent() -> None:
+    """Each use of the weights is one walk over the blocks, and the numbers are those of the network's own blocks."""
+    net, given, walks = build(), inputs(2), list[Use]()
+    whole, blocks = run(net, given), list(net.blocks)
+    net.blocks = torch.nn.ModuleList()
+
+    def lender(use: Use) -> Iterator[Block]:
+        walks.append(use)
+        for block in blocks:
+            assert isinstance(block, Block)
+            yield block
+
+    net.lend(lender)
+    torch.testing.assert_close(run(net, given), whole, atol=0, rtol=0)
+    assert sorted(walks, key=str) == sorted(Use, key=str)
+
+
+def test_float16_survives_channels_beyond_its_range() -> None:
+    """Trained networks have channels of 3e5 between their blocks, and float16 ends at 65504."""
+    net, given = build(), inputs(2)
+    with torch.no_grad():
+        first = net.blocks[0]
+        assert isinstance(first, Block)
+        first.self_attn.o.bias[7] = 60.0
+        first.modulation[0, 2, 7] = 5000.0
+        for value in net.parameters():  # the same numbers in both types
+            value.copy_(value.half().float())
+    largest: list[float] = []
+    for block in net.blocks:
+        block.register_forward_hook(lambda _module, _given, x: largest.append(float(x.abs().max())))
+    truth = run(net, given)
+    answer = run(net.half(), given)
+    assert min(largest) > 2.5e5
+    assert answer.isfinite().all()
+    assert (answer - truth).norm() / truth.norm() < 1e-2
 
 
 def test_training_under_autocast_reaches_every_weight() -> None:

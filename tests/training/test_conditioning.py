@@ -16,9 +16,10 @@ from infinitetalk.core.sizes import Pixels
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model, SpeechPart
 from infinitetalk.engine.protocols import Inputs, Picture, Waveform
-from infinitetalk.models.dit import AudioDiT
+from infinitetalk.models.dit import AudioDiT, Branch, Sound
 from infinitetalk.models.speech import SpeechEncoder
 from infinitetalk.models.vae import VideoVAE
+from infinitetalk.ops.rope import Grid
 from training.nano import flow
 from training.nano.encode import encode_clips
 from training.nano.flow import Batch, Kind, assemble
@@ -44,22 +45,17 @@ class Listening(AudioDiT):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__(config)
         self.told: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.heard = torch.empty(0)
 
-    def forward(
-        self,
-        latent: Tensor,
-        timestep: Tensor,
-        *,
-        condition: Tensor,
-        audio: Tensor,
-        masks: Tensor | None = None,
-        text: Tensor | None = None,
-        clip: Tensor | None = None,
-    ) -> Tensor:
-        self.told.append((latent, condition, audio))
-        return super().forward(
-            latent, timestep, condition=condition, audio=audio, masks=masks, text=text, clip=clip
-        )  # fmt: skip
+    def prepare_sounds(self, sounds: Sequence[tuple[Tensor, Tensor | None]], grid: Grid) -> list[Sound]:
+        ((self.heard, _),) = sounds
+        return super().prepare_sounds(sounds, grid)
+
+    def evaluate(
+        self, latent: Tensor, timestep: Tensor, *, condition: Tensor, branches: Sequence[Branch]
+    ) -> list[Tensor]:
+        self.told.append((latent, condition, self.heard))
+        return super().evaluate(latent, timestep, condition=condition, branches=branches)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """From conditions to a finished latent: the network's passes, their guidance and the sampler, for one window."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,8 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.diffusion.guidance import AdaptiveGuidance, Branch, branches, combine
 from infinitetalk.diffusion.sampler import euler
 from infinitetalk.diffusion.schedule import timesteps
-from infinitetalk.models.dit import AudioDiT
+from infinitetalk.models.dit import AudioDiT, Prepared
+from infinitetalk.models.dit import Branch as Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,48 @@ def passes(request: TalkRequest, settings: Settings) -> tuple[Branch, ...]:
     return branches(settings.text_scale, settings.audio_scale, reference=request.reference)
 
 
+class Script:
+    """What the network has been told in a job, prepared: texts for the whole video, a picture for as long as it stays.
+
+    Keys and values of cross-attention do not depend on the step, so each block's are made once and asked often.
+    """
+
+    def __init__(self, dit: AudioDiT) -> None:
+        self.dit = dit
+        self._texts: tuple[Tensor | None, Tensor | None, Mapping[bool, Prepared | None]] | None = None
+        self._picture: tuple[Tensor | None, Prepared | None] | None = None
+
+    def branches(self, wanted: Sequence[Branch], told: Conditions) -> list[Told]:
+        """The inputs of the wanted passes for one window."""
+        texts = self._read(wanted, told)
+        if self._picture is None or self._picture[0] is not told.clip:
+            self._picture = told.clip, self.dit.prepare_picture(told.clip)
+        heard = sorted({branch.hears for branch in wanted})
+        sounds = [(told.audio if hears else silence(told.audio), told.places) for hears in heard]
+        grid = self.dit.grid(told.condition[None])
+        by_sound = dict(zip(heard, self.dit.prepare_sounds(sounds, grid), strict=True))
+        return [Told(texts[branch.reads], self._picture[1], by_sound[branch.hears]) for branch in wanted]
+
+    def _read(self, wanted: Sequence[Branch], told: Conditions) -> Mapping[bool, Prepared | None]:
+        """Prompt and negative prompt, by whether a branch reads; only those that the passes need."""
+        if self._texts is None or self._texts[0] is not told.prompt or self._texts[1] is not told.negative:
+            read = sorted({branch.reads for branch in wanted})
+            texts = [told.prompt if reads else told.negative for reads in read]
+            made = self.dit.prepare_texts([None if text is None else text[None] for text in texts])
+            self._texts = told.prompt, told.negative, dict(zip(read, made, strict=True))
+        return self._texts[2]
+
+
 def denoise(
-    dit: AudioDiT, noise: Tensor, told: Conditions, request: TalkRequest, settings: Settings
+    script: Script, noise: Tensor, told: Conditions, request: TalkRequest, settings: Settings
 ) -> Iterator[Tensor]:
     """Yields the latent [16, T, h, w] float32 after each step."""
     guide = AdaptiveGuidance(settings.text_scale, settings.audio_scale, request.apg_momentum, request.apg_threshold)
     wanted = passes(request, settings)
+    branches = script.branches(wanted, told)
 
     def velocity(latent: Tensor, timestep: float) -> Tensor:
-        answers = {branch: ask(dit, latent, timestep, told, branch) for branch in wanted}
+        answers = dict(zip(wanted, ask(script.dit, latent, timestep, told, branches), strict=True))
         if request.apg:
             return guide(answers)
         return combine(answers, settings.text_scale, settings.audio_scale)
@@ -54,19 +88,11 @@ def denoise(
     yield from euler(velocity, noise, timesteps(settings.steps, settings.shift), told.motion)
 
 
-def ask(dit: AudioDiT, latent: Tensor, timestep: float, told: Conditions, branch: Branch) -> Tensor:
-    """One pass of the network: velocity [16, T, h, w] float32."""
-    text = told.prompt if branch.reads else told.negative
-    velocity: Tensor = dit(
-        latent[None],
-        torch.tensor(timestep, device=latent.device),
-        condition=told.condition[None],
-        audio=told.audio if branch.hears else silence(told.audio),
-        masks=told.places,
-        text=None if text is None else text[None],
-        clip=told.clip,
-    )
-    return velocity[0]
+def ask(dit: AudioDiT, latent: Tensor, timestep: float, told: Conditions, branches: Sequence[Told]) -> list[Tensor]:
+    """One step's passes of the network: a velocity [16, T, h, w] float32 per branch."""
+    time = torch.tensor(timestep, device=latent.device)
+    answers = dit.evaluate(latent[None], time, condition=told.condition[None], branches=branches)
+    return [velocity[0] for velocity in answers]
 
 
 def silence(audio: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from infinitetalk.core.sizes import Latents
 from infinitetalk.core.stages import Stage
 from infinitetalk.core.windows import Window, frames_of, plan_request
 from infinitetalk.engine.codec import decode, encode, latent_count
-from infinitetalk.engine.denoise import Conditions, denoise
+from infinitetalk.engine.denoise import Conditions, Script, denoise
 from infinitetalk.engine.keyframes import KeyFrames, condition
 from infinitetalk.engine.model import Model, load_model
 from infinitetalk.engine.noise import window_noise
@@ -46,6 +46,7 @@ class _Job:
     places: Tensor | None
     prompt: Tensor | None
     negative: Tensor | None
+    script: Script
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,8 @@ class Engine:
             prompt, negative = self._read(settings)
             listener.advance()
         keys = self._keys(request, settings, inputs, windows)
-        return _Job(request, settings, windows, keys, voices, where, prompt, negative)
+        script = Script(self.model.dit)
+        return _Job(request, settings, windows, keys, voices, where, prompt, negative, script)
 
     def _media_source(self) -> MediaSource:
         if self._media is not None:
@@ -249,7 +251,7 @@ class Engine:
         with listener.stage(Stage.DENOISING):
             shape = (told.motion.shape[0], *Latents.of(window.length, job.settings.size))
             latent = noise = self._noise(job.request.seed, window.index, shape).to(self.model.device)
-            for step in denoise(self.model.dit, noise, told, job.request, job.settings):
+            for step in denoise(job.script, noise, told, job.request, job.settings):
                 latent = step
                 listener.advance()
             return latent

@@ -4,17 +4,15 @@ With one person every pixel hears that person. With several, each pixel's own at
 first latent frame tells whom it belongs to, and a one-dimensional rotary embedding keeps the voices apart.
 """
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
-from infinitetalk.models.layers import Linear
+from infinitetalk.models.layers import KeysValues, Linear
 from infinitetalk.ops.attention import attention
-from infinitetalk.ops.rope import Grid, line_rotation, rotate
+from infinitetalk.ops.rope import line_rotation, rotate
 
 
 class AudioProjection(nn.Module):
@@ -66,18 +64,6 @@ class AudioProjection(nn.Module):
         between = groups[:, :, 1:-1, centre]
         future = groups[:, :, -1, centre:]
         return torch.cat([past, between, future], dim=2).flatten(2)
-
-
-class Voices(NamedTuple):
-    """What the blocks need of the sound, for B samples of P people and T latent frames.
-
-    `tokens`: [B, T, P * tokens, channels], person by person. `places`: which of the first latent frame's tokens show
-    each person and, last, the background: [B, P + 1, rows * columns] of zeros and ones; None for one person.
-    """
-
-    tokens: Tensor
-    people: int
-    places: Tensor | None
 
 
 def people_centres(people: int, class_range: int, interval: int) -> Tensor:
@@ -141,20 +127,27 @@ class AudioCrossAttention(nn.Module):
         self.kv_linear = Linear(config.output_dim, config.dim * 2)
         self.proj = Linear(config.dim, config.dim)
 
-    def forward(self, x: Tensor, voices: Voices, grid: Grid, attention_map: Tensor | None) -> Tensor:
-        """Answers [B, L, dim] for video tokens x [B, L, dim]; `attention_map` [B, P + 1, L] where P > 1."""
-        q = self.q_linear(x).unflatten(-1, (self.heads, self.head_dim))
-        k, v = self.kv_linear(voices.tokens).unflatten(-1, (2, self.heads, self.head_dim)).unbind(-3)
-        if attention_map is not None:
-            q, k = self._place(q, k, voices.people, attention_map)
-        q = q.unflatten(1, (grid.frames, grid.frame_tokens)).flatten(0, 1)
-        answer: Tensor = self.proj(attention(q, k.flatten(0, 1), v.flatten(0, 1)).reshape(x.shape))
-        return answer
+    def hear(self, tokens: Tensor, people: int) -> KeysValues:
+        """Keys and values [B, T, S, heads, d] of audio tokens [B, T, S, channels], person by person."""
+        k, v = self.kv_linear(tokens).unflatten(-1, (2, self.heads, self.head_dim)).unbind(-3)
+        if people > 1:
+            centres = people_centres(people, self.class_range, self.interval).to(k.device)
+            stands = centres.repeat_interleave(k.shape[2] // people)
+            k = rotate(k, line_rotation(stands, self.head_dim)).to(k.dtype)
+        return KeysValues(k, v)
 
-    def _place(self, q: Tensor, k: Tensor, people: int, attention_map: Tensor) -> tuple[Tensor, Tensor]:
-        """Turns queries [B, L, heads, d] and keys [B, T, P * tokens, heads, d] by their people's positions."""
-        positions = place_positions(attention_map, self.class_range, self.interval)
-        centres = people_centres(people, self.class_range, self.interval).to(k.device)
-        voices = centres.repeat_interleave(k.shape[2] // people)
-        q = rotate(q, line_rotation(positions, self.head_dim)).to(q.dtype)
-        return q, rotate(k, line_rotation(voices, self.head_dim)).to(k.dtype)
+    def stands(self, attention_map: Tensor) -> Tensor:
+        """Whose voice each token hears, as rotary positions [B, L], from its attention to places [B, P + 1, L]."""
+        return place_positions(attention_map, self.class_range, self.interval)
+
+    def forward(self, x: Tensor, sound: KeysValues, stands: Tensor | None) -> Tensor:
+        """Answers [B, L, dim] for the video tokens x [B, L, dim] of the T latent frames that the sound is of.
+
+        `stands` [B, L] as the method of this name gives them, where there are several people.
+        """
+        q = self.q_linear(x).unflatten(-1, (self.heads, self.head_dim))
+        if stands is not None:
+            q = rotate(q, line_rotation(stands, self.head_dim)).to(q.dtype)
+        q = q.unflatten(1, (sound.keys.shape[1], -1)).flatten(0, 1)
+        answer: Tensor = self.proj(attention(q, sound.keys.flatten(0, 1), sound.values.flatten(0, 1)).reshape(x.shape))
+        return answer

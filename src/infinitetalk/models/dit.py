@@ -3,16 +3,46 @@
 Parameter names are those of the original checkpoints (Wan 2.1 image-to-video with InfiniteTalk's audio layers).
 """
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
-from infinitetalk.models.audio_attention import AudioProjection, Voices
-from infinitetalk.models.dit_blocks import Block, Context, Head, Positions
-from infinitetalk.models.layers import Linear, RMSNorm, in_float32, sinusoid
+from infinitetalk.models.audio_attention import AudioProjection
+from infinitetalk.models.dit_blocks import Block, CrossAttention, Head, Setting, Told, Use
+from infinitetalk.models.layers import KeysValues, Linear, RMSNorm, in_float32, sinusoid
 from infinitetalk.ops.rope import Grid, video_rotation
+
+Prepared = tuple[KeysValues, ...]
+"""Keys and values of one input, per block."""
+
+Lender = Callable[[Use], Iterable[Block]]
+"""Gives all blocks in order, each with the weights of one use at hand until the next one is asked for."""
+
+
+class Sound(NamedTuple):
+    """A sound, prepared for every block, and where its people are (see `Told`)."""
+
+    prepared: Prepared
+    places: Tensor | None
+
+
+class Branch(NamedTuple):
+    """What the network is told in one branch of guidance."""
+
+    text: Prepared | None
+    picture: Prepared | None
+    sound: Sound
+
+    def at(self, index: int) -> Told:
+        """What one block is told."""
+        text = None if self.text is None else self.text[index]
+        picture = None if self.picture is None else self.picture[index]
+        return Told(text, picture, self.sound.prepared[index], self.sound.places)
 
 
 class PictureProjection(nn.Module):
@@ -55,10 +85,14 @@ class AudioDiT(nn.Module):
         self.head = Head(config)
         self.img_emb = PictureProjection(config) if config.clip_dim else None
         self.audio_proj = AudioProjection(config)
+        self.frames_at_once: int | None = None
+        """Latent frames whose tokens pass through a block's linear layers together: fewer take less memory. Not for
+        training."""
+        self._lender: Lender | None = None
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the tokens between blocks."""
+        """The dtype of the matrix products."""
         return self.patch_embedding.weight.dtype
 
     def forward(
@@ -72,7 +106,7 @@ class AudioDiT(nn.Module):
         text: Tensor | None = None,
         clip: Tensor | None = None,
     ) -> Tensor:
-        """One evaluation of the network.
+        """One evaluation of the network in one go: all inputs are prepared, then `evaluate` is asked.
 
         Args:
             latent: noisy latents [B, 16, T, h, w].
@@ -91,16 +125,108 @@ class AudioDiT(nn.Module):
         Raises:
             ModelError: an input that this network needs is missing, or it has no part for one that is given.
         """
-        x = self.patch_embedding(torch.cat([latent.to(self.dtype), condition.to(self.dtype)], dim=1)).to(self.dtype)
-        grid = Grid(*x.shape[2:])
-        positions = Positions(grid, video_rotation(grid, self.config.dim // self.config.num_heads, x.device))
+        (read,) = self.prepare_texts([text])
+        (heard,) = self.prepare_sounds([(audio, masks)], self.grid(latent))
+        told = Branch(read, self.prepare_picture(clip), heard)
+        return self.evaluate(latent, timestep, condition=condition, branches=[told])[0]
+
+    def evaluate(
+        self, latent: Tensor, timestep: Tensor, *, condition: Tensor, branches: Sequence[Branch]
+    ) -> list[Tensor]:
+        """Asks the network about the same latents in several branches, block by block: each block is needed once.
+
+        Args:
+            latent, timestep, condition: as `forward` takes them.
+            branches: what `prepare_texts`, `prepare_picture` and `prepare_sounds` made of the other inputs.
+
+        Returns:
+            a velocity [B, out_dim, T, h, w] float32 per branch.
+        """
+        x = self._patches(latent, condition)
+        grid = self.grid(latent)
+        rotation = video_rotation(grid, self.config.dim // self.config.num_heads, x.device)
+        setting = Setting(grid, rotation, self.dtype, self.frames_at_once or grid.frames)
         time, time6 = self._embed_time(timestep.to(x.device).expand(x.shape[0]))
-        context = Context(self._embed_text(text), self._embed_picture(clip))
-        voices = self._embed_audio(audio if audio.ndim == 6 else audio.unsqueeze(0), masks, grid)
-        x = x.flatten(2).transpose(1, 2)
-        for block in self.blocks:
-            x = block(x, time6, positions, context, voices)
-        return self._unpatchify(self.head(x, time), grid)
+        tokens = [x] * len(branches)
+        del x
+        for index, block in enumerate(self._blocks(Use.STEP)):
+            for number, branch in enumerate(branches):
+                tokens[number] = block(tokens[number], time6, setting, branch.at(index))
+        return [self._unpatchify(self.head(x, time), grid) for x in tokens]
+
+    def lend(self, blocks: Lender | None) -> None:
+        """Takes its blocks from somebody who has their weights at hand one after the other; None: from memory."""
+        self._lender = blocks
+
+    def _blocks(self, use: Use) -> Iterable[Block]:
+        """The blocks in order, each with the weights of one use."""
+        if self._lender is not None:
+            return self._lender(use)
+        return cast("Iterable[Block]", self.blocks)
+
+    def grid(self, latent: Tensor) -> Grid:
+        """Frames, rows and columns of tokens of latents [B, 16, T, h, w]."""
+        frames, rows, columns = (
+            size // patch for size, patch in zip(latent.shape[2:], self.config.patch_size, strict=True)
+        )
+        return Grid(frames, rows, columns)
+
+    def prepare_texts(self, texts: Sequence[Tensor | None]) -> list[Prepared | None]:
+        """Keys and values of texts [B, L, text_dim] for every block, in one pass over the blocks.
+
+        Raises:
+            ModelError: no text for a network that reads, a text for one that does not, or a text too long.
+        """
+        embedded = [self._embed_text(text) for text in texts]
+        tokens = [text for text in embedded if text is not None]
+        if not tokens:
+            return [None] * len(texts)
+        made = self._prepare(Use.TEXT, lambda block: [_cross(block).read(text) for text in tokens])
+        return [*made]
+
+    def prepare_picture(self, clip: Tensor | None) -> Prepared | None:
+        """Keys and values of vision tokens [B, clip_tokens, clip_dim] for every block.
+
+        Raises:
+            ModelError: no tokens for a network that looks, or tokens for one that does not.
+        """
+        tokens = self._embed_picture(clip)
+        if tokens is None:
+            return None
+        return self._prepare(Use.PICTURE, lambda block: [_cross(block).look(tokens)])[0]
+
+    def prepare_sounds(self, sounds: Sequence[tuple[Tensor, Tensor | None]], grid: Grid) -> list[Sound]:
+        """Keys and values of sounds for every block, in one pass over the blocks.
+
+        Args:
+            sounds: `audio` and `masks` as `forward` takes them, once per sound.
+            grid: of the latents, see `grid`.
+
+        Raises:
+            ModelError: features or masks that do not fit the network or the latents.
+        """
+        heard = [self._embed_audio(audio if audio.ndim == 6 else audio.unsqueeze(0), grid) for audio, _ in sounds]
+        places = [
+            self._places(masks, people, grid).to(tokens.device) if people > 1 else None
+            for (tokens, people), (_, masks) in zip(heard, sounds, strict=True)
+        ]
+        made = self._prepare(Use.SOUND, lambda block: [block.audio_cross_attn.hear(*voices) for voices in heard])
+        return [Sound(keys, place) for keys, place in zip(made, places, strict=True)]
+
+    def _prepare(self, use: Use, make: Callable[[Block], list[KeysValues]]) -> list[Prepared]:
+        """What `make` gives for every block, sorted by input."""
+        return list(zip(*(make(block) for block in self._blocks(use)), strict=True))
+
+    def _patches(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """Tokens [B, L, dim]; float32 where the network computes in float16, whose range is too small for them."""
+        told = torch.cat([latent.to(self.dtype), condition.to(self.dtype)], dim=1)
+        patch = self.patch_embedding
+        if self.dtype == torch.float16:
+            bias = None if patch.bias is None else patch.bias.float()
+            x = F.conv3d(told.float(), patch.weight.float(), bias, patch.stride)
+        else:
+            x = patch(told).to(self.dtype)
+        return x.flatten(2).transpose(1, 2)
 
     def _embed_time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """Time embeddings [B, dim] for the head and [B, 6, dim] for the blocks, both float32."""
@@ -128,14 +254,15 @@ class AudioDiT(nn.Module):
         embedded: Tensor = self.img_emb(clip.to(self.dtype))
         return embedded.to(self.dtype)
 
-    def _embed_audio(self, audio: Tensor, masks: Tensor | None, grid: Grid) -> Voices:
+    def _embed_audio(self, audio: Tensor, grid: Grid) -> tuple[Tensor, int]:
+        """Audio tokens [B, T, P * tokens, channels], person by person, and the number of people P."""
         batch, people = audio.shape[:2]
         tokens = self.audio_proj(audio.to(self.patch_embedding.weight).flatten(0, 1)).to(self.dtype)
         if tokens.shape[1] != grid.frames:
             frames = self.config.vae_scale * (grid.frames - 1) + 1
             raise ModelError(f"audio of {audio.shape[2]} frames: {grid.frames} latent frames need {frames}")
         tokens = tokens.unflatten(0, (batch, people)).transpose(1, 2).flatten(2, 3)
-        return Voices(tokens, people, self._places(masks, people, grid).to(tokens.device) if people > 1 else None)
+        return tokens, people
 
     def _places(self, masks: Tensor | None, people: int, grid: Grid) -> Tensor:
         """Masks in latent cells → which tokens show whom: [B, P + 1, rows * columns] of zeros and ones."""
@@ -172,6 +299,12 @@ class AudioDiT(nn.Module):
                 nn.init.normal_(value, std=0.02, generator=generator)
             elif name.endswith(("head.head.weight", "audio_cross_attn.proj.weight")):
                 nn.init.zeros_(value)
+
+
+def _cross(block: Block) -> CrossAttention:
+    """The cross-attention of a network that reads or looks."""
+    assert block.cross_attn is not None
+    return block.cross_attn
 
 
 def _refuse(name: str, value: Tensor | None) -> None:

@@ -1,29 +1,73 @@
 """The transformer block of the audio DiT: self-attention, text and picture cross-attention, audio, feed-forward."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig
-from infinitetalk.models.audio_attention import AudioCrossAttention, Voices, attention_to_places
-from infinitetalk.models.layers import LayerNorm, Linear, RMSNorm, in_float32, modulate
+from infinitetalk.models.audio_attention import AudioCrossAttention, attention_to_places
+from infinitetalk.models.layers import KeysValues, LayerNorm, Linear, RMSNorm, in_float32, modulate
 from infinitetalk.ops.attention import attention
 from infinitetalk.ops.rope import Grid, Rotation, rotate
 
 
-class Positions(NamedTuple):
-    """Where the video tokens stand."""
+class Use(Enum):
+    """What a block's weights are needed for: every step, or once to prepare the keys and values of an input."""
+
+    STEP = "step"
+    TEXT = "text"
+    PICTURE = "picture"
+    SOUND = "sound"
+
+
+USES: Mapping[str, Use] = {
+    "cross_attn.k": Use.TEXT,
+    "cross_attn.v": Use.TEXT,
+    "cross_attn.norm_k": Use.TEXT,
+    "cross_attn.k_img": Use.PICTURE,
+    "cross_attn.v_img": Use.PICTURE,
+    "cross_attn.norm_k_img": Use.PICTURE,
+    "audio_cross_attn.kv_linear": Use.SOUND,
+}
+"""The modules of a block that no step needs, by their names in the block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What holds for all blocks and branches of one evaluation."""
 
     grid: Grid
     rotation: Rotation
+    dtype: torch.dtype
+    """Of the matrix products; the tokens between blocks may be wider."""
+    at_once: int
+    """Latent frames whose tokens pass through a block's linear layers together."""
+
+    def parts(self) -> list[slice]:
+        """The latent frames, `at_once` at a time."""
+        return [slice(first, first + self.at_once) for first in range(0, self.grid.frames, self.at_once)]
+
+    def tokens(self, frames: slice) -> slice:
+        """The tokens of some latent frames."""
+        return slice(frames.start * self.grid.frame_tokens, frames.stop * self.grid.frame_tokens)
 
 
-class Context(NamedTuple):
-    """What the tokens are told besides sound: text [B, text_len, dim] and picture [B, clip_tokens, dim] tokens."""
+class Told(NamedTuple):
+    """What one block is told in one branch.
 
-    text: Tensor | None
-    picture: Tensor | None
+    `text` and `picture`: [B, S, heads, d]; `sound`: [B, T, S, heads, d]. `places`: which of the first latent frame's
+    tokens show each person and, last, the background: [B, P + 1, rows * columns] of zeros and ones; None for one
+    person.
+    """
+
+    text: KeysValues | None
+    picture: KeysValues | None
+    sound: KeysValues
+    places: Tensor | None
 
 
 class SelfAttention(nn.Module):
@@ -40,14 +84,13 @@ class SelfAttention(nn.Module):
         self.norm_q = RMSNorm(dim, config.eps)
         self.norm_k = RMSNorm(dim, config.eps)
 
-    def forward(self, x: Tensor, rotation: Rotation, places: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Returns the answer [B, L, dim] and, where places are given, every token's attention to them [B, P + 1, L]."""
+    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, L, heads, d] of tokens [B, L, dim]."""
         shape = (self.heads, -1)
         v = self.v(x).unflatten(-1, shape)
         q = rotate(self.norm_q(self.q(x)).unflatten(-1, shape), rotation).to(v.dtype)
         k = rotate(self.norm_k(self.k(x)).unflatten(-1, shape), rotation).to(v.dtype)
-        answer = self.o(attention(q, k, v).flatten(-2))
-        return answer, None if places is None else attention_to_places(q, k, places)
+        return q, k, v
 
 
 class CrossAttention(nn.Module):
@@ -69,22 +112,30 @@ class CrossAttention(nn.Module):
             self.v_img = Linear(dim, dim)
             self.norm_k_img = RMSNorm(dim, config.eps)
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
+    def read(self, text: Tensor) -> KeysValues:
+        """Keys and values of text tokens [B, S, dim]."""
         shape = (self.heads, -1)
-        q = self.norm_q(self.q(x)).unflatten(-1, shape)
-        answers = []
-        if context.text is not None:
-            k = self.norm_k(self.k(context.text)).unflatten(-1, shape)
-            answers.append(attention(q, k, self.v(context.text).unflatten(-1, shape)))
-        if context.picture is not None:
-            k = self.norm_k_img(self.k_img(context.picture)).unflatten(-1, shape)
-            answers.append(attention(q, k, self.v_img(context.picture).unflatten(-1, shape)))
+        return KeysValues(self.norm_k(self.k(text)).unflatten(-1, shape), self.v(text).unflatten(-1, shape))
+
+    def look(self, picture: Tensor) -> KeysValues:
+        """Keys and values of picture tokens [B, S, dim]."""
+        shape = (self.heads, -1)
+        keys = self.norm_k_img(self.k_img(picture)).unflatten(-1, shape)
+        return KeysValues(keys, self.v_img(picture).unflatten(-1, shape))
+
+    def forward(self, x: Tensor, told: Told) -> Tensor:
+        q = self.norm_q(self.q(x)).unflatten(-1, (self.heads, -1))
+        answers = [attention(q, *known) for known in (told.text, told.picture) if known is not None]
         answer: Tensor = self.o(sum(answers[1:], answers[0]).flatten(-2))
         return answer
 
 
 class Block(nn.Module):
-    """One transformer block; gates and modulation are float32 whatever the weights are."""
+    """One transformer block; norms, gates and modulation are float32 whatever the weights are.
+
+    The tokens between blocks may be of a wider type than the matrix products, which float16 needs: it ends at 65504,
+    and some channels of trained networks do not.
+    """
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -102,19 +153,53 @@ class Block(nn.Module):
         self.audio_cross_attn = AudioCrossAttention(config)
         self.norm_x = LayerNorm(dim, config.eps)
 
-    def forward(self, x: Tensor, time: Tensor, positions: Positions, context: Context, voices: Voices) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, setting: Setting, told: Told) -> Tensor:
         """Transforms tokens x [B, L, dim] at the time embedding [B, 6, dim] float32."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation.float() + time).chunk(6, dim=1)
-        calm = modulate(self.norm1(x), shift1, scale1).to(x.dtype)
-        answer: Tensor
-        answer, attention_map = self.self_attn(calm, positions.rotation, voices.places)
-        x = (x + answer * gate1).to(x.dtype)
+        shift1, scale1, *later = (self.modulation.float() + time).chunk(6, dim=1)
+        q, k, v = self._project(x, shift1, scale1, setting)
+        stands = None
+        if told.places is not None:
+            stands = self.audio_cross_attn.stands(attention_to_places(q, k, told.places))
+        answer = attention(q, k, v).flatten(-2)
+        del q, k, v
+        if setting.at_once >= setting.grid.frames:
+            return self._finish(x, answer, later, told, dtype=setting.dtype, stands=stands)
+        finished = torch.empty_like(x)
+        for frames in setting.parts():
+            part = setting.tokens(frames)
+            sound = KeysValues(told.sound.keys[:, frames], told.sound.values[:, frames])
+            now, here = told._replace(sound=sound), None if stands is None else stands[:, part]
+            finished[:, part] = self._finish(x[:, part], answer[:, part], later, now, dtype=setting.dtype, stands=here)
+        return finished
+
+    def _project(self, x: Tensor, shift: Tensor, scale: Tensor, setting: Setting) -> list[Tensor]:
+        """Queries, keys and values of all tokens, some frames at a time."""
+        if setting.at_once >= setting.grid.frames:
+            calm = modulate(self.norm1(x), shift, scale).to(setting.dtype)
+            return [*self.self_attn.project(calm, setting.rotation)]
+        whole: list[Tensor] = []
+        for frames in setting.parts():
+            part = setting.tokens(frames)
+            calm = modulate(self.norm1(x[:, part]), shift, scale).to(setting.dtype)
+            made = self.self_attn.project(calm, setting.rotation.part(part))
+            whole = whole or [piece.new_empty(x.shape[0], x.shape[1], *piece.shape[2:]) for piece in made]
+            for target, piece in zip(whole, made, strict=True):
+                target[:, part] = piece
+        return whole
+
+    def _finish(
+        self, x: Tensor, answer: Tensor, modulation: Sequence[Tensor], told: Told, *, dtype: torch.dtype,
+        stands: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """All that follows self-attention, for whole frames of tokens: no token looks at another one any more."""
+        gate1, shift2, scale2, gate2 = modulation
+        x = (x + self.self_attn.o(answer) * gate1).to(x.dtype)
         if self.cross_attn is not None and self.norm3 is not None:
-            x = x + self.cross_attn(self.norm3(x), context)
-        x = x + self.audio_cross_attn(self.norm_x(x), voices, positions.grid, attention_map)
-        calm = modulate(self.norm2(x), shift2, scale2).to(x.dtype)
-        answer = self.ffn(calm)
-        return (x + answer * gate2).to(x.dtype)
+            x = x + self.cross_attn(self.norm3(x).to(dtype), told)
+        x = x + self.audio_cross_attn(self.norm_x(x).to(dtype), told.sound, stands)
+        calm = modulate(self.norm2(x), shift2, scale2).to(dtype)
+        fed: Tensor = self.ffn(calm)
+        return (x + fed * gate2).to(x.dtype)
 
 
 class Head(nn.Module):

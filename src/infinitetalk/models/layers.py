@@ -1,7 +1,7 @@
 """Layers that the networks share; norms, modulation and the time embedding compute in float32."""
 
 from collections.abc import Callable
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,13 @@ from torch import Tensor, nn
 from infinitetalk.ops.stored import Stored
 
 PART = "stored_"
+
+
+class KeysValues(NamedTuple):
+    """Keys and values of one block's cross-attention, [..., S, heads, d] each: made once and asked in every step."""
+
+    keys: Tensor
+    values: Tensor
 
 
 class RMSNorm(nn.Module):
@@ -27,12 +34,12 @@ class RMSNorm(nn.Module):
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer norm over the last axis, computed in float32 and returned in the input's dtype."""
+    """Layer norm over the last axis, computed and returned in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         weight = None if self.weight is None else self.weight.float()
         bias = None if self.bias is None else self.bias.float()
-        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps)
 
 
 class Linear(nn.Linear):

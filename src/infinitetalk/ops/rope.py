@@ -31,6 +31,10 @@ class Rotation(NamedTuple):
     cos: Tensor
     sin: Tensor
 
+    def part(self, tokens: slice) -> "Rotation":
+        """That of some tokens of [L, 1, d / 2]."""
+        return Rotation(self.cos[tokens], self.sin[tokens])
+
 
 def axis_widths(head_dim: int) -> tuple[int, int, int]:
     """Channels of one head that turn with the frame, the row and the column; all even."""
