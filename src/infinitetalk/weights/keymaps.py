@@ -5,7 +5,7 @@ row by row, where a tensor of a file goes. Names that no row and no list of extr
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -82,8 +82,111 @@ def _cut(tensor: Tensor | Stored, parts: int) -> Iterator[Tensor | Stored]:
 
 IDENTITY = KeyMap((Row(r".+", (r"\g<0>",)),))
 
-DIT = IDENTITY
-VAE = IDENTITY
+# What programs put before the names of a transformer that is a part of something bigger.
+_DIT_HOME = r"(?:model\.diffusion_model\.|diffusion_model\.|model\.)?"
+
+# Diffusers' word for each layer outside of the blocks, and Wan's.
+_DIFFUSERS_DIT: Mapping[str, str] = {
+    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
+    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+    "condition_embedder.time_proj": "time_projection.1",
+    "condition_embedder.image_embedder.norm1": "img_emb.proj.0",
+    "condition_embedder.image_embedder.ff.net.0.proj": "img_emb.proj.1",
+    "condition_embedder.image_embedder.ff.net.2": "img_emb.proj.3",
+    "condition_embedder.image_embedder.norm2": "img_emb.proj.4",
+    "proj_out": "head.head",
+}
+
+# The same inside a block.
+_DIFFUSERS_BLOCK: Mapping[str, str] = {
+    **{f"attn{i}.to_{x}": f"{kind}_attn.{x}" for i, kind in ((1, "self"), (2, "cross")) for x in "qkv"},
+    **{f"attn{i}.to_out.0": f"{kind}_attn.o" for i, kind in ((1, "self"), (2, "cross"))},
+    **{f"attn{i}.norm_{x}": f"{kind}_attn.norm_{x}" for i, kind in ((1, "self"), (2, "cross")) for x in "qk"},
+    "attn2.add_k_proj": "cross_attn.k_img",
+    "attn2.add_v_proj": "cross_attn.v_img",
+    "attn2.norm_added_k": "cross_attn.norm_k_img",
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+    "norm2": "norm3",
+}
+
+DIT = KeyMap(
+    rows=(
+        # Diffusers' layout.
+        *(
+            Row(rf"{_DIT_HOME}{re.escape(theirs)}\.(weight|bias)", (rf"{ours}.\1",))
+            for theirs, ours in _DIFFUSERS_DIT.items()
+        ),
+        *(
+            Row(rf"{_DIT_HOME}blocks\.(\d+)\.{re.escape(theirs)}\.(weight|bias)", (rf"blocks.\1.{ours}.\2",))
+            for theirs, ours in _DIFFUSERS_BLOCK.items()
+        ),
+        Row(rf"{_DIT_HOME}scale_shift_table", ("head.modulation",)),
+        Row(rf"{_DIT_HOME}blocks\.(\d+)\.scale_shift_table", (r"blocks.\1.modulation",)),
+        # Wan's own layout, MeiGen's audio layers included: the names are this package's.
+        Row(rf"{_DIT_HOME}(.+)", (r"\1",)),
+    ),
+)
+
+# What programs put before the names of a VAE.
+_VAE_HOME = r"(?:model\.|vae\.|first_stage_model\.)?"
+
+# Diffusers' word for each layer of a residual block, and its place in Wan's list.
+_RESIDUAL: Mapping[str, str] = {
+    "norm1": "residual.0",
+    "conv1": "residual.2",
+    "norm2": "residual.3",
+    "conv2": "residual.6",
+    "conv_shortcut": "shortcut",
+}
+_LEVELS = range(4)
+_PER_LEVEL = 4
+"""Modules of a decoder's level in Wan's flat list: three residual blocks and what enlarges."""
+
+VAE = KeyMap(
+    rows=(
+        # Diffusers' layout: its decoder is sorted into levels, Wan's is a flat list.
+        Row(rf"{_VAE_HOME}quant_conv\.(.+)", (r"conv1.\1",)),
+        Row(rf"{_VAE_HOME}post_quant_conv\.(.+)", (r"conv2.\1",)),
+        Row(rf"{_VAE_HOME}(encoder|decoder)\.conv_in\.(.+)", (r"\1.conv1.\2",)),
+        Row(rf"{_VAE_HOME}(encoder|decoder)\.norm_out\.(.+)", (r"\1.head.0.\2",)),
+        Row(rf"{_VAE_HOME}(encoder|decoder)\.conv_out\.(.+)", (r"\1.head.2.\2",)),
+        Row(rf"{_VAE_HOME}(encoder|decoder)\.mid_block\.attentions\.0\.(.+)", (r"\1.middle.1.\2",)),
+        *(
+            Row(
+                rf"{_VAE_HOME}(encoder|decoder)\.mid_block\.resnets\.{i}\.{theirs}\.(.+)",
+                (rf"\1.middle.{2 * i}.{ours}.\2",),
+            )
+            for i in range(2)
+            for theirs, ours in _RESIDUAL.items()
+        ),
+        *(
+            Row(rf"{_VAE_HOME}encoder\.down_blocks\.(\d+)\.{theirs}\.(.+)", (rf"encoder.downsamples.\1.{ours}.\2",))
+            for theirs, ours in _RESIDUAL.items()
+        ),
+        Row(rf"{_VAE_HOME}encoder\.down_blocks\.(\d+)\.(resample|time_conv)\.(.+)", (r"encoder.downsamples.\1.\2.\3",)),
+        *(
+            Row(
+                rf"{_VAE_HOME}decoder\.up_blocks\.{level}\.resnets\.{i}\.{theirs}\.(.+)",
+                (rf"decoder.upsamples.{level * _PER_LEVEL + i}.{ours}.\1",),
+            )
+            for level in _LEVELS
+            for i in range(_PER_LEVEL - 1)
+            for theirs, ours in _RESIDUAL.items()
+        ),
+        *(
+            Row(
+                rf"{_VAE_HOME}decoder\.up_blocks\.{level}\.upsamplers\.0\.(.+)",
+                (rf"decoder.upsamples.{level * _PER_LEVEL + _PER_LEVEL - 1}.\1",),
+            )
+            for level in _LEVELS
+        ),
+        # Wan's own layout.
+        Row(rf"{_VAE_HOME}(.+)", (r"\1",)),
+    ),
+)
 
 _BLOCK = r"network.encoder.block.\1.layer"
 
@@ -102,10 +205,27 @@ TEXT = KeyMap(
         Row(r"blocks\.(\d+)\.ffn\.gate\.0\.weight", (rf"{_BLOCK}.1.DenseReluDense.wi_0.weight",)),
         Row(r"blocks\.(\d+)\.ffn\.fc1\.weight", (rf"{_BLOCK}.1.DenseReluDense.wi_1.weight",)),
         Row(r"blocks\.(\d+)\.ffn\.fc2\.weight", (rf"{_BLOCK}.1.DenseReluDense.wo.weight",)),
+        # llama.cpp's layout, as in GGUF files.
+        Row(r"token_embd\.weight", ("network.shared.weight",)),
+        Row(r"enc\.output_norm\.weight", ("network.encoder.final_layer_norm.weight",)),
+        Row(r"enc\.blk\.(\d+)\.attn_([qkvo])\.weight", (rf"{_BLOCK}.0.SelfAttention.\2.weight",)),
+        Row(
+            r"enc\.blk\.(\d+)\.attn_rel_b\.weight",
+            (rf"{_BLOCK}.0.SelfAttention.relative_attention_bias.weight",),
+        ),
+        Row(r"enc\.blk\.(\d+)\.attn_norm\.weight", (rf"{_BLOCK}.0.layer_norm.weight",)),
+        Row(r"enc\.blk\.(\d+)\.ffn_gate\.weight", (rf"{_BLOCK}.1.DenseReluDense.wi_0.weight",)),
+        Row(r"enc\.blk\.(\d+)\.ffn_up\.weight", (rf"{_BLOCK}.1.DenseReluDense.wi_1.weight",)),
+        Row(r"enc\.blk\.(\d+)\.ffn_down\.weight", (rf"{_BLOCK}.1.DenseReluDense.wo.weight",)),
+        Row(r"enc\.blk\.(\d+)\.ffn_norm\.weight", (rf"{_BLOCK}.1.layer_norm.weight",)),
         # Hugging Face's layout.
         Row(r"(?:shared\.weight|encoder\.(?:block|final_layer_norm)\..+)", (r"network.\g<0>",)),
     ),
-    extras=(r"encoder\.embed_tokens\.weight",),
+    extras=(
+        # The embedding under its second name, and the tokenizer that ComfyUI's files bring along.
+        r"encoder\.embed_tokens\.weight",
+        r"spiece_model",
+    ),
 )
 
 _LAYER = r"network.encoder.layers.\1"
