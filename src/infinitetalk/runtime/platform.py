@@ -94,3 +94,50 @@ else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         # macOS counts in bytes, the others in KiB.
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+if sys.platform == "win32":
+    import threading
+
+    _READING = threading.Lock()
+
+    def read_at(file: int, memory: memoryview, offset: int) -> int:
+        """Reads from a place of an open file into memory; gives how many bytes there were."""
+        with _READING:  # Windows has one place per open file
+            os.lseek(file, offset, os.SEEK_SET)
+            content = os.read(file, len(memory))
+        memory[: len(content)] = content
+        return len(content)
+
+else:
+
+    def read_at(file: int, memory: memoryview, offset: int) -> int:
+        """Reads from a place of an open file into memory; gives how many bytes there were."""
+        return os.preadv(file, [memory], offset)
+
+
+if sys.platform == "linux":
+
+    def forget_pages(file: int, offset: int, count: int) -> None:
+        """Tells the system that this part of a file need not stay in its cache."""
+        os.posix_fadvise(file, offset, count, os.POSIX_FADV_DONTNEED)
+
+    def mapped_file(address: int) -> tuple[Path, int] | None:
+        """The file, and the place in it, that this process has mapped at an address of its memory."""
+        with Path("/proc/self/maps").open(encoding="utf-8", errors="surrogateescape") as maps:
+            for line in maps:
+                span, _, offset, _, node, *path = line.rstrip("\n").split(maxsplit=5)
+                first, _, last = span.partition("-")
+                if int(first, 16) <= address < int(last, 16):
+                    known = node != "0" and path and not path[0].endswith(" (deleted)")
+                    return (Path(path[0]), int(offset, 16) + address - int(first, 16)) if known else None
+        return None
+
+else:
+
+    def forget_pages(file: int, offset: int, count: int) -> None:
+        """Tells the system that this part of a file need not stay in its cache: not known here."""
+
+    def mapped_file(address: int) -> tuple[Path, int] | None:  # noqa: ARG001 - not known here
+        """The file, and the place in it, that this process has mapped at an address of its memory."""
+        return None

@@ -1,0 +1,68 @@
+"""Where a job's networks live in memory: settings of a run, not of a video.
+
+They change how long a video takes and what it needs, never what it shows. So they are no part of `TalkRequest` and of
+the file beside a video: whoever repeats a video on another machine must not inherit this one's memory.
+"""
+
+from dataclasses import dataclass, fields
+from enum import Enum
+
+from infinitetalk.core.errors import RequestError
+from infinitetalk.core.request import Knob, knob
+
+
+class Tier(Enum):
+    """Where the video network's weights are while they do not compute."""
+
+    RESIDENT = "resident"
+    PINNED = "pinned"
+    DISK = "disk"
+
+
+AUTO = "auto"
+MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySettings:
+    """How much memory a run may take, and where its weights live.
+
+    Raises:
+        RequestError: a value that cannot work.
+    """
+
+    memory: str = knob(AUTO, "where the video network's weights live: on the device, in main memory, on disk", MEMORY,
+                       choices=(AUTO, *(tier.value for tier in Tier)))  # fmt: skip
+    vram: float | None = knob(None, "GB (2^30 bytes) of the GPU's memory that may be used", MEMORY, least=0.1, most=1e5)
+    ram: float | None = knob(None, "GB (2^30 bytes) of main memory that may be used", MEMORY, least=0.1, most=1e5)
+    num_persistent_param_in_dit: int | None = knob(
+        None,
+        "parameters of the video network that stay on the GPU while the others come and go; 0 to 4 keep no block, "
+        "7000000000 about 20 of 40; default: what fits",
+        MEMORY, least=0, most=1e12, expert=True,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            limits: Knob = item.metadata["knob"]
+            value = getattr(self, item.name)
+            if limits.choices:
+                if value not in limits.choices:
+                    raise RequestError(item.name, value, f"must be {', '.join(limits.choices)}")
+            elif value is not None:
+                _check(item.name, value, limits, whole=item.name == "num_persistent_param_in_dit")
+
+    @property
+    def tier(self) -> Tier | None:
+        """The wanted tier; None to choose one."""
+        return None if self.memory == AUTO else Tier(self.memory)
+
+
+def _check(name: str, value: object, limits: Knob, *, whole: bool) -> None:
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise RequestError(name, value, "must be a whole number" if whole else "must be a number")
+    assert limits.least is not None
+    assert limits.most is not None
+    if not limits.least <= value <= limits.most:
+        raise RequestError(name, value, f"must be from {limits.least:g} to {limits.most:g}")
