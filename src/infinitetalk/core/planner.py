@@ -1,0 +1,381 @@
+"""Plans where weights live and how work is cut, so that a job fits a machine, and says what it will take.
+
+    resident   all weights of the transformer stay on the device
+    pinned     some or all blocks come from pinned main memory, step after step
+    disk       some or all blocks come from disk, through a few buffers of main memory
+
+Stages run one after the other and hold only their own network, so the peak is that of the hungriest stage. Everything
+here is arithmetic: shapes (`core.footprint`) times what was measured or estimated (`core.calibration`).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import NamedTuple
+
+from infinitetalk.core import footprint
+from infinitetalk.core.calibration import Figure, Rates, constant
+from infinitetalk.core.configs import DiTConfig, SpeechConfig, TextConfig, VAEConfig, VisionConfig
+from infinitetalk.core.footprint import FULL, HALF, Weights
+from infinitetalk.core.memory import Tier
+from infinitetalk.core.sizes import FPS, PIXEL_MULTIPLE, TEMPORAL_STRIDE, Pixels, nearest_window
+
+GIB = 2**30
+
+SLOTS, STAGES = 2, 3
+"""Buffers that streamed blocks pass through: on the device, and in main memory on their way from disk."""
+
+KINDS: Mapping[str, float] = {
+    **dict.fromkeys(("fp8_e4m3fn", "fp8_e5m2", "fp8", "int8"), 1.0),
+    # Bytes per block of ggml, over the elements in a block.
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+    "q6_k": 210 / 256,
+    "q5_k": 176 / 256,
+    "q4_k": 144 / 256,
+    "q3_k": 110 / 256,
+    "q2_k": 84 / 256,
+    "int4": 0.5625,
+}
+"""Bytes per element of matrices that are held in fewer than 16 bits. All other kinds are held as they are computed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Networks:
+    """The shapes of a model's networks, and how their matrices are stored."""
+
+    dit: DiTConfig
+    vae: VAEConfig
+    speech: SpeechConfig
+    text: TextConfig | None = None
+    vision: VisionConfig | None = None
+    dit_bytes: float | None = None
+    """Bytes per element of the transformer's matrices in memory; None: as they are computed."""
+    text_bytes: float | None = None
+    lora_rank: int = 0
+    """Of LoRAs that are side branches of stored matrices; merged ones take nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a job asks of the networks, window after window."""
+
+    size: Pixels
+    window_frames: int
+    motion_frames: int
+    steps: int
+    branches: int
+    """Passes of the network in each step."""
+    people: int = 1
+    still: bool = True
+    """Whether the source is a picture, which is encoded once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a machine offers: budgets in bytes, speeds, and the number format that it computes in."""
+
+    vram: int | None
+    """None for a device that shares main memory."""
+    ram: int
+    rates: Rates
+    number: int = HALF
+    """Bytes of the numbers that the transformer computes in."""
+    wide: bool = False
+    """Whether tokens between blocks are float32, as float16 needs them."""
+    tiers: tuple[Tier, ...] = tuple(Tier)
+    """Tiers that may be taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a plan will take."""
+
+    vram: Mapping[str, int] = field(default_factory=dict)
+    """Bytes on the device at the peak of each stage; of main memory for a device that shares it."""
+    ram: int
+    """Bytes of main memory at the peak."""
+    window_seconds: float
+    new_seconds: float
+    """Seconds of video that a window adds."""
+    waiting: float
+    """Share of a step in which the device waits for weights."""
+    estimate: bool
+    """Whether any rate behind the times was not measured on this card."""
+
+    @property
+    def vram_peak(self) -> int:
+        """Bytes on the device at the peak of the whole job."""
+        return max(self.vram.values())
+
+    @property
+    def seconds_per_second(self) -> float:
+        """Seconds of work for a second of video, loading left out."""
+        return self.window_seconds / self.new_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a job is done on a machine."""
+
+    tier: Tier
+    resident_blocks: int
+    """Blocks whose weights stay on the device; all of them in the tier `resident`."""
+    frames_at_once: int | None
+    """Latent frames that pass through a block's linear layers together; None for all."""
+    keep_encoders: bool
+    """Whether encoders and VAE stay on the device between their turns."""
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """Why nothing fits: the plan that lacks least, and what it needs and finds."""
+
+    plan: Plan
+    memory: str
+    """Whose memory is too small: the device's or the main one."""
+    need: int
+    budget: int
+
+
+def held(weights: Weights, element: float | None, number: int) -> int:
+    """Bytes of weights in memory: matrices of so many bytes per element, all else in the number format."""
+    return round(weights.matrices * (number if element is None else element) + weights.rest * number)
+
+
+def _lora(weights: Weights, networks: Networks, number: int) -> int:
+    """Bytes of LoRAs beside stored matrices, for square ones of the transformer's width."""
+    if networks.dit_bytes is None:
+        return 0
+    return round(2 * networks.lora_rank * weights.matrices / networks.dit.dim * number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Bytes of everything that a plan places."""
+
+    block: int
+    once: int
+    around: int
+    vae: int
+    speech: int
+    text: int
+    vision: int
+
+    @property
+    def encoders(self) -> int:
+        """All networks but the transformer."""
+        return self.vae + self.speech + self.text + self.vision
+
+
+@lru_cache(maxsize=64)
+def _sizes(networks: Networks, number: int) -> _Sizes:
+    step, once, element = footprint.block_step(networks.dit), footprint.block_once(networks.dit), networks.dit_bytes
+    return _Sizes(
+        block=held(step, element, number) + _lora(step, networks, number),
+        once=held(once, element, number) + _lora(once, networks, number),
+        around=held(footprint.around_blocks(networks.dit), element, number),
+        vae=footprint.autoencoder(networks.vae).count * FULL,
+        speech=footprint.speech_encoder(networks.speech).count * FULL,
+        text=held(footprint.text_encoder(networks.text), networks.text_bytes, number) if networks.text else 0,
+        vision=held(footprint.picture_encoder(networks.vision), None, number) if networks.vision else 0,
+    )
+
+
+class _Turn(NamedTuple):
+    """What a stage needs on the device while it works, beside what stays there: weights and other tensors."""
+
+    weights: int
+    tensors: int
+
+
+def _turns(plan: Plan, networks: Networks, work: Work, machine: Machine) -> Iterator[tuple[str, _Turn]]:
+    """Every stage's own needs."""
+    sizes, keep = _sizes(networks, machine.number), plan.keep_encoders
+    vae, speech, text, vision = (0 if keep else size for size in (sizes.vae, sizes.speech, sizes.text, sizes.vision))
+    heard = footprint.hearing_numbers(networks.speech, _heard(work))
+    yield "audio encoding", _Turn(speech, FULL * heard)
+    if networks.text is not None:
+        yield "text", _Turn(text, FULL * footprint.reading_numbers(networks.text))
+    if networks.vision is not None:
+        yield "picture", _Turn(vision, sizes.vision // 10)
+    video = footprint.video_numbers(work.size, work.window_frames)
+    for stage, encode in (("key frames", True), ("decoding", False)):
+        coding = footprint.coding_numbers(networks.vae, work.size, encode=encode)
+        yield stage, _Turn(vae, FULL * (video + coding))
+    yield "denoising", _denoising(plan, networks, work, machine)
+
+
+def _denoising(plan: Plan, networks: Networks, work: Work, machine: Machine) -> _Turn:
+    sizes, number = _sizes(networks, machine.number), machine.number
+    streamed = networks.dit.num_layers - plan.resident_blocks
+    weights = 0 if plan.tier is Tier.RESIDENT else min(SLOTS, streamed) * sizes.block + sizes.around
+    told = footprint.keys_and_values(networks.dit, work.window_frames, work.people, work.branches) * number
+    step = footprint.forward_numbers(
+        networks.dit,
+        work.size,
+        work.window_frames,
+        at_once=plan.frames_at_once,
+        branches=work.branches,
+        people=work.people,
+        wide=machine.wide,
+    )
+    # The widest matrix, made whole from what is stored.
+    widest = 0 if networks.dit_bytes is None else networks.dit.dim * networks.dit.ffn_dim * number
+    return _Turn(weights, told + step * number // HALF + widest)
+
+
+def _stages(plan: Plan, networks: Networks, work: Work, machine: Machine) -> dict[str, int]:
+    """Bytes on the device at the peak of each stage."""
+    sizes = _sizes(networks, machine.number)
+    stays = plan.resident_blocks * sizes.block + (sizes.encoders if plan.keep_encoders else 0)
+    if plan.tier is Tier.RESIDENT:
+        stays += sizes.around + networks.dit.num_layers * sizes.once
+    share = 0.0
+    if machine.vram is not None:
+        stays, share = stays + round(constant("context_bytes").value), constant("allocator_share").value
+    turns = _turns(plan, networks, work, machine)
+    return {name: stays + turn.weights + round(turn.tensors * (1 + share)) for name, turn in turns}
+
+
+def _heard(work: Work) -> float:
+    """Seconds of sound that are encoded in one go: a minute and its surroundings."""
+    return 70.0 + work.window_frames / FPS
+
+
+def _main_memory(plan: Plan, networks: Networks, work: Work, machine: Machine) -> int:
+    """Bytes of main memory at the peak."""
+    sizes = _sizes(networks, machine.number)
+    window = 3 * FULL * footprint.video_numbers(work.size, work.window_frames)
+    if machine.vram is None:
+        return round(constant("process_ram_cpu").value) + window + max(_stages(plan, networks, work, machine).values())
+    streamed = networks.dit.num_layers - plan.resident_blocks
+    buffers = {
+        Tier.RESIDENT: 0,
+        Tier.PINNED: streamed * sizes.block + networks.dit.num_layers * sizes.once,
+        Tier.DISK: STAGES * sizes.block,
+    }[plan.tier]
+    # Weights pass through main memory a block at a time.
+    return round(constant("process_ram").value) + window + buffers + 2 * sizes.block
+
+
+def _forward_seconds(networks: Networks, work: Work, machine: Machine) -> float:
+    """Seconds of one pass of the transformer with its weights at hand."""
+    dit, rates = networks.dit, machine.rates
+    products = footprint.forward_operations(dit, work.size, work.window_frames, work.people)
+    numbers = footprint.tokens(dit, work.size, work.window_frames) * dit.dim * dit.num_layers
+    moved = numbers * constant("elementwise_bytes").value * machine.number / HALF
+    if networks.dit_bytes is not None:
+        moved += dit.num_layers * footprint.block_step(dit).matrices * constant("dequantise_bytes").value
+    return products / rates.products.value + moved / rates.memory.value
+
+
+def _step_seconds(plan: Plan, networks: Networks, work: Work, machine: Machine) -> tuple[float, float]:
+    """Seconds of one step, and the share of them in which the device waits for weights."""
+    computing = work.branches * _forward_seconds(networks, work, machine)
+    streamed = (networks.dit.num_layers - plan.resident_blocks) * _sizes(networks, machine.number).block
+    rates = machine.rates
+    slowest = min(rates.link.value, rates.disk.value) if plan.tier is Tier.DISK else rates.link.value
+    total = max(computing, streamed / slowest)
+    return total, 1 - computing / total
+
+
+def _coding_seconds(networks: Networks, work: Work, machine: Machine) -> float:
+    """Seconds of the VAE for a window: motion frames in, all frames out, and key frames of a video."""
+    vae, size = networks.vae, work.size
+    found = footprint.coding_operations(vae, size, work.motion_frames, encode=True)
+    found += footprint.coding_operations(vae, size, work.window_frames, encode=False)
+    if not work.still:
+        found += footprint.coding_operations(vae, size, work.window_frames, encode=True)
+    return found / machine.rates.coding.value
+
+
+def predict(plan: Plan, networks: Networks, work: Work, machine: Machine) -> Plan:
+    """The plan with what it will take."""
+    step, waiting = _step_seconds(plan, networks, work, machine)
+    rates = machine.rates
+    used: list[Figure] = [rates.products, rates.coding, rates.memory]
+    used += [] if plan.tier is Tier.RESIDENT else [rates.link]
+    used += [rates.disk] if plan.tier is Tier.DISK else []
+    prediction = Prediction(
+        vram=_stages(plan, networks, work, machine),
+        ram=_main_memory(plan, networks, work, machine),
+        window_seconds=work.steps * step + _coding_seconds(networks, work, machine),
+        new_seconds=max(1, work.window_frames - work.motion_frames) / FPS,
+        waiting=waiting,
+        estimate=any(figure.estimate for figure in used),
+    )
+    return replace(plan, prediction=prediction)
+
+
+_NOTHING = Prediction(ram=0, window_seconds=0.0, new_seconds=1.0, waiting=0.0, estimate=True)
+
+
+def _drafts(networks: Networks, work: Work, machine: Machine) -> Iterator[Plan]:
+    """Ways to do the work, those first that are quicker or ask less of the code."""
+    blocks = networks.dit.num_layers
+    latents = (work.window_frames - 1) // TEMPORAL_STRIDE + 1
+    cuts = [None, *(count for count in (4, 2, 1) if count < latents)]
+    tiers = [tier for tier in Tier if tier in machine.tiers]
+    for tier in tiers:
+        if tier is Tier.RESIDENT:
+            for keep in (True, False):
+                yield from (_draft(tier, blocks, cut, keep=keep) for cut in cuts)
+        else:
+            # As many blocks as fit beside the slots; with fewer tokens at once, more do.
+            for resident in range(blocks - SLOTS, -1, -1):
+                yield from (_draft(tier, resident, cut, keep=False) for cut in cuts)
+
+
+def _draft(tier: Tier, resident: int, cut: int | None, *, keep: bool) -> Plan:
+    return Plan(tier=tier, resident_blocks=resident, frames_at_once=cut, keep_encoders=keep, prediction=_NOTHING)
+
+
+def choose(networks: Networks, work: Work, machine: Machine) -> Plan | Misfit:
+    """The first plan that fits the machine, or what lacks least of one."""
+    closest: Misfit | None = None
+    for draft in _drafts(networks, work, machine):
+        stages = _stages(draft, networks, work, machine)
+        needs = [("main memory", _main_memory(draft, networks, work, machine), machine.ram)]
+        if machine.vram is not None:
+            needs.append(("GPU memory", max(stages.values()), machine.vram))
+        memory, need, budget = max(needs, key=lambda row: row[1] - row[2])
+        if need <= budget:
+            return predict(draft, networks, work, machine)
+        if closest is None or need - budget < closest.need - closest.budget:
+            closest = Misfit(plan=draft, memory=memory, need=need, budget=budget)
+    if closest is None:
+        raise ValueError("a machine must allow at least one tier")
+    return replace(closest, plan=predict(closest.plan, networks, work, machine))
+
+
+_SHORTER = (1.0, 0.8, 0.6, 0.4, 0.25)
+_SMALLER = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
+
+
+def nearest(networks: Networks, work: Work, machine: Machine) -> tuple[Work, Plan] | None:
+    """The largest work of the same shape that fits: fewer frames in a window, a smaller picture, or both.
+
+    Among equals in pixels and frames, the larger picture is nearer.
+    """
+    tries = {(_scaled(work.size, smaller), _shortened(work, shorter)) for smaller in _SMALLER for shorter in _SHORTER}
+    for size, frames in sorted(tries, key=lambda pair: (-pair[0].height * pair[0].width * pair[1], -pair[0].height)):
+        less = replace(work, size=size, window_frames=frames)
+        if less != work and isinstance(plan := choose(networks, less, machine), Plan):
+            return less, plan
+    return None
+
+
+def _scaled(size: Pixels, factor: float) -> Pixels:
+    height, width = (max(PIXEL_MULTIPLE, round(side * factor / PIXEL_MULTIPLE) * PIXEL_MULTIPLE) for side in size)
+    return Pixels(height, width)
+
+
+def _shortened(work: Work, factor: float) -> int:
+    """Frames of a shorter window of the form 4n+1, still longer than what it hands on."""
+    least = nearest_window(work.motion_frames + TEMPORAL_STRIDE)
+    return min(work.window_frames, max(least, nearest_window(round(work.window_frames * factor))))
