@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infinitetalk.core.errors import InfiniteTalkError, MachineError, MediaError, ModelError, RequestError
+    from infinitetalk.core.loras import Lora
     from infinitetalk.core.request import Box, TalkRequest
     from infinitetalk.engine.engine import Engine
     from infinitetalk.engine.results import Clip, WindowResult
@@ -24,6 +25,7 @@ _HOMES = {
     "Clip": "engine.results",
     "Engine": "engine.engine",
     "InfiniteTalkError": "core.errors",
+    "Lora": "core.loras",
     "MachineError": "core.errors",
     "MediaError": "core.errors",
     "ModelError": "core.errors",
@@ -33,7 +35,7 @@ _HOMES = {
 }
 
 __all__ = [
-    "Box", "Clip", "Engine", "InfiniteTalkError", "MachineError", "MediaError", "ModelError", "RequestError",
+    "Box", "Clip", "Engine", "InfiniteTalkError", "Lora", "MachineError", "MediaError", "ModelError", "RequestError",
     "TalkRequest", "WindowResult", "__version__",
 ]  # fmt: skip
 

@@ -318,6 +318,9 @@ def test_progress_counts_what_it_announced(make_engine: Make) -> None:
         def skip(self, stage: Stage) -> None:
             self.skipped.append(stage)
 
+        def note(self, text: str) -> None:
+            raise AssertionError(text)
+
     listener = Listener()
     for _ in make_engine(29).stream(talk(steps=2), listener):
         assert not listener.open

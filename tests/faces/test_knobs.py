@@ -17,7 +17,7 @@ BASE = TalkRequest(image=PICTURE, audio=(VOICE,))
 
 # Whoever adds, renames or drops a setting changes what users type: this list says so out loud.
 FLAGS = """
---model --image --video --audio --box --mask --prompt --negative-prompt --size --framing --color-strength --start
+--model --image --video --audio --box --mask --prompt --negative-prompt --lora --size --framing --color-strength --start
 --duration --mode --preview --window-frames --motion-frames --seam-frames --seed --steps --shift --text-scale
 --audio-scale --apg --apg-momentum --apg-threshold --reference --quality
 """
@@ -61,6 +61,7 @@ def test_every_flag_reaches_its_field(control: Control) -> None:
         Kind.FILE: "face.png",
         Kind.FILES: "voice.wav",
         Kind.BOXES: "0,0,1,1",
+        Kind.LORAS: "face.safetensors:0.5",
     }
     if control.kind is Kind.SWITCH:
         assert parse(control.flag) == {control.name: True}

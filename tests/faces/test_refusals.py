@@ -17,6 +17,7 @@ from PIL import Image
 
 from infinitetalk.cli.main import main
 from infinitetalk.engine.job import Workshop
+from tests.faces.test_loras import write_lora
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,29 @@ CASES: Mapping[str, tuple[Case, tuple[str, ...]]] = {
     "place of which nothing is left": (
         lambda desk: {"audio": desk.voices(), "box": ["0,0,.01,.01", ".5,0,1,1"]},
         ("boxes = (0.0, 0.0, 0.01, 0.01)", "nothing of it is left"),
+    ),
+    "missing LoRA": (lambda desk: {"lora": desk.path("none.safetensors")}, ("none.safetensors", "no such file")),
+    "picture as LoRA": (lambda desk: {"lora": desk.picture("face.png", 64, 64)}, ("face.png", ".safetensors")),
+    "cut-off LoRA": (
+        lambda desk: {"lora": desk.bytes("cut.safetensors", b"\x40" + bytes(7) + b'{"a":')},
+        ("cut.safetensors", "get it again"),
+    ),
+    "LoRA for another model": (
+        lambda desk: {"lora": write_lora(desk.path("small.safetensors"), width=1536)},
+        ("small.safetensors", "is for another model (Wan 2.1 1.3B)", "[128, 128]", "[1536, 1536]"),
+    ),
+    "LoRA that names nothing": (
+        lambda desk: {"lora": write_lora(desk.path("sdxl.safetensors"), ("down_blocks.0.attn.to_q",))},
+        ("sdxl.safetensors", "none of its 3 keys", "lora_unet_down_blocks_0_attn_to_q"),
+    ),
+    "LoRA with a strange key": (
+        lambda desk: {"lora": write_lora(desk.path("odd.safetensors"), ("blocks.0.self_attn.q", "blocks.0.extra"))},
+        ("odd.safetensors", "3 of its 6 keys match nothing", "lora_unet_blocks_0_extra.alpha"),
+    ),
+    "LoRA of no strength": (lambda _: {"lora": "a.safetensors:nan"}, ("a.safetensors:nan", "finite")),
+    "two LoRAs and one scale": (
+        lambda desk: {"lora_dir": [desk.path("a"), desk.path("b")], "lora_scale": 1.2},
+        ("lora_scale = 1.2", "one per LoRA: 2 would work"),
     ),
     "unknown device": (lambda _: {"device": "abacus"}, ("device = abacus", "cpu, cuda, cuda:1 or mps would work")),
     "size of no end": (lambda _: {"size": "160000x160000"}, ("size = 160000x160000", "at most 4096")),

@@ -60,12 +60,13 @@ class Page:
         job = Path(tempfile.mkdtemp(dir=self.folder))
         try:
             request = from_form(widgets.collect(self.names, values))
-            made = self.workshop.make(prepare(request, job / "talking.mp4"), _tell(progress))
+            board = _tell(progress)
+            made = self.workshop.make(prepare(request, job / "talking.mp4"), board)
         except InfiniteTalkError as error:
             shutil.rmtree(job)
             raise gr.Error(str(error), print_exception=False) from error
-        line = f"{made.seconds:.1f} s, {made.size}, made in {clock_text(made.wall)}"
-        return str(made.video), gr.update(value=str(made.sidecar), visible=True), line, str(job)
+        lines = [f"{made.seconds:.1f} s, {made.size}, made in {clock_text(made.wall)}", *board.notes]
+        return str(made.video), gr.update(value=str(made.sidecar), visible=True), "\n\n".join(lines), str(job)
 
 
 def _form(models: Sequence[str], first: str) -> list[Slot]:

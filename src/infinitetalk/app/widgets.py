@@ -48,6 +48,10 @@ def _boxes(control: Control) -> Component:
     return gr.Textbox(label=control.label, info=f"{control.knob.help}; a semicolon between boxes")
 
 
+def _loras(control: Control) -> Component:
+    return gr.Textbox(label=control.label, info=f"{control.knob.help}: one line each, FILE or FILE:STRENGTH", lines=2)
+
+
 def _files(control: Control) -> Component:
     return gr.File(file_count="multiple", type="filepath", label=control.label, height=140)
 
@@ -63,6 +67,7 @@ _MAKERS: Mapping[Kind, Callable[[Control], Component]] = {
     Kind.WHOLE: _number,
     Kind.NUMBER: _number,
     Kind.BOXES: _boxes,
+    Kind.LORAS: _loras,
     Kind.FILES: _files,
     Kind.FILE: _file,
 }

@@ -55,8 +55,10 @@ def stage_table(board: Board) -> "Table":
     """The seven stages with their state, bar and seconds."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, caption=footer(board), caption_justify="left")
+    caption = Text("\n".join([footer(board), *board.notes]))
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column(width=1)
     table.add_column(min_width=20)
     table.add_column(min_width=BAR + 8)
@@ -97,8 +99,12 @@ def _line_writer() -> Callable[[Board], None]:
     """Prints a line when a stage begins for the first time and when a window is done."""
     seen: set[Stage] = set()
     told = [0]
+    noted = [0]
 
     def changed(board: Board) -> None:
+        for note in board.notes[noted[0] :]:
+            sys.stderr.write(f"[{clock_text(board.elapsed):>8}] {note}\n")
+        noted[0] = len(board.notes)
         stage = board.at_work
         if stage is not None and stage not in seen:
             seen.add(stage)
@@ -116,8 +122,12 @@ def _line_writer() -> Callable[[Board], None]:
 def _json_writer() -> Callable[[Board], None]:
     """Prints a line whenever a unit of a stage is done."""
     told: dict[Stage, int] = {}
+    noted = [0]
 
     def changed(board: Board) -> None:
+        for note in board.notes[noted[0] :]:
+            emit("note", text=note)
+        noted[0] = len(board.notes)
         for row in board.rows.values():
             if row.done != told.get(row.stage, 0):
                 told[row.stage] = row.done

@@ -6,6 +6,7 @@ from typing import Any
 
 from infinitetalk.core.configs import NetConfig
 from infinitetalk.core.errors import RequestError
+from infinitetalk.core.loras import DISTILLED_SHIFT
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import BUCKETS_480, BUCKETS_720, Buckets, Pixels, choose_bucket, parse_size
 
@@ -105,6 +106,11 @@ def check_text(request: TalkRequest, facts: ModelFacts) -> None:
             raise RequestError(name, value, f"the model {facts.name} has no text part; leave it out")
 
 
+def _distilled_shift(request: TalkRequest) -> float | None:
+    """The shift that a distilled LoRA asks for; None without one."""
+    return DISTILLED_SHIFT if any(lora.distilled and lora.strength for lora in request.loras) else None
+
+
 def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings:
     """Fills in the model's defaults.
 
@@ -125,7 +131,7 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
         motion_frames=motion,
         seam_frames=_first(request.seam_frames, 0 if request.reference else SEAM_FRAMES),
         steps=_first(request.steps, own.steps),
-        shift=_first(request.shift, own.shift, 11.0 if size_name == "720" else 7.0),
+        shift=_first(request.shift, _distilled_shift(request), own.shift, 11.0 if size_name == "720" else 7.0),
         text_scale=_first(request.text_scale, own.text_scale) if facts.has_text else 1.0,
         audio_scale=_first(request.audio_scale, own.audio_scale),
         # A video's light may change, so its colours are not pulled to one frame unless asked.

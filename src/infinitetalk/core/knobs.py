@@ -13,6 +13,7 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from infinitetalk.core.errors import RequestError
+from infinitetalk.core.loras import Lora, paired
 from infinitetalk.core.request import Box, Knob, TalkRequest
 
 
@@ -27,6 +28,7 @@ class Kind(Enum):
     FILE = "file"
     FILES = "files"
     BOXES = "boxes"
+    LORAS = "LoRAs"
 
 
 _KINDS: Mapping[object, Kind] = {
@@ -37,6 +39,7 @@ _KINDS: Mapping[object, Kind] = {
     Path: Kind.FILE,
     tuple[Path, ...]: Kind.FILES,
     tuple[Box, ...]: Kind.BOXES,
+    tuple[Lora, ...]: Kind.LORAS,
 }
 
 _METAVARS: Mapping[Kind, str] = {
@@ -46,7 +49,10 @@ _METAVARS: Mapping[Kind, str] = {
     Kind.FILE: "FILE",
     Kind.FILES: "FILE",
     Kind.BOXES: "X0,Y0,X1,Y1",
+    Kind.LORAS: "FILE[:STRENGTH]",
 }
+
+_LORA_LISTS = ("lora_dir", "lora_scale")
 
 RIVALS: Mapping[str, str] = {"image": "video", "video": "image", "boxes": "masks", "masks": "boxes"}
 """Fields of which a request holds one at most: giving one replaces the other."""
@@ -79,7 +85,7 @@ class Control:
     @property
     def label(self) -> str:
         """The field's name in words."""
-        return self.name.replace("_", " ").capitalize().replace("Apg", "APG")
+        return self.name.replace("_", " ").capitalize().replace("Apg", "APG").replace("Lora", "LoRA")
 
     @property
     def group(self) -> str:
@@ -133,6 +139,13 @@ def _box(text: str) -> Box:
         raise argparse.ArgumentTypeError(f"{text!r} {error.need}") from None
 
 
+def _lora(text: str) -> Lora:
+    try:
+        return Lora.parse(text)
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error.need}") from None
+
+
 _READERS = {
     Kind.TEXT: str,
     Kind.CHOICE: str,
@@ -141,6 +154,7 @@ _READERS = {
     Kind.FILE: Path,
     Kind.FILES: Path,
     Kind.BOXES: _box,
+    Kind.LORAS: _lora,
 }
 
 
@@ -159,7 +173,7 @@ def _options(control: Control) -> dict[str, Any]:
         return common | {"action": argparse.BooleanOptionalAction}
     if control.kind is Kind.CHOICE:
         return common | {"metavar": "|".join(control.knob.choices)}
-    many = {"action": "append"} if control.kind in (Kind.FILES, Kind.BOXES) else {}
+    many = {"action": "append"} if control.kind in (Kind.FILES, Kind.BOXES, Kind.LORAS) else {}
     return common | many | {"type": _READERS[control.kind], "metavar": _METAVARS[control.kind]}
 
 
@@ -172,11 +186,30 @@ def add_flags(parser: argparse.ArgumentParser, controls: Iterable[Control] = CON
             section = parser.add_argument_group(title)
             for control in members:
                 section.add_argument(control.flag, **_options(control))
+                if control.kind is Kind.LORAS:
+                    _add_lora_lists(section)
+
+
+def _add_lora_lists(section: argparse._ArgumentGroup) -> None:
+    """Adds the reference implementation's two lists, which stand for the same field as `--lora`."""
+    common: dict[str, Any] = {"nargs": "+", "action": "extend", "default": argparse.SUPPRESS}
+    files, scales = _LORA_LISTS
+    section.add_argument("--lora-dir", f"--{files}", dest=files, type=Path, metavar="FILE", **common,
+                         help="LoRA files in one list")  # fmt: skip
+    section.add_argument("--lora-scale", f"--{scales}", dest=scales, type=_number, metavar="X", **common,
+                         help="their strengths, one per file")  # fmt: skip
 
 
 def given(namespace: argparse.Namespace) -> dict[str, Any]:
-    """The request fields that the command line names, typed as the request types them."""
-    found = vars(namespace)
+    """The request fields that the command line names, typed as the request types them.
+
+    Raises:
+        RequestError: lists that belong together and differ in length.
+    """
+    found = dict(vars(namespace))
+    if any(name in found for name in _LORA_LISTS):
+        files, scales = (found.pop(name, []) for name in _LORA_LISTS)
+        found["loras"] = [*found.get("loras", []), *paired(files, scales)]
     return {
         control.name: tuple(found[control.name]) if isinstance(found[control.name], list) else found[control.name]
         for control in CONTROLS
@@ -206,6 +239,8 @@ def _form_value(control: Control, value: Any) -> Any:
             raise RequestError(control.name, value, f"is not a {control.kind.value}") from None
     if isinstance(value, str) and control.kind is Kind.BOXES:
         return [list(Box.parse(part)) for part in value.split(";") if part.strip()]
+    if isinstance(value, str) and control.kind is Kind.LORAS:
+        return [line.strip() for line in value.splitlines() if line.strip()]
     if isinstance(value, float) and control.kind is Kind.WHOLE and value.is_integer():
         return int(value)
     return value
@@ -214,7 +249,7 @@ def _form_value(control: Control, value: Any) -> Any:
 def from_form(values: Mapping[str, Any]) -> TalkRequest:
     """Reads what widgets hold: JSON values by field name; None and emptiness mean "not given".
 
-    Numbers may be texts, and boxes may be one text with a semicolon between boxes.
+    Numbers may be texts; boxes may be one text with a semicolon between boxes, LoRAs one text with a line for each.
 
     Raises:
         RequestError: a value that cannot work.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 from infinitetalk.core.errors import RequestError
+from infinitetalk.core.loras import Lora
 from infinitetalk.core.sizes import TEMPORAL_STRIDE, nearest_window, parse_size
 
 T = TypeVar("T")
@@ -79,6 +80,8 @@ class TalkRequest:
     masks: tuple[Path, ...] = knob((), "picture that is white where a person is; once per voice", INPUT, flag="mask")
     prompt: str | None = knob(None, "what the picture shows and how it moves", INPUT)
     negative_prompt: str | None = knob(None, "what the video should not look like", INPUT, expert=True)
+    loras: tuple[Lora, ...] = knob((), "LoRA file for the model, strength 1 unless given; once per LoRA", INPUT,
+                                   flag="lora")  # fmt: skip
 
     size: str | None = knob(None, "size table (480 or 720, by the source's shape) or WIDTHxHEIGHT", LOOK)
     framing: str = knob("crop", "fit the source by cutting its edges or by adding bars", LOOK,
@@ -251,6 +254,10 @@ def _paths(value: Any) -> tuple[Path, ...] | None:
     return _each([value] if isinstance(value, str | Path) else value, _path)
 
 
+def _loras(value: Any) -> tuple[Lora, ...] | None:
+    return _each([value] if isinstance(value, str | Path | Lora) else value, Lora.read)
+
+
 def _boxes(value: Any) -> tuple[Box, ...] | None:
     return _each([value] if isinstance(value, Box) else value, _box)
 
@@ -259,6 +266,7 @@ _TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     **dict.fromkeys(("image", "video"), (_path, "the path of a file")),
     **dict.fromkeys(("audio", "masks"), (_paths, "a list of paths")),
     "boxes": (_boxes, "a list of boxes [x0, y0, x1, y1]"),
+    "loras": (_loras, "a list of files, FILE:STRENGTH or [FILE, STRENGTH]"),
     **dict.fromkeys(("preview", "apg", "reference"), (_flag, "true or false")),
     **dict.fromkeys(
         ("window_frames", "motion_frames", "seam_frames", "seed", "steps", "quality"), (_whole, "a whole number")

@@ -52,6 +52,8 @@ class Board:
     rows: dict[Stage, Row] = field(default_factory=lambda: {stage: Row(stage) for stage in Stage})
     started: float = field(init=False)
     finished: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What the user should read, in the order in which it came up."""
     _open: list[Stage] = field(default_factory=list)
     _since: float = field(init=False)
 
@@ -91,6 +93,11 @@ class Board:
     def skip(self, stage: Stage) -> None:
         """Marks a stage that this job does not need."""
         self.rows[stage].skipped = True
+        self._tell()
+
+    def note(self, text: str) -> None:
+        """Takes a line for the user."""
+        self.notes.append(text)
         self._tell()
 
     def finish(self) -> None:

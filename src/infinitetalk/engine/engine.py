@@ -1,6 +1,6 @@
 """The engine: a request in, finished windows of frames out."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from infinitetalk.core.defaults import Settings, resolve
-from infinitetalk.core.errors import MachineError, ModelError
+from infinitetalk.core.errors import MachineError, ModelError, RequestError
+from infinitetalk.core.loras import Lora
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import Latents
 from infinitetalk.core.stages import Stage
@@ -94,18 +95,23 @@ class Engine:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, device: str = "auto", dtype: str = "auto", progress: Progress | None = None
+        cls,
+        name: str | Path,
+        device: str = "auto",
+        dtype: str = "auto",
+        progress: Progress | None = None,
+        loras: Sequence[Lora] = (),
     ) -> Self:
-        """Loads a bundled model by name or a model folder by path.
+        """Loads a bundled model by name or a model folder by path, with LoRAs or without.
 
         Raises:
-            ModelError: a folder that lacks a part, or weights that do not fit.
+            ModelError: a folder that lacks a part, weights or a LoRA that do not fit.
             RequestError: a name that no device has.
             MachineError: a device that cannot be used.
         """
         folder, chosen = ModelFolder.open(name), Device.choose(device, dtype)
         with at_work(chosen):
-            return cls(load_model(folder, chosen, progress))
+            return cls(load_model(folder, chosen, progress, loras))
 
     def generate(self, request: TalkRequest, progress: Progress | None = None) -> Clip:
         """Makes a whole video in memory; see `stream` for videos of any length."""
@@ -121,6 +127,7 @@ class Engine:
             MediaError: a file that cannot be used.
             MachineError: the device's memory is too small.
         """
+        _check_loras(request, self.model)
         listener = progress or StageClock()
         past: _Past | None = None
         try:
@@ -260,6 +267,13 @@ class Engine:
 def color_reference(request: TalkRequest, first: Tensor, current: Tensor) -> Tensor:
     """Whose colours a window takes: its own key frame's; the reference always takes the first window's."""
     return first if request.reference else current
+
+
+def _check_loras(request: TalkRequest, model: Model) -> None:
+    """Refuses a request for other LoRAs than those that the networks were loaded with."""
+    if request.loras != model.loras:
+        named, held = (", ".join(map(str, loras)) or "none" for loras in (request.loras, model.loras))
+        raise RequestError("loras", named, f"this engine was loaded with {held}; load one with loras=request.loras")
 
 
 def _is_memory(error: RuntimeError) -> bool:

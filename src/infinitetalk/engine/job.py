@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.devices import check_device
+from infinitetalk.core.loras import Lora
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.core.stages import Stage
@@ -47,6 +48,10 @@ def prepare(request: TalkRequest, output: Path) -> Job:
     started = time.perf_counter()
     folder = ModelFolder.open(request.model)
     settings = check(request, folder.facts, output)
+    if request.loras:
+        from infinitetalk.engine.loras import open_loras  # the networks' libraries take seconds to import
+
+        open_loras(folder, request.loras)
     seconds = time.perf_counter() - started
     return Job(request=request, output=output, folder=folder, settings=settings, checked_in=seconds)
 
@@ -112,10 +117,10 @@ class Workshop:
         check_device(device)
         self._device = device
         self._engine: Engine | None = None
-        self._loaded: Path | None = None
+        self._loaded: tuple[Path, tuple[Lora, ...]] | None = None
 
-    def engine(self, folder: ModelFolder, progress: Progress | None = None) -> "Engine":
-        """The engine for a model, loaded unless it is the one used last.
+    def engine(self, folder: ModelFolder, progress: Progress | None = None, loras: tuple[Lora, ...] = ()) -> "Engine":
+        """The engine for a model with LoRAs, loaded unless it is the one used last.
 
         Raises:
             ModelError: weights that do not fit.
@@ -126,10 +131,10 @@ class Workshop:
         Device.choose(self._device)  # first, as the networks' libraries take many seconds to import
         from infinitetalk.engine.engine import Engine
 
-        if self._engine is None or self._loaded != folder.path:
+        if self._engine is None or self._loaded != (folder.path, loras):
             self._engine = None  # two models at once may not fit
-            self._engine = Engine.from_pretrained(folder.path, self._device, progress=progress)
-            self._loaded = folder.path
+            self._engine = Engine.from_pretrained(folder.path, self._device, progress=progress, loras=loras)
+            self._loaded = folder.path, loras
         return self._engine
 
     def make(self, job: Job, listener: Progress | None = None) -> Made:
@@ -148,7 +153,7 @@ class Workshop:
         planned = 0
         try:
             with clock.stage(Stage.FEATURE_EXTRACTION):
-                engine = self.engine(job.folder, clock)
+                engine = self.engine(job.folder, clock, job.request.loras)
             with ExitStack() as closing:
                 closing.enter_context(writer)
                 for window in engine.stream(job.request, clock):

@@ -1,6 +1,6 @@
 """A model in memory: its networks, ready to be asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from infinitetalk.core.configs import NetConfig, TextConfig
 from infinitetalk.core.defaults import ModelFacts
 from infinitetalk.core.errors import ModelError
+from infinitetalk.core.loras import Lora
 from infinitetalk.core.stages import Stage
+from infinitetalk.engine.loras import open_loras, told
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.engine.protocols import SpeechSource, TextSource, VisionSource, Waveform
 from infinitetalk.models.dit import AudioDiT
@@ -24,7 +26,7 @@ from infinitetalk.runtime.device import Device
 from infinitetalk.weights import keymaps
 from infinitetalk.weights.folder import ModelFolder, Part
 from infinitetalk.weights.keymaps import KeyMap
-from infinitetalk.weights.load import build
+from infinitetalk.weights.load import Amendments, build
 
 C = TypeVar("C", bound=NetConfig)
 M = TypeVar("M", bound=nn.Module)
@@ -46,6 +48,8 @@ class Model:
     speech: SpeechSource | None = None
     text: TextSource | None = None
     vision: VisionSource | None = None
+    loras: tuple[Lora, ...] = ()
+    """What was applied to the DiT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +72,34 @@ class SpeechPart:
         return features
 
 
-def load_model(folder: ModelFolder, device: Device, progress: Progress | None = None) -> Model:
-    """Reads all weights of a model folder.
+def load_model(
+    folder: ModelFolder, device: Device, progress: Progress | None = None, loras: Sequence[Lora] = ()
+) -> Model:
+    """Reads all weights of a model folder, and applies LoRAs to its DiT in the order given.
 
     The DiT and the text and picture encoders compute in the device's number format. The VAE, whose small errors add up
     from window to window, and the small speech encoder stay in float32.
 
     Raises:
-        ModelError: weights that are missing, damaged or do not fit.
+        ModelError: weights that are missing, damaged or do not fit; a LoRA that does not fit, before any is read.
     """
     listener = progress or StageClock()
     where, low, full = device.torch_device, device.dtype, torch.float32
     with listener.stage(Stage.FEATURE_EXTRACTION):
+        stack = open_loras(folder, loras)
+        dit = _network(folder.dit, AudioDiT, keymaps.DIT, low, where, amendments=stack)
+        for line in told(stack, dit) if stack else ():
+            listener.note(line)
         return Model(
             facts=folder.facts,
             device=where,
             runs_on=device,
-            dit=_network(folder.dit, AudioDiT, keymaps.DIT, low, where),
+            dit=dit,
             vae=_network(folder.vae, VideoVAE, keymaps.VAE, full, where),
             speech=SpeechPart(_network(folder.speech, SpeechEncoder, keymaps.SPEECH, full, where), where),
             text=_text(folder.text, folder.dit.config.text_len, low, where) if folder.text else None,
             vision=_network(folder.vision, VisionEncoder, keymaps.VISION, low, where) if folder.vision else None,
+            loras=tuple(loras),
         )
 
 
@@ -99,6 +110,14 @@ def _text(part: Part[TextConfig], limit: int, dtype: torch.dtype, where: torch.d
     return PromptEncoder(tokenizer, _network(part, TextEncoder, keymaps.TEXT, dtype, where))
 
 
-def _network(part: Part[C], kind: Callable[[C], M], keymap: KeyMap, dtype: torch.dtype, where: torch.device) -> M:
+def _network(
+    part: Part[C],
+    kind: Callable[[C], M],
+    keymap: KeyMap,
+    dtype: torch.dtype,
+    where: torch.device,
+    *,
+    amendments: Amendments | None = None,
+) -> M:
     """Builds one network from its part of a model folder."""
-    return build(partial(kind, part.config), part.files, keymap, dtype=dtype, device=where)
+    return build(partial(kind, part.config), part.files, keymap, dtype=dtype, device=where, amendments=amendments)

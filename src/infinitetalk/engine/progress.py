@@ -27,6 +27,10 @@ class Progress(Protocol):
         """This job has no use for a stage."""
         ...
 
+    def note(self, text: str) -> None:
+        """One line that the user should read: what was applied, left out or assumed."""
+        ...
+
 
 class StageClock:
     """A `Progress` that sums seconds per stage and passes everything on to a listener.
@@ -83,6 +87,11 @@ class StageClock:
         self.skipped.add(stage)
         if self._listener is not None:
             self._listener.skip(stage)
+
+    def note(self, text: str) -> None:
+        """Passes the line on."""
+        if self._listener is not None:
+            self._listener.note(text)
 
     def _settle(self) -> None:
         """Books the time since the last change."""

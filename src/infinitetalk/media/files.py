@@ -76,6 +76,7 @@ def input_paths(request: TalkRequest) -> Iterator[Path]:
     yield from (path for path in (request.image, request.video) if path is not None)
     yield from request.audio
     yield from request.masks
+    yield from (lora.path for lora in request.loras)
 
 
 def require_inputs(request: TalkRequest) -> None:
@@ -89,6 +90,7 @@ def require_inputs(request: TalkRequest) -> None:
         ("video", (request.video,)),
         ("sound", request.audio),
         ("mask", request.masks),
+        ("LoRA", tuple(lora.path for lora in request.loras)),
     ]
     for kind, paths in kinds:
         for path in paths:

@@ -94,6 +94,7 @@ def _absolute(request: TalkRequest) -> TalkRequest:
         video=request.video and request.video.absolute(),
         audio=tuple(path.absolute() for path in request.audio),
         masks=tuple(path.absolute() for path in request.masks),
+        loras=tuple(lora._replace(path=lora.path.absolute()) for lora in request.loras),
     )
 
 

@@ -1,7 +1,7 @@
 """Layers that the networks share; norms, modulation and the time embedding compute in float32."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,15 @@ class Linear(nn.Linear):
 
     form: Stored | None = None
     """How the held matrix is stored, on tensors without values; None for a dense one."""
+    branch_down: Tensor | None
+    """[rank, in_features]; see `add_branch`."""
+    branch_up: Tensor | None
+    """[out_features, rank]."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, **more: Any) -> None:
+        super().__init__(in_features, out_features, bias, **more)
+        self.register_buffer("branch_down", None)
+        self.register_buffer("branch_up", None)
 
     @classmethod
     def over(cls, layer: nn.Linear) -> Self:
@@ -75,6 +84,21 @@ class Linear(nn.Linear):
             delattr(self, PART + name)
         self.form = None
 
+    def add_branch(self, down: Tensor, up: Tensor) -> None:
+        """Adds up @ down to the matrix without touching it: a live side branch, held as buffers.
+
+        Args:
+            down: [rank, in_features].
+            up: [out_features, rank]. Branches that were added before stay; their ranks add up.
+        """
+        if down.shape[1:] != (self.in_features,) or up.shape != (self.out_features, len(down)):
+            raise ValueError(
+                f"a branch {list(up.shape)} @ {list(down.shape)} for {self.in_features} → {self.out_features}"
+            )
+        if self.branch_down is not None and self.branch_up is not None:
+            down, up = torch.cat([self.branch_down, down]), torch.cat([self.branch_up, up], dim=1)
+        self.branch_down, self.branch_up = down, up
+
     @property
     def stored(self) -> Stored | None:
         """The held matrix over the buffers as they are now; None for a dense one."""
@@ -83,13 +107,21 @@ class Linear(nn.Linear):
         return self.form.with_parts({name: getattr(self, PART + name) for name in self.form.parts()})
 
     def matrix(self, dtype: torch.dtype) -> Tensor:
-        """The matrix [out_features, in_features] in a number format."""
+        """The matrix [out_features, in_features] in a number format, without its side branch."""
         stored = self.stored
         return self.weight.to(dtype) if stored is None else stored.dequantise(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """[…, in_features] → […, out_features]."""
-        return F.linear(x, self.matrix(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        y = F.linear(x, self.matrix(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        if self.branch_down is None or self.branch_up is None:
+            return y
+        # Under autocast a product may come in another format than x.
+        inner = F.linear(x, self.branch_down.to(x.dtype)).to(y.dtype).flatten(0, -2)
+        y = y.contiguous()
+        # In place, as y may be the largest tensor of a pass.
+        y.view(-1, self.out_features).addmm_(inner, self.branch_up.to(y.dtype).t())
+        return y
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the layer; a change of number format reaches the bias, never the numbers of a held matrix."""

@@ -70,6 +70,9 @@ class Holder(Protocol):
     def hold(self, stored: Stored) -> None:
         """Takes the matrix and gives up the dense one."""
 
+    def add_branch(self, down: Tensor, up: Tensor) -> None:
+        """Adds up @ down to whatever matrix the layer computes with, beside it."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaled(Stored):

@@ -86,7 +86,7 @@ IDENTITY = KeyMap((Row(r".+", (r"\g<0>",)),))
 _DIT_HOME = r"(?:model\.diffusion_model\.|diffusion_model\.|model\.)?"
 
 # Diffusers' word for each layer outside of the blocks, and Wan's.
-_DIFFUSERS_DIT: Mapping[str, str] = {
+DIFFUSERS_DIT: Mapping[str, str] = {
     "condition_embedder.text_embedder.linear_1": "text_embedding.0",
     "condition_embedder.text_embedder.linear_2": "text_embedding.2",
     "condition_embedder.time_embedder.linear_1": "time_embedding.0",
@@ -100,7 +100,7 @@ _DIFFUSERS_DIT: Mapping[str, str] = {
 }
 
 # The same inside a block.
-_DIFFUSERS_BLOCK: Mapping[str, str] = {
+DIFFUSERS_BLOCK: Mapping[str, str] = {
     **{f"attn{i}.to_{x}": f"{kind}_attn.{x}" for i, kind in ((1, "self"), (2, "cross")) for x in "qkv"},
     **{f"attn{i}.to_out.0": f"{kind}_attn.o" for i, kind in ((1, "self"), (2, "cross"))},
     **{f"attn{i}.norm_{x}": f"{kind}_attn.norm_{x}" for i, kind in ((1, "self"), (2, "cross")) for x in "qk"},
@@ -117,11 +117,11 @@ DIT = KeyMap(
         # Diffusers' layout.
         *(
             Row(rf"{_DIT_HOME}{re.escape(theirs)}\.(weight|bias)", (rf"{ours}.\1",))
-            for theirs, ours in _DIFFUSERS_DIT.items()
+            for theirs, ours in DIFFUSERS_DIT.items()
         ),
         *(
             Row(rf"{_DIT_HOME}blocks\.(\d+)\.{re.escape(theirs)}\.(weight|bias)", (rf"blocks.\1.{ours}.\2",))
-            for theirs, ours in _DIFFUSERS_BLOCK.items()
+            for theirs, ours in DIFFUSERS_BLOCK.items()
         ),
         Row(rf"{_DIT_HOME}scale_shift_table", ("head.modulation",)),
         Row(rf"{_DIT_HOME}blocks\.(\d+)\.scale_shift_table", (r"blocks.\1.modulation",)),

@@ -125,6 +125,22 @@ def read_tensors(paths: Sequence[Path]) -> Mapping[str, Tensor]:
     return Unpacked(Tensors(files))
 
 
+class Amendments(Protocol):
+    """Changes to a network's parameters, made while it is loaded; `lora.stack.LoraStack` is one."""
+
+    def changes(self, name: str) -> bool:
+        """Whether a parameter is changed at all."""
+
+    def branches(self, name: str) -> bool:
+        """Whether its changes can stand beside a stored matrix."""
+
+    def merge(self, name: str, value: Tensor) -> Tensor:
+        """The changed parameter in float32."""
+
+    def attach(self, name: str, layer: Holder, device: torch.device | str, dtype: torch.dtype) -> None:
+        """Hangs its changes beside the stored matrix of a layer."""
+
+
 class _EmptyOnMeta(TorchFunctionMode):
     """Tensors made without values take no memory; tensors with values, such as position tables, are real.
 
@@ -207,6 +223,7 @@ def assemble(
     device: torch.device | str = "cpu",
     source: str = "weights",
     keep_stored: bool = False,
+    amendments: Amendments | None = None,
 ) -> M:
     """Builds a network and gives it tensors under their file's names.
 
@@ -218,6 +235,8 @@ def assemble(
         device: where the network shall live.
         source: what error messages call the tensors' origin.
         keep_stored: whether layers that can compute with a stored matrix keep it so; all else is dequantised.
+        amendments: changes to the parameters, LoRAs for instance; a stored matrix with others than side branches is
+            dequantised.
 
     Returns:
         The network in evaluation mode, its parameters without gradients.
@@ -234,10 +253,14 @@ def assemble(
     holders = {f"{name}.weight": layer for name, layer in layers if isinstance(layer, Holder)}
     state: dict[str, Tensor] = {}
     for target, value in _values(tensors, keymap, {name: slot.shape for name, slot in slots.items()}, source):
-        if isinstance(value, Stored) and target in holders:
+        changed = amendments if amendments and amendments.changes(target) else None
+        if isinstance(value, Stored) and target in holders and (changed is None or changed.branches(target)):
             holders[target].hold(value.to(device))
+            if changed:
+                changed.attach(target, holders[target], device, dtype)
             continue
-        kept = _dense(value, dtype, device)
+        kept = _dense(value, torch.float32 if changed else dtype, device)
+        kept = changed.merge(target, kept).to(dtype) if changed else kept
         if isinstance(slots[target], nn.Parameter):
             kept = nn.Parameter(kept, requires_grad=False)
         state.update(dict.fromkeys(names[target], kept))
@@ -255,6 +278,7 @@ def build(
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
     keep_stored: bool = False,
+    amendments: Amendments | None = None,
 ) -> M:
     """Builds a network from weight files; see `assemble` and `read_tensors`.
 
@@ -263,4 +287,13 @@ def build(
     """
     source = ", ".join(str(path) for path in paths)
     tensors = read_tensors(paths)
-    return assemble(factory, tensors, keymap, dtype=dtype, device=device, source=source, keep_stored=keep_stored)
+    return assemble(
+        factory,
+        tensors,
+        keymap,
+        dtype=dtype,
+        device=device,
+        source=source,
+        keep_stored=keep_stored,
+        amendments=amendments,
+    )
