@@ -290,12 +290,12 @@ def test_packed_files_load_like_plain_ones(tmp_path: Path) -> None:
 
 
 def test_wrong_scales_are_refused() -> None:
-    for tensor, scale in (
-        (torch.ones(2, 2), torch.ones(2)),
-        (torch.ones(2, 2, dtype=torch.int8), torch.ones(3)),
-        (torch.ones(2, dtype=torch.int8), torch.ones(2)),
+    for tensor, scale, words in (
+        (torch.ones(2, 2), torch.ones(2), "the tensor w has a scale, but it is float32"),
+        (torch.ones(2, 2, dtype=torch.int8), torch.ones(3), r"the scale of the tensor w is float32 \[3\]"),
+        (torch.ones(2, dtype=torch.int8), torch.ones(2), r"for \[2\] it must be one floating number"),
     ):
-        with pytest.raises(ModelError, match="int8 rows and one scale for each"):
+        with pytest.raises(ModelError, match=words):
             Unpacked({"w": tensor, "w.scale": scale})["w"]
 
 

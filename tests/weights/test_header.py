@@ -169,7 +169,7 @@ def _gguf_tensor(axes: tuple[int, ...] = (32,), kind: int = 8, offset: int = 0) 
         (_gguf(notes=1, rest=_text("a") + struct.pack("<I", 77)), "unknown kind 77"),
         (_gguf(notes=1, rest=_text("a") + struct.pack("<IIQ", 9, 9, 1) + bytes(20)), "list of lists"),
         (_gguf(notes=1, rest=_text("a") + struct.pack("<IIQ", 9, 10, 20) + bytes(20)), "ends inside its header"),
-        (_gguf(tensors=1, rest=_gguf_tensor(axes=(1,) * 5)), "5 axes"),
+        (_gguf(tensors=1, rest=_gguf_tensor(axes=(1,) * 6)), "6 axes"),
         (_gguf(tensors=1, rest=_gguf_tensor(kind=99)), "ggml's type 99"),
         (_gguf(tensors=1, rest=_gguf_tensor(axes=(33,))), "rows of 33, which Q8_0 cannot hold"),
         (_gguf(tensors=1, rest=_gguf_tensor(axes=(2**40, 2**20))), "would end past its"),

@@ -17,6 +17,7 @@ LIBRARIES: tuple[tuple[str, str, str], ...] = (
     ("transformers", "transformers", "text, picture and speech encoders"),
     ("tokenizers", "tokenizers", "words"),
     ("safetensors", "safetensors", "weights"),
+    ("gguf", "gguf", "weights"),
     ("huggingface_hub", "huggingface_hub", "needed by transformers"),
     ("av", "av", "video and sound files"),
     ("PIL", "pillow", "pictures"),

@@ -81,3 +81,13 @@ class MachineError(InfiniteTalkError):
     """The machine cannot do what was asked: memory, disk, device or back end."""
 
     exit_code = 1
+
+
+def listed(names: Sequence[str], shown: int = 5) -> str:
+    """The first names of a list, for one line.
+
+    >>> listed(["a", "b", "c"], shown=2)
+    'a, b, and 1 more'
+    """
+    more = f", and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -98,7 +98,7 @@ class Scaled(Stored):
             if data.dtype == torch.int8:
                 raise ModelError(f"the tensor {name} is int8 and has no scale, so that its values are unknown")
             return cls(data)
-        per_row = data.ndim > 0 and scale.shape[:1] == data.shape[:1] and scale.numel() == data.shape[0]
+        per_row = data.ndim > 1 and scale.shape[:1] == data.shape[:1] and scale.numel() == data.shape[0]
         if not scale.dtype.is_floating_point or scale.dtype in SCALED_KINDS or not (per_row or scale.numel() == 1):
             raise ModelError(
                 f"the scale of the tensor {name} is {_short(scale.dtype)} {list(scale.shape)}: "

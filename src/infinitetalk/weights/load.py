@@ -1,128 +1,25 @@
-"""From weight files to a network: read lazily, build without memory, assign strictly.
+"""From weight files to a network: build without memory, assign strictly.
 
 A network's matrices take no memory before their weights come, a file's tensors are read one at a time, and every tensor
 that is missing, unused or of another shape is an error that names it.
 """
 
-import pickle
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from infinitetalk.core.errors import ModelError
+from infinitetalk.core.errors import ModelError, listed
 from infinitetalk.ops.stored import Holder, Stored
 from infinitetalk.weights.keymaps import KeyMap
-from infinitetalk.weights.packed import Unpacked
+from infinitetalk.weights.read import read_tensors
+
+__all__ = ["assemble", "build", "read_tensors"]
 
 M = TypeVar("M", bound=nn.Module)
-
-PICKLES = (".pth", ".pt", ".bin")
-SHOWN = 5
-
-# What unpickling a damaged or foreign file can raise.
-PICKLE_ERRORS = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError)
-
-
-def _first_line(error: Exception) -> str:
-    """The first sentence of an error."""
-    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0].split(". ")[0]
-
-
-class _Reader(Protocol):
-    """An open `safetensors` file."""
-
-    def keys(self) -> Iterable[str]: ...
-    def get_tensor(self, name: str) -> Tensor: ...
-
-
-def _open_safetensors(path: Path) -> _Reader:
-    try:
-        return safe_open(str(path), framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a whole safetensors file ({_first_line(error)}); get it again") from error
-
-
-class _SafeFile(Mapping[str, Tensor]):
-    """The tensors of one `.safetensors` file; each is read when asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = _open_safetensors(path)
-        self._names = dict.fromkeys(self._file.keys())
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._file.get_tensor(name)
-
-
-def _read_pickle(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a torch file, mapped from disk where its format allows; no code in the file is run."""
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except PICKLE_ERRORS as error:
-        raise ModelError(f"{path}: not a whole torch weight file ({_first_line(error)}); get it again") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ModelError(f"{path}: holds something other than named tensors")
-    return content
-
-
-class Tensors(Mapping[str, Tensor]):
-    """The tensors of several files as one."""
-
-    def __init__(self, files: Sequence[tuple[Path, Mapping[str, Tensor]]]) -> None:
-        self._homes: dict[str, Mapping[str, Tensor]] = {}
-        for path, tensors in files:
-            if twice := next((name for name in tensors if name in self._homes), None):
-                raise ModelError(f"{path}: the tensor {twice} is in another of the part's files already")
-            self._homes.update(dict.fromkeys(tensors, tensors))
-
-    def __len__(self) -> int:
-        return len(self._homes)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._homes)
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._homes[name][name]
-
-
-def read_tensors(paths: Sequence[Path]) -> Mapping[str, Tensor]:
-    """Opens weight files as one mapping from name to tensor; 8-bit tensors come unpacked.
-
-    Args:
-        paths: `.safetensors` files, or torch files (.pth, .pt, .bin).
-
-    Raises:
-        ModelError: a file that is missing, damaged or of another kind, or one name in two files.
-    """
-    files: list[tuple[Path, Mapping[str, Tensor]]] = []
-    for path in paths:
-        if not path.is_file():
-            raise ModelError(f"{path}: there is no such weight file")
-        if path.suffix == ".safetensors":
-            files.append((path, _SafeFile(path)))
-        elif path.suffix in PICKLES:
-            files.append((path, _read_pickle(path)))
-        else:
-            raise ModelError(f"{path}: weight files end in .safetensors, {', '.join(PICKLES)}")
-    return Unpacked(Tensors(files))
 
 
 class Amendments(Protocol):
@@ -165,11 +62,6 @@ def _shared_names(module: nn.Module) -> dict[str, list[str]]:
     return names
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
 def _check_names(needed: Iterable[str], tensors: Iterable[str], keymap: KeyMap, source: str) -> None:
     """Refuses missing, unused and doubled tensors before any is read."""
     wanted = list(needed)
@@ -181,11 +73,11 @@ def _check_names(needed: Iterable[str], tensors: Iterable[str], keymap: KeyMap, 
         if not targets or not known.issuperset(targets):
             unused.append(name)
         elif twice := given.intersection(targets):
-            raise ModelError(f"{source}: two tensors for {_listed(sorted(twice))}, one of them {name}")
+            raise ModelError(f"{source}: two tensors for {listed(sorted(twice))}, one of them {name}")
         given.update(targets)
     missing = [name for name in wanted if name not in given]
-    told = [f"{len(missing)} missing ({_listed(missing)})"] if missing else []
-    told += [f"{len(unused)} not used ({_listed(unused)})"] if unused else []
+    told = [f"{len(missing)} missing ({listed(missing)})"] if missing else []
+    told += [f"{len(unused)} not used ({listed(unused)})"] if unused else []
     if told:
         line = f"{source}: the tensors do not fit the network: {'; '.join(told)}"
         raise ModelError(line, missing=missing, unused=unused)
@@ -266,7 +158,7 @@ def assemble(
         state.update(dict.fromkeys(names[target], kept))
     module.load_state_dict(state, strict=False, assign=True)  # all names are checked, and held matrices have others
     if unreal := [name for name, buffer in module.named_buffers() if buffer.is_meta]:
-        raise ModelError(f"{source}: the network made {_listed(unreal)} without values, and no file holds any")
+        raise ModelError(f"{source}: the network made {listed(unreal)} without values, and no file holds any")
     return module.to(device).eval().requires_grad_(False)
 
 

@@ -1,7 +1,7 @@
 """Weights stored in 8 bits: whole numbers from -127 to 127 and one scale per output row.
 
 A packed tensor `name` [out, ...] of int8 stands beside `name.scale` [out] of float16 or float32; its values are their
-product. A reader unpacks while loading, so a network never learns how its weights were stored.
+product. `weights.kinds` reads it like every other kind.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from infinitetalk.core.errors import ModelError
+from infinitetalk.ops.stored import Stored
+from infinitetalk.weights.kinds import Logical
 
 SUFFIX = ".scale"
 STEPS = 127
@@ -45,33 +46,22 @@ def pack(
 
 
 class Unpacked(Mapping[str, Tensor]):
-    """A view of stored tensors in which the packed ones have their values and the scales are not seen."""
+    """A view of stored tensors in which those of few bits have their values, float32, and companions are not seen."""
 
     def __init__(self, stored: Mapping[str, Tensor]) -> None:
-        self._stored = stored
-        self._packed = frozenset(name for name in stored if name + SUFFIX in stored)
-        scales = {name + SUFFIX for name in self._packed}
-        self._names = tuple(name for name in stored if name not in scales)
+        self._logical = Logical([("weights", stored)])
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._logical)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._logical)
 
     def __getitem__(self, name: str) -> Tensor:
         """Reads one tensor.
 
         Raises:
-            ModelError: a packed tensor that is not int8 or whose scales do not fit it.
+            ModelError: numbers and scales that do not fit each other.
         """
-        tensor = self._stored[name]
-        if name not in self._packed:
-            return tensor
-        scale = self._stored[name + SUFFIX]
-        if tensor.dtype != torch.int8 or tensor.ndim < 2 or scale.shape != tensor.shape[:1]:
-            raise ModelError(
-                f"the tensor {name} has a {SUFFIX} beside it, but int8 rows and one scale for each were expected: "
-                f"{tensor.dtype} {list(tensor.shape)} with {list(scale.shape)}"
-            )
-        return unpack_tensor(tensor, scale)
+        tensor = self._logical[name]
+        return tensor.dequantise(torch.float32) if isinstance(tensor, Stored) else tensor

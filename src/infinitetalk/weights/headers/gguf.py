@@ -16,7 +16,8 @@ from infinitetalk.weights.headers.record import FileKind, Header, TensorInfo, da
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
-MOST_AXES = 4
+MOST_AXES = 5
+"""ggml has 4; ComfyUI-GGUF writes the kernel of video patches with 5."""
 MOST_NAME_BYTES = 65_535
 KEPT_ITEMS = 16
 """Longer lists (a tokenizer's words) are read over."""
