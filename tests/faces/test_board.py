@@ -1,9 +1,11 @@
 """The board's arithmetic, with a clock in the test's hand."""
 
+import io
 import json
 from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
 
 from infinitetalk.cli.display import show, stage_table
 from infinitetalk.core.stages import Stage
@@ -54,6 +56,24 @@ def test_time_before_the_plan_is_not_expected_again(hand: Hand) -> None:
     unit(board, hand, Stage.FEATURE_EXTRACTION, 1.0)
     unit(board, hand, Stage.DENOISING, 1.0)
     assert board.left == pytest.approx(2.0)
+
+
+def test_a_note_is_seen_on_a_terminal_in_a_log_and_by_programs(hand: Hand, capsys: pytest.CaptureFixture[str]) -> None:
+    board = Board(now=hand)
+    for text in ("[one] applied", "two skipped"):
+        board.note(text)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(stage_table(board))
+    assert "[one] applied\ntwo skipped" in "\n".join(line.rstrip() for line in console.export_text().splitlines())
+    with show(as_json=False, quiet=False) as log:
+        log.note("[one] applied")
+    assert capsys.readouterr().err.count("[one] applied") == 1
+    with show(as_json=True, quiet=False) as programs:
+        programs.note("two skipped")
+        programs.skip(Stage.INTERPOLATION)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"event": "note", "text": "two skipped"}
+    ]
 
 
 def test_time_left_runs_down_within_a_step(hand: Hand) -> None:

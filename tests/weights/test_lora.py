@@ -15,7 +15,7 @@ from infinitetalk.core.errors import ModelError
 from infinitetalk.core.loras import Lora
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.layers import Linear
-from infinitetalk.ops.stored import Scaled
+from infinitetalk.ops.stored import Scaled, Stored
 from infinitetalk.weights.keymaps import DIT
 from infinitetalk.weights.load import assemble
 from infinitetalk.weights.lora.names import Modules, diffusers_name
@@ -135,18 +135,23 @@ def test_merging_is_in_float32_and_rounds_once() -> None:
     assert torch.equal(once, stack.merge(name, low.float()))
 
 
-def held(name: str, value: Tensor) -> Tensor | Scaled:
-    """A weight as a quantised file holds it: matrices of the blocks in 8 bits."""
-    if value.ndim != 2 or not name.startswith("blocks."):
-        return value
-    return Scaled.of(name, *pack_tensor(value))
+KINDS: dict[str, Callable[[str, Tensor], Stored]] = {
+    "int8, a scale per row": lambda name, value: Scaled.of(name, *pack_tensor(value)),
+    "fp8_e4m3fn, one scale": lambda name, value: Scaled.of(
+        name, (value / 2).to(torch.float8_e4m3fn), torch.tensor(2.0)
+    ),
+    "fp8_e5m2, no scale": lambda name, value: Scaled.of(name, value.to(torch.float8_e5m2), None),
+}
+"""How a quantised file may hold a matrix."""
+INT8 = "int8, a scale per row"
 
 
-def network(*loras: Lora, stored: bool) -> AudioDiT:
-    """The network over 8-bit weights: as they are stored, or their values as a dense file would hold them."""
-    tensors = {name: held(name, value) for name, value in base().items()}
-    if not stored:
-        tensors = {n: v.dequantise(torch.float32) if isinstance(v, Scaled) else v for n, v in tensors.items()}
+def network(*loras: Lora, stored: bool, kind: str = INT8) -> AudioDiT:
+    """The network with its blocks' matrices in few bits: as they are stored, or their values as a dense file's."""
+    tensors: dict[str, Tensor | Stored] = {}
+    for name, value in base().items():
+        small = KINDS[kind](name, value) if value.ndim == 2 and name.startswith("blocks.") else None
+        tensors[name] = value if small is None else small if stored else small.dequantise(torch.float32)
     stack = LoraStack.open(loras, SHAPES) if loras else None
     factory = partial(AudioDiT, CONFIG)
     return assemble(factory, tensors, DIT, dtype=torch.float32, keep_stored=True, amendments=stack)
@@ -168,16 +173,20 @@ def answer(dit: AudioDiT) -> Tensor:
     return velocity
 
 
-@pytest.mark.parametrize("name", ["peft", "peft_rslora", "diffusers", "kohya", "fun"])
+LIVE = [(name, INT8) for name in ("peft", "peft_rslora", "diffusers", "kohya", "fun")]
+
+
+@pytest.mark.parametrize(("name", "kind"), LIVE + [("kohya", kind) for kind in KINDS if kind != INT8])
 def test_a_side_branch_beside_stored_weights_says_what_merging_says(
-    name: str, relative_error: Callable[[Tensor, Tensor], float]
+    name: str, kind: str, relative_error: Callable[[Tensor, Tensor], float]
 ) -> None:
-    live, dense = network(lora(name, STRENGTH), stored=True), network(lora(name, STRENGTH), stored=False)
+    given = lora(name, STRENGTH)
+    live, dense = network(given, stored=True, kind=kind), network(given, stored=False, kind=kind)
     query = linear(live, "blocks.0.self_attn.q")
     assert query.stored is not None
     assert query.branch_up is not None
     assert relative_error(answer(live), answer(dense)) < 1e-5
-    assert relative_error(answer(live), answer(network(stored=True))) > 1e-2
+    assert relative_error(answer(live), answer(network(stored=True, kind=kind))) > 1e-2
 
 
 def test_branches_of_several_loras_stand_side_by_side(relative_error: Callable[[Tensor, Tensor], float]) -> None:
@@ -247,6 +256,7 @@ def test_a_configuration_says_its_variant_too(tmp_path: Path) -> None:
         ({"peft_type": "LOHA"}, "peft_type LOHA"),
         ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4"),
         ({"lora_alpha": "six"}, "lora_alpha"),
+        ({"alpha_pattern": {"(": 1}}, "no regular expression"),
     ):
         (tmp_path / "adapter_config.json").write_text(json.dumps(config | changes))
         with pytest.raises(ModelError, match=words):
@@ -254,6 +264,23 @@ def test_a_configuration_says_its_variant_too(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").unlink()
     (file,) = LoraStack.open([Lora(tmp_path / "adapter_model.safetensors")], SHAPES).files
     assert "adapter_config.json" in file.notes[0]
+
+
+def test_a_pattern_may_stand_for_the_whole_name(written: Callable[..., Lora]) -> None:
+    keys = [f"transformer.blocks.{i}.attn1.to_q.lora_{half}.weight" for i in (0, 1) for half in "AB"]
+    tensors = {key: torch.ones((1, 16) if "lora_A" in key else (16, 1)) for key in keys}
+    values = {"transformer.r": 1, "transformer.lora_alpha": 1, "transformer.alpha_pattern": {"^blocks.1.attn1.to_q": 3}}
+    ours = merged(written(tensors, metadata={"lora_adapter_metadata": json.dumps(values)}))
+    for block, scale in ((0, 1.0), (1, 3.0)):
+        name = f"blocks.{block}.self_attn.q.weight"
+        torch.testing.assert_close(ours[name], base()[name] + scale)
+
+
+def test_torch_files_are_read_too(tmp_path: Path) -> None:
+    torch.save(load_file(lora("kohya").path), tmp_path / "kohya.pt")
+    ours, expected = merged(Lora(tmp_path / "kohya.pt")), merged(lora("kohya"))
+    assert ours.keys() == expected.keys()
+    assert all(torch.equal(ours[name], value) for name, value in expected.items())
 
 
 def test_a_configuration_of_another_file_is_not_read(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from infinitetalk.core.loras import DISTILLED_SHIFT, Lora
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.layers import Linear
@@ -11,13 +13,18 @@ from infinitetalk.weights.lora.file import LoraFile
 from infinitetalk.weights.lora.stack import LoraStack
 
 
-def open_loras(folder: ModelFolder, loras: Sequence[Lora]) -> LoraStack | None:
+def open_loras(folder: ModelFolder, loras: Sequence[Lora], device: torch.device | None = None) -> LoraStack | None:
     """Reads the headers of LoRA files and checks that they fit a model's transformer; None without any.
+
+    Args:
+        folder: the model.
+        loras: files and strengths.
+        device: where weights are merged; by default where they lie.
 
     Raises:
         ModelError: a file that cannot be read, or of which any tensor does not belong to this transformer.
     """
-    return LoraStack.open(loras, names.dit(folder.dit.config)) if loras else None
+    return LoraStack.open(loras, names.dit(folder.dit.config), device) if loras else None
 
 
 def told(stack: LoraStack, dit: AudioDiT) -> Iterator[str]:

@@ -86,7 +86,7 @@ def load_model(
     listener = progress or StageClock()
     where, low, full = device.torch_device, device.dtype, torch.float32
     with listener.stage(Stage.FEATURE_EXTRACTION):
-        stack = open_loras(folder, loras)
+        stack = open_loras(folder, loras, where)
         dit = _network(folder.dit, AudioDiT, keymaps.DIT, low, where, amendments=stack)
         for line in told(stack, dit) if stack else ():
             listener.note(line)

@@ -33,6 +33,7 @@ class Pair:
     scales: Scales
     module: str
     """As the file spells it."""
+    rank: int
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -166,7 +167,7 @@ def _pair(plan: _Plan, module: str, roles: Mapping[Role, str]) -> Pair | None:
     if down is None or up is None:
         lacking = (Role.DOWN if down is None else Role.UP).value
         raise ModelError(f"{plan.path}: {down or up} has no {lacking} beside it; the file is not whole")
-    return Pair(down, up, roles.get(Role.ALPHA), plan.scales, module)
+    return Pair(down, up, roles.get(Role.ALPHA), plan.scales, module, rank=(plan.shapes[down] or (1,))[0])
 
 
 def _add_pair(plan: _Plan, weight: str, pair: Pair) -> None:

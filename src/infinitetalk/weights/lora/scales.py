@@ -33,7 +33,7 @@ class Scales:
     """None: as large as the rank."""
     stabilised: bool = False
     patterns: Mapping[str, float] = field(default_factory=dict)
-    """Regular expression for the end of a module's name → its own alpha."""
+    """Regular expression for the end of a module's name, or for all of it → its own alpha. The first that fits."""
 
     def scale(self, module: str, rank: int, alpha: float | None = None) -> float:
         """The factor of a module's pair.
@@ -49,8 +49,9 @@ class Scales:
         return chosen / (math.sqrt(rank) if self.stabilised else rank)
 
     def _configured(self, module: str) -> float | None:
+        bare = module.removeprefix(PEFT_PREFIX).removeprefix(_PART)
         for pattern, alpha in self.patterns.items():
-            if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", module):
+            if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", bare):
                 return alpha
         return self.alpha
 
@@ -109,8 +110,11 @@ def _scales(values: Mapping[str, Any], source: str) -> Scales:
     patterns = values.get("alpha_pattern") or {}
     if not isinstance(patterns, dict) or not all(_is_number(number) for number in (*patterns.values(), alpha or 0)):
         raise ModelError(f"{source}: lora_alpha and alpha_pattern must be numbers, not {alpha!r} and {patterns!r}")
-    if values.get("r") is None and alpha is None:
-        return Scales()
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ModelError(f"{source}: alpha_pattern {pattern!r} is no regular expression ({error})") from error
     return Scales(
         alpha=None if alpha is None else float(alpha),
         stabilised=bool(values.get("use_rslora")),

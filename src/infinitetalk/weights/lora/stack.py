@@ -42,11 +42,7 @@ class _Opened:
         """What a pair counts, the LoRA's strength included."""
         cpu = torch.device("cpu")
         alpha = None if pair.alpha is None else float(self.read(pair.alpha, cpu).reshape(()))
-        return self.file.lora.strength * pair.scales.scale(pair.module, self.rank(pair), alpha)
-
-    def rank(self, pair: Pair) -> int:
-        """The rank of a pair."""
-        return self.tensors[pair.down].shape[0]
+        return self.file.lora.strength * pair.scales.scale(pair.module, pair.rank, alpha)
 
     def factors(self, pair: Pair, device: torch.device) -> tuple[Tensor, Tensor, float]:
         """up [out, rank] and down [rank, in] in float32, and what they count."""
@@ -57,16 +53,18 @@ class _Opened:
 class LoraStack:
     """LoRAs that fit one network, in the order in which they were given."""
 
-    def __init__(self, opened: Sequence[_Opened]) -> None:
+    def __init__(self, opened: Sequence[_Opened], device: torch.device | None = None) -> None:
         self._opened = tuple(opened)
+        self._device = device
 
     @classmethod
-    def open(cls, loras: Sequence[Lora], parameters: Mapping[str, Shape]) -> Self:
+    def open(cls, loras: Sequence[Lora], parameters: Mapping[str, Shape], device: torch.device | None = None) -> Self:
         """Reads the headers of LoRA files and finds a place for every tensor of theirs.
 
         Args:
             loras: files and strengths.
             parameters: names and shapes of the network's parameters.
+            device: where weights are merged, wherever they lie; by default where they lie.
 
         Raises:
             ModelError: a file that cannot be read, or of which any tensor does not belong to this network.
@@ -77,7 +75,7 @@ class LoraStack:
             shapes = {key: info.shape for key, info in header.tensors.items()}
             file = open_lora(lora, shapes, header.metadata, parameters)
             opened.append(_Opened(file, read_tensors([lora.path])))
-        return cls(opened)
+        return cls(opened, device)
 
     @property
     def files(self) -> tuple[LoraFile, ...]:
@@ -93,14 +91,14 @@ class LoraStack:
         return all(isinstance(change, Pair) for file in self.files for change in file.changes.get(name, ()))
 
     def merge(self, name: str, value: Tensor) -> Tensor:
-        """A parameter with all its changes added, in float32, on its own device; `value` itself if there are none.
+        """A parameter with all its changes added, in float32, where it lies; `value` itself if there are none.
 
         Raises:
             ModelError: a LoRA with numbers that are not finite.
         """
         if not self.changes(name):
             return value
-        total = value.to(torch.float32, copy=True)
+        total = value.to(self._device or value.device, torch.float32, copy=True)
         for one, change in self._of(name):
             if isinstance(change, Pair):
                 up, down, scale = one.factors(change, total.device)
@@ -108,7 +106,7 @@ class LoraStack:
             else:
                 scale = one.file.lora.strength if change.pair is None else one.scale(change.pair)
                 total.add_(one.read(change.key, total.device).reshape(total.shape), alpha=scale)
-        return total
+        return total.to(value.device)
 
     def attach(self, name: str, layer: Holder, device: torch.device | str, dtype: torch.dtype) -> None:
         """Hangs the pairs of a parameter beside the stored matrix that `layer` holds.
