@@ -1,5 +1,6 @@
 """Files that other projects' code wrote, read to the values that other projects' code gets from them."""
 
+import base64
 import json
 import shutil
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ FILES = {
     "quanto_fp8": ["quanto_fp8.safetensors"],
     "quanto_fp8_e5m2": ["quanto_fp8_e5m2.safetensors"],
     "quanto_int8": ["quanto_int8.safetensors"],
+    "wan2gp_int8": ["wan2gp_int8.safetensors"],
     "comfy_e4m3fn": ["comfy_e4m3fn.safetensors"],
     "comfy_scaled": ["comfy_scaled.safetensors"],
     "comfy_quant": ["comfy_quant.safetensors"],
@@ -120,6 +122,27 @@ def test_blocks_of_every_kind_are_those_of_the_gguf_package() -> None:
     assert plain == {"F32.bias": torch.float32, "F16.bias": torch.float16, "BF16.bias": torch.bfloat16}
 
 
+@pytest.mark.parametrize("name", ["gguf_blocks.gguf", "comfy_quant.safetensors", "kijai_base_e4m3fn.safetensors"])
+def test_no_value_is_asked_for_while_dequantising(name: str) -> None:
+    """Tensors without values are enough: nothing waits for a device to tell one."""
+    for key, value in read_tensors([FIXTURES / name]).items():
+        if isinstance(value, Stored):
+            for dtype in (torch.float32, torch.float16, torch.bfloat16):
+                values = value.to("meta").dequantise(dtype)
+                assert (values.shape, values.dtype, values.is_meta) == (value.shape, dtype, True), key
+
+
+def test_layers_with_held_matrices_compile_into_one_graph() -> None:
+    for kind in ("Q4_0", "Q4_K", "Q6_K"):
+        stored = read_tensors([FIXTURES / "gguf_blocks.gguf"])[f"{kind}.weight"]
+        assert isinstance(stored, Blocks)
+        layer = Linear(512, 3)
+        layer.hold(stored)
+        x = torch.randn(2, 512)
+        compiled = torch.compile(layer, backend="eager", fullgraph=True)
+        assert torch.equal(compiled(x), layer(x))
+
+
 def test_blocks_are_dequantised_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = read_tensors([FIXTURES / "gguf_blocks.gguf"])
     for kind in LAYOUTS:
@@ -135,7 +158,7 @@ def test_blocks_are_dequantised_piece_by_piece(monkeypatch: pytest.MonkeyPatch) 
 def test_blocks_say_what_does_not_fit() -> None:
     data = torch.zeros(2, 34, dtype=torch.uint8)
     for arguments, words in (
-        ((data, "Q3_K", (2, 32)), "the tensor w is stored as Q3_K; this version reads Q4_0, "),
+        ((data, "IQ4_NL", (2, 32)), "the tensor w is stored as IQ4_NL; this version reads Q4_0, "),
         ((data, "Q8_0", (3, 32)), r"68 bytes of Q8_0, which \[3, 32\] never takes"),
         ((data, "Q8_0", (2, 33)), r"which \[2, 33\] never takes"),
     ):
@@ -330,6 +353,24 @@ def test_maps_are_found_by_the_names_that_meigen_gives_them(tmp_path: Path) -> N
         read_tensors([quanto(folder, {"blocks.7": INT8}, "t5_int8", "t5_map_int8.json")])
     shutil.copy(FIXTURES / "quanto_int8.safetensors", folder / "alone.safetensors")
     assert dense(read_tensors([folder / "alone.safetensors"])[f"{Q}.weight"]).shape == (32, 32)
+
+
+def test_maps_in_the_notes_of_a_file_are_checked_too(tmp_path: Path) -> None:
+    with safe_open(FIXTURES / "wan2gp_int8.safetensors", "pt") as file:
+        coded = json.loads(base64.b64decode(file.metadata()["quantization_map_base64"]))
+    assert coded[Q] == INT8
+    tensors = load_file(FIXTURES / "wan2gp_int8.safetensors")
+    told = json.dumps(coded | {"blocks.7.ffn.0": INT8})
+    for key, content in (
+        ("quantization_map", told),
+        ("quantization_map_base64", base64.b64encode(told.encode()).decode()),
+    ):
+        save_file(tensors, tmp_path / f"{key}.safetensors", {key: content})
+        with pytest.raises(ModelError, match=f"the {key} of .* has not in few bits: blocks.7.ffn.0$"):
+            read_tensors([tmp_path / f"{key}.safetensors"])
+    save_file(tensors, tmp_path / "damaged.safetensors", {"quantization_map": "{"})
+    with pytest.raises(ModelError, match="its quantization_map is not readable"):
+        read_tensors([tmp_path / "damaged.safetensors"])
 
 
 def test_layers_left_as_they_are_may_be_in_the_map(tmp_path: Path) -> None:

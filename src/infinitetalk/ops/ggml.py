@@ -71,6 +71,23 @@ def _q8_0(blocks: Tensor) -> Tensor:
     return _half(scale).mul(steps.view(torch.int8))
 
 
+def _q2_k(blocks: Tensor) -> Tensor:
+    both, pairs, scale, least = blocks.split((16, 64, 2, 2), dim=1)
+    steps = _shifted(pairs.unflatten(1, (2, 32)), 2, 2).flatten(1).unflatten(1, (16, 16))
+    scaled = _half(scale).mul(both & 15).unsqueeze(-1).mul(steps)
+    return scaled.sub_(_half(least).mul(both >> 4).unsqueeze(-1)).flatten(1)
+
+
+def _q3_k(blocks: Tensor) -> Tensor:
+    high, pairs, low_scales, high_scales, scale = blocks.split((32, 64, 8, 4, 2), dim=1)
+    scales = _shifted(low_scales, 4, 4).flatten(1) | (_shifted(high_scales, 2, 2) << 4).flatten(1)
+    lower = _shifted(pairs.unflatten(1, (2, 32)), 2, 2).flatten(1).to(torch.int8)
+    # The third bit says that nothing is taken away.
+    steps = lower - ((_shifted(high, 1, 1) ^ 1) << 2).flatten(1).to(torch.int8)
+    factors = _half(scale).mul(scales.to(torch.int8) - 32)
+    return factors.unsqueeze(-1).mul(steps.unflatten(1, (16, 16))).flatten(1)
+
+
 def _six_bits(packed: Tensor) -> tuple[Tensor, Tensor]:
     """Eight scales and eight offsets of 6 bits each, packed in 12 bytes: [n, 12] → [n, 8] twice.
 
@@ -125,6 +142,8 @@ LAYOUTS: Mapping[str, Layout] = {
     "Q5_0": Layout(32, 22, _q5_0),
     "Q5_1": Layout(32, 24, _q5_1),
     "Q8_0": Layout(32, 34, _q8_0),
+    "Q2_K": Layout(256, 84, _q2_k),
+    "Q3_K": Layout(256, 110, _q3_k),
     "Q4_K": Layout(256, 144, _q4_k),
     "Q5_K": Layout(256, 176, _q5_k),
     "Q6_K": Layout(256, 210, _q6_k),

@@ -1,16 +1,18 @@
-"""The map that optimum-quanto's users keep beside a file: which layers are stored in few bits, and how.
+"""The map of a file that optimum-quanto stored: which layers are in few bits, and how.
 
-The numbers and scales of such a file say how they are stored themselves; the map tells whether file and map belong
-together and whether the layers are the network's.
+MeiGen keeps it in a JSON file beside the weights, Wan2GP in the notes of the weight file. The numbers and scales say
+themselves how they are stored; the map tells whether it and the file belong together.
 """
 
+import base64
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from infinitetalk.core.errors import ModelError, listed
 from infinitetalk.weights import manifest
-from infinitetalk.weights.header import TensorInfo
+from infinitetalk.weights.header import Header
 from infinitetalk.weights.kinds import DATA
 
 TYPES: Mapping[str, str] = {
@@ -20,39 +22,56 @@ TYPES: Mapping[str, str] = {
     "qfloat8_e5m2": "F8_E5M2",
 }
 """quanto's names of its number formats → safetensors' names; others are not read."""
+NOTE = "quantization_map"
 
 
-def map_beside(path: Path) -> Path | None:
+def _beside(path: Path) -> Path | None:
     """The map of a weight file: `<name>.json`, or for `t5_fp8.safetensors` as MeiGen names it `t5_map_fp8.json`."""
     first, _, rest = path.stem.partition("_")
     places = (path.with_suffix(".json"), path.with_name(f"{first}_map_{rest}.json"))
     return next((place for place in places if place.is_file()), None)
 
 
-def check_map(path: Path, tensors: Mapping[str, TensorInfo]) -> None:
-    """Compares a file that quanto wrote with the map beside it; a file without a map is taken as it is.
+def _map(header: Header) -> tuple[str, Mapping[str, Any]] | None:
+    """Where the map of a file is, and what it says; None for a file without one."""
+    if place := _beside(header.path):
+        return str(place), manifest.read_object(place)
+    notes = header.metadata
+    try:
+        if NOTE in notes:
+            return f"the {NOTE} of {header.path}", manifest.mapping(json.loads(notes[NOTE]), "it")
+        if (coded := f"{NOTE}_base64") in notes:
+            decoded = json.loads(base64.b64decode(notes[coded]))
+            return f"the {coded} of {header.path}", manifest.mapping(decoded, "it")
+    except ValueError as error:
+        raise ModelError(f"its {NOTE} is not readable ({error})") from error
+    return None
+
+
+def check_map(header: Header) -> None:
+    """Compares a file that quanto stored with its map; one without a map is taken as it is.
 
     Raises:
         ModelError: a map that is damaged, names layers that the file lacks, lacks layers, or tells other formats.
     """
-    place = map_beside(path)
-    held = {name.removesuffix(f".weight{DATA}"): info for name, info in tensors.items() if name.endswith(DATA)}
-    if place is None or not held:
-        return
+    held = {name.removesuffix(f".weight{DATA}"): i for name, i in header.tensors.items() if name.endswith(DATA)}
+    name = header.path.name
     try:
-        told = {layer: _type(layer, entry) for layer, entry in manifest.read_object(place).items()}
+        found = _map(header) if held else None
+        if found is None:
+            return
+        place, entries = found
+        told = {layer: _type(layer, entry) for layer, entry in entries.items()}
     except ModelError as error:
-        raise ModelError(f"{place}: {error}") from error
+        raise ModelError(f"the map of {header.path}: {error}") from error
     told = {layer: kind for layer, kind in told.items() if kind != "none"}
     if unknown := [layer for layer in told if layer not in held]:
-        raise ModelError(
-            f"{place} names layers that {path.name} has not in few bits: {listed(unknown)}", unused=unknown
-        )
+        raise ModelError(f"{place} names layers that {name} has not in few bits: {listed(unknown)}", unused=unknown)
     if lacking := [layer for layer in held if layer not in told]:
-        raise ModelError(f"{place} lacks layers that {path.name} has: {listed(lacking)}", missing=lacking)
+        raise ModelError(f"{place} lacks layers that {name} has: {listed(lacking)}", missing=lacking)
     if other := [layer for layer, info in held.items() if TYPES[told[layer]] != info.dtype]:
         kinds = f"{told[other[0]]}, and the file holds {held[other[0]].dtype}"
-        raise ModelError(f"{place} tells other number formats than {path.name} has: {listed(other)} should be {kinds}")
+        raise ModelError(f"{place} tells other number formats than {name} has: {listed(other)} should be {kinds}")
 
 
 def _type(layer: str, entry: Any) -> str:

@@ -55,7 +55,7 @@ class _SafeFile(Mapping[str, Tensor]):
         self._file = _open_safetensors(path)
         self._names = dict.fromkeys(self._file.keys())
         if any(name.endswith(DATA) for name in self._names):
-            check_map(path, read_header(path).tensors)
+            check_map(read_header(path))
 
     def __len__(self) -> int:
         return len(self._names)
