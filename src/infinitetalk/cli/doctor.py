@@ -18,7 +18,7 @@ LIBRARIES: tuple[tuple[str, str, str], ...] = (
     ("tokenizers", "tokenizers", "words"),
     ("safetensors", "safetensors", "weights"),
     ("gguf", "gguf", "weights"),
-    ("huggingface_hub", "huggingface_hub", "needed by transformers"),
+    ("huggingface_hub", "huggingface_hub", "downloads weights"),
     ("av", "av", "video and sound files"),
     ("PIL", "pillow", "pictures"),
     ("soxr", "soxr", "sound resampling"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infinitetalk.cli.command import PROGRAM
+from infinitetalk.core.errors import UsageError
 
 Cell = str | tuple[str, str]
 """Text, or text with its style."""
@@ -55,6 +56,20 @@ def size_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def confirm(question: str, *, default: bool) -> bool:
+    """Asks a person; an empty answer means the default.
+
+    Raises:
+        UsageError: nobody is there to be asked.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here; add --yes to go ahead")
+    sys.stdout.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
+    sys.stdout.flush()
+    answer = sys.stdin.readline().strip().lower()
+    return answer in ("y", "yes") if answer else default
 
 
 def near_path(path: Path) -> str:
