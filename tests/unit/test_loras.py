@@ -7,7 +7,7 @@ import pytest
 
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults, ModelFacts, resolve
 from infinitetalk.core.errors import RequestError
-from infinitetalk.core.loras import Lora, paired
+from infinitetalk.core.loras import Lora, paired, read_loras
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import Pixels
 
@@ -50,6 +50,14 @@ def test_a_request_takes_them_in_many_forms_and_gives_them_back() -> None:
     for wrong in ([["a", "b"]], [["a", True]], [1], 0.5, [["a", 1, 2]]):
         with pytest.raises(RequestError, match="must be a list of files, FILE:STRENGTH or"):
             request(loras=wrong)
+
+
+def test_an_engine_takes_them_in_the_same_forms() -> None:
+    assert read_loras(["a:0.5", Path("b"), ("c", 2), Lora(Path("d"))]) == (
+        Lora(Path("a"), 0.5), Lora(Path("b")), Lora(Path("c"), 2.0), Lora(Path("d")),
+    )  # fmt: skip
+    with pytest.raises(RequestError, match="loras = None: must be a LoRA"):
+        read_loras(["a", None])
 
 
 def test_two_lists_must_match() -> None:

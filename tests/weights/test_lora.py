@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,6 +16,7 @@ from infinitetalk.core.errors import ModelError
 from infinitetalk.core.loras import Lora
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.layers import Linear
+from infinitetalk.ops.ggml import Blocks
 from infinitetalk.ops.stored import Scaled, Stored
 from infinitetalk.weights.keymaps import DIT
 from infinitetalk.weights.load import assemble
@@ -135,12 +137,20 @@ def test_merging_is_in_float32_and_rounds_once() -> None:
     assert torch.equal(once, stack.merge(name, low.float()))
 
 
+def in_blocks(ggml: str, name: str, value: Tensor) -> Stored:
+    """A matrix as gguf packs it."""
+    packed = gguf.quants.quantize(value.reshape(-1, 32).numpy(), gguf.GGMLQuantizationType[ggml])
+    return Blocks.of(name, torch.from_numpy(packed), ggml, tuple(value.shape))
+
+
 KINDS: dict[str, Callable[[str, Tensor], Stored]] = {
     "int8, a scale per row": lambda name, value: Scaled.of(name, *pack_tensor(value)),
     "fp8_e4m3fn, one scale": lambda name, value: Scaled.of(
         name, (value / 2).to(torch.float8_e4m3fn), torch.tensor(2.0)
     ),
     "fp8_e5m2, no scale": lambda name, value: Scaled.of(name, value.to(torch.float8_e5m2), None),
+    "GGUF Q8_0": partial(in_blocks, "Q8_0"),
+    "GGUF Q4_0": partial(in_blocks, "Q4_0"),
 }
 """How a quantised file may hold a matrix."""
 INT8 = "int8, a scale per row"

@@ -74,6 +74,18 @@ class Lora(NamedTuple):
         return f"{self.path.name} (strength {self.strength:g})"
 
 
+def read_loras(values: Sequence[object]) -> tuple[Lora, ...]:
+    """LoRAs from whatever `Lora.read` takes.
+
+    Raises:
+        RequestError: something else.
+    """
+    found = [(value, Lora.read(value)) for value in values]
+    if wrong := next(([value] for value, lora in found if lora is None), None):
+        raise RequestError("loras", wrong[0], "must be a LoRA, FILE:STRENGTH or (FILE, STRENGTH)")
+    return tuple(lora for _, lora in found if lora is not None)
+
+
 def paired(paths: Sequence[Path], strengths: Sequence[float]) -> tuple[Lora, ...]:
     """LoRAs from two lists: files, and one strength for each or none at all.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from infinitetalk.core.defaults import Settings, resolve
 from infinitetalk.core.errors import MachineError, ModelError, RequestError
-from infinitetalk.core.loras import Lora
+from infinitetalk.core.loras import Lora, read_loras
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import Latents
 from infinitetalk.core.stages import Stage
@@ -100,7 +100,7 @@ class Engine:
         device: str = "auto",
         dtype: str = "auto",
         progress: Progress | None = None,
-        loras: Sequence[Lora] = (),
+        loras: Sequence[Lora | str | Path] = (),
     ) -> Self:
         """Loads a bundled model by name or a model folder by path, with LoRAs or without.
 
@@ -111,7 +111,7 @@ class Engine:
         """
         folder, chosen = ModelFolder.open(name), Device.choose(device, dtype)
         with at_work(chosen):
-            return cls(load_model(folder, chosen, progress, loras))
+            return cls(load_model(folder, chosen, progress, read_loras(loras)))
 
     def generate(self, request: TalkRequest, progress: Progress | None = None) -> Clip:
         """Makes a whole video in memory; see `stream` for videos of any length."""

@@ -106,6 +106,11 @@ def _dense(value: Tensor | Stored, dtype: torch.dtype, device: torch.device | st
     return value.to(device, dtype if value.is_floating_point() else value.dtype)
 
 
+def _wide(value: Tensor | Stored, device: torch.device | str) -> Tensor:
+    """Values to be changed: as they are, or in float32 where they are stored in fewer bits."""
+    return value.to(device).dequantise(torch.float32) if isinstance(value, Stored) else value.to(device)
+
+
 def assemble(
     factory: Callable[[], M],
     tensors: Mapping[str, Tensor | Stored],
@@ -151,8 +156,7 @@ def assemble(
             if changed:
                 changed.attach(target, holders[target], device, dtype)
             continue
-        kept = _dense(value, torch.float32 if changed else dtype, device)
-        kept = changed.merge(target, kept).to(dtype) if changed else kept
+        kept = _dense(changed.merge(target, _wide(value, device)) if changed else value, dtype, device)
         if isinstance(slots[target], nn.Parameter):
             kept = nn.Parameter(kept, requires_grad=False)
         state.update(dict.fromkeys(names[target], kept))
