@@ -176,7 +176,12 @@ def test_the_device_holds_two_slots_and_what_stays(tmp_path: Path) -> None:
     modules = pieces(8)
     store = store_of(modules, Tier.PINNED, tmp_path)
     largest = max(Layout.of({n: t for n, t in tensors_of(m).items() if not n.startswith("key")}).bytes for m in modules)
-    assert store.slot_bytes == 2 * largest
+    assert store.slot_bytes == 0  # until they are needed
+    for _ in range(2):
+        assert len(list(store.walk("step"))) == 8
+        assert store.slot_bytes == 2 * largest
+        store.vacate()
+        assert store.slot_bytes == 0
     assert store.moving_bytes("step") == sum(
         Layout.of({n: t for n, t in tensors_of(m).items() if not n.startswith("key")}).bytes for m in modules
     )

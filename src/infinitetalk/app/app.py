@@ -15,6 +15,7 @@ from infinitetalk.app import widgets
 from infinitetalk.app.widgets import Slot
 from infinitetalk.core.errors import InfiniteTalkError, MachineError
 from infinitetalk.core.knobs import CONTROLS, from_form
+from infinitetalk.core.memory import MemorySettings
 from infinitetalk.engine.board import Board, clock_text
 from infinitetalk.engine.job import Workshop, prepare
 from infinitetalk.weights.folder import ModelFolder
@@ -145,7 +146,9 @@ def build(workshop: Workshop, folder: Path, model: str) -> gr.Blocks:
 
 
 @contextmanager
-def serving(model: str, *, host: str, port: int | None, share: bool, device: str) -> Iterator[gr.Blocks]:
+def serving(
+    model: str, *, host: str, port: int | None, share: bool, device: str, memory: MemorySettings | None = None
+) -> Iterator[gr.Blocks]:
     """The page, served while the block runs; its jobs' files are removed at the end.
 
     Raises:
@@ -155,7 +158,7 @@ def serving(model: str, *, host: str, port: int | None, share: bool, device: str
     # Nothing is sent anywhere: no analytics, no fonts from elsewhere. `share` alone reaches out, for a public link.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     with tempfile.TemporaryDirectory(prefix="infinitetalk-") as folder:
-        page = build(Workshop(device), Path(folder), model)
+        page = build(Workshop(device, memory), Path(folder), model)
         try:
             page.launch(
                 server_name=host,
@@ -184,6 +187,7 @@ def launch(
     port: int | None = None,
     share: bool = False,
     device: str = "auto",
+    memory: MemorySettings | None = None,
     wait: bool = True,
 ) -> None:
     """Serves the page until Ctrl-C, or with `wait` false only until it has answered once.
@@ -192,6 +196,6 @@ def launch(
         ModelError: the first model cannot be used.
         MachineError: the port is taken, or the host is no address of this machine.
     """
-    with serving(model, host=host, port=port, share=share, device=device) as page:
+    with serving(model, host=host, port=port, share=share, device=device, memory=memory) as page:
         if wait:
             page.block_thread()

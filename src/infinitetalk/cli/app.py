@@ -3,7 +3,7 @@
 import argparse
 from contextlib import suppress
 
-from infinitetalk.cli.command import DONE, Command, add_device_flag
+from infinitetalk.cli.command import DONE, Command, add_device_flag, add_memory_flags, memory_settings
 from infinitetalk.core.errors import MachineError, RequestError
 
 LAST_PORT = 65535
@@ -16,6 +16,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     section.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860")
     section.add_argument("--share", action="store_true", help="also make a public link, through gradio.live")
     add_device_flag(section)
+    add_memory_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,6 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     port: int | None = arguments.port
     if port is not None and not 1 <= port <= LAST_PORT:
         raise RequestError("port", port, f"must be from 1 to {LAST_PORT}")
+    memory = memory_settings(arguments)
     try:
         from infinitetalk.app.app import launch
     except ModuleNotFoundError as error:
@@ -32,7 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     # Ctrl-C is how a page is meant to end.
     with suppress(KeyboardInterrupt):
-        launch(arguments.model, host=arguments.host, port=port, share=arguments.share, device=arguments.device)
+        launch(
+            arguments.model,
+            host=arguments.host,
+            port=port,
+            share=arguments.share,
+            device=arguments.device,
+            memory=memory,
+        )
     return DONE
 
 

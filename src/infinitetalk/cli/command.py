@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from infinitetalk.core.errors import UsageError
+from infinitetalk.core.knobs import MEMORY_CONTROLS, add_flags, given
+from infinitetalk.core.memory import MemorySettings
 
 PROGRAM = "infinitetalk"
 DONE, FAILED, USER_ERROR, STOPPED = 0, 1, 2, 130
@@ -79,3 +81,17 @@ def add_json_flag(section: argparse._ActionsContainer) -> None:
 def add_device_flag(section: argparse._ActionsContainer) -> None:
     """Adds `--device`."""
     section.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default auto)")
+
+
+def add_memory_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the settings of a run's memory."""
+    add_flags(parser, MEMORY_CONTROLS)
+
+
+def memory_settings(arguments: argparse.Namespace) -> MemorySettings:
+    """The settings of memory that a command line names.
+
+    Raises:
+        RequestError: a value that cannot work.
+    """
+    return MemorySettings(**given(arguments, MEMORY_CONTROLS))

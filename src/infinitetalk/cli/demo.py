@@ -4,9 +4,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from infinitetalk.cli.command import DONE, Command
+from infinitetalk.cli.command import DONE, Command, memory_settings
 from infinitetalk.cli.generate import add_run_flags
-from infinitetalk.cli.making import make
+from infinitetalk.cli.making import RunOn, make
 from infinitetalk.cli.text import command_line, near_path, say
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import TalkRequest
@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     plain = not (arguments.quiet or arguments.json)
     if plain:
         say("A rendered face (computer graphics), a recorded voice (public domain), the bundled model nano.")
-    code = make(request, arguments.output, device=arguments.device, as_json=arguments.json, quiet=arguments.quiet)
+    run_on = RunOn(arguments.device, memory_settings(arguments))
+    code = make(request, arguments.output, run_on, as_json=arguments.json, quiet=arguments.quiet)
     if plain and code == DONE:
         _suggest(portrait, voice, kept=kept is not None)
     return code

@@ -3,14 +3,15 @@
 import argparse
 from pathlib import Path
 
-from infinitetalk.cli.command import Command, add_device_flag, add_json_flag
-from infinitetalk.cli.making import make
+from infinitetalk.cli.command import Command, add_device_flag, add_json_flag, add_memory_flags, memory_settings
+from infinitetalk.cli.making import RunOn, make
 from infinitetalk.core.knobs import CONTROLS, add_flags, given, override
 from infinitetalk.core.request import TalkRequest
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """Adds what a run needs beside its request: device and display."""
+    add_memory_flags(parser)
     section = parser.add_argument_group("run")
     add_device_flag(section)
     section.add_argument("--quiet", action="store_true", help="print the video's path and nothing else")
@@ -58,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Makes the video; exit code 0, or 130 after Ctrl-C."""
     request = read_request(arguments)
     output: Path = arguments.output or free_name(request)
-    return make(request, output, device=arguments.device, as_json=arguments.json, quiet=arguments.quiet)
+    run_on = RunOn(arguments.device, memory_settings(arguments))
+    return make(request, output, run_on, as_json=arguments.json, quiet=arguments.quiet)
 
 
 COMMAND = Command(

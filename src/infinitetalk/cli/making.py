@@ -1,11 +1,12 @@
 """Makes one video for a command: draws its progress, says where the video is, stops cleanly on Ctrl-C."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infinitetalk.cli.command import DONE, STOPPED
 from infinitetalk.cli.display import emit, show
 from infinitetalk.cli.text import command_line, near_path, say
+from infinitetalk.core.memory import MemorySettings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.engine.board import clock_text
 from infinitetalk.runtime.platform import peak_memory
@@ -14,7 +15,14 @@ if TYPE_CHECKING:
     from infinitetalk.engine.job import Made
 
 
-def make(request: TalkRequest, output: Path, *, device: str, as_json: bool, quiet: bool) -> int:
+class RunOn(NamedTuple):
+    """What a job runs on."""
+
+    device: str
+    memory: MemorySettings
+
+
+def make(request: TalkRequest, output: Path, run_on: RunOn, *, as_json: bool, quiet: bool) -> int:
     """Runs one job with its progress on the terminal; gives the exit code.
 
     Raises:
@@ -23,7 +31,7 @@ def make(request: TalkRequest, output: Path, *, device: str, as_json: bool, quie
     from infinitetalk.engine.job import Stopped, Workshop, prepare
 
     try:
-        workshop = Workshop(device)
+        workshop = Workshop(*run_on)
         job = prepare(request, output)
         with show(as_json=as_json, quiet=quiet) as board:
             made = workshop.make(job, board)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from infinitetalk.cli.command import DONE, FAILED, Command, add_json_flag
 from infinitetalk.cli.text import Cell, print_json, print_table, say
+from infinitetalk.core.memory import Tier
 from infinitetalk.engine.board import clock_text
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     section = parser.add_argument_group("cases")
     section.add_argument("folder", type=Path, metavar="DIR", help="folder of golden cases, such as tests/golden")
+    section.add_argument(
+        "--memory",
+        default=Tier.RESIDENT.value,
+        choices=[tier.value for tier in Tier],
+        help="where weights live meanwhile: resident (default), pinned or disk",
+    )
     add_json_flag(section)
 
 
@@ -33,12 +40,12 @@ def _waiting(folder: Path, *, silent: bool) -> Iterator[Callable[[str], None]]:
         yield lambda case: status.update(f"{text} · {case} done")
 
 
-def _compute(folder: Path, *, silent: bool) -> list["CaseResult"]:
+def _compute(folder: Path, tier: Tier, *, silent: bool) -> list["CaseResult"]:
     from infinitetalk.engine.golden import verify
 
     results = []
     with _waiting(folder, silent=silent) as told:
-        for result in verify(folder):
+        for result in verify(folder, tier):
             told(result.case)
             results.append(result)
     return results
@@ -52,7 +59,7 @@ def _row(result: "CaseResult") -> tuple[Cell, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints one row per case; exit code 1 if any fails."""
-    results = _compute(arguments.folder, silent=arguments.json)
+    results = _compute(arguments.folder, Tier(arguments.memory), silent=arguments.json)
     failed = sum(not result.passed for result in results)
     if arguments.json:
         print_json({"passed": not failed, "cases": [result.to_json() for result in results]})

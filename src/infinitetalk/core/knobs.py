@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.loras import Lora, paired
+from infinitetalk.core.memory import MemorySettings
 from infinitetalk.core.request import Box, Knob, TalkRequest
 
 
@@ -63,6 +64,7 @@ GROUP_TITLES: Mapping[str, str] = {
     "length": "length",
     "sampling": "sampling",
     "output": "video file",
+    "memory": "memory of this run (never changes the video)",
     "expert": "expert settings",
 }
 
@@ -109,13 +111,16 @@ def _control(item: Field[Any], declared: object) -> Control:
     return Control(item.name, Kind.CHOICE if knob.choices else kind, default, knob)
 
 
-def _all_controls() -> tuple[Control, ...]:
-    hints = get_type_hints(TalkRequest)
-    return tuple(_control(item, hints[item.name]) for item in fields(TalkRequest))
+def _all_controls(kind: type[TalkRequest | MemorySettings]) -> tuple[Control, ...]:
+    hints = get_type_hints(kind)
+    return tuple(_control(item, hints[item.name]) for item in fields(kind))
 
 
-CONTROLS: tuple[Control, ...] = _all_controls()
+CONTROLS: tuple[Control, ...] = _all_controls(TalkRequest)
 """Every field of the request, in its order."""
+
+MEMORY_CONTROLS: tuple[Control, ...] = _all_controls(MemorySettings)
+"""Every setting of a run's memory, which is no part of the request."""
 
 
 def _whole(text: str) -> int:
@@ -185,7 +190,7 @@ def add_flags(parser: argparse.ArgumentParser, controls: Iterable[Control] = CON
         if members:
             section = parser.add_argument_group(title)
             for control in members:
-                section.add_argument(control.flag, **_options(control))
+                section.add_argument(control.flag, *control.knob.aliases, **_options(control))
                 if control.kind is Kind.LORAS:
                     _add_lora_lists(section)
 
@@ -200,8 +205,8 @@ def _add_lora_lists(section: argparse._ArgumentGroup) -> None:
                          help="their strengths, one per file")  # fmt: skip
 
 
-def given(namespace: argparse.Namespace) -> dict[str, Any]:
-    """The request fields that the command line names, typed as the request types them.
+def given(namespace: argparse.Namespace, controls: Iterable[Control] = CONTROLS) -> dict[str, Any]:
+    """The fields that the command line names, typed as the request types them.
 
     Raises:
         RequestError: lists that belong together and differ in length.
@@ -212,7 +217,7 @@ def given(namespace: argparse.Namespace) -> dict[str, Any]:
         found["loras"] = [*found.get("loras", []), *paired(files, scales)]
     return {
         control.name: tuple(found[control.name]) if isinstance(found[control.name], list) else found[control.name]
-        for control in CONTROLS
+        for control in controls
         if control.name in found
     }
 

@@ -39,7 +39,7 @@ class MemorySettings:
         None,
         "parameters of the video network that stay on the GPU while the others come and go; 0 to 4 keep no block, "
         "7000000000 about 20 of 40; default: what fits",
-        MEMORY, least=0, most=1e12, expert=True,
+        MEMORY, least=0, most=1e12, aliases=("--num_persistent_param_in_dit",),
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -56,6 +56,21 @@ class MemorySettings:
     def tier(self) -> Tier | None:
         """The wanted tier; None to choose one."""
         return None if self.memory == AUTO else Tier(self.memory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lodging:
+    """Where networks live in one run, decided."""
+
+    tier: Tier = Tier.RESIDENT
+    resident_blocks: int = 0
+    """Blocks of the video network that stay on the device; all of them in the tier `resident`."""
+    frames_at_once: int | None = None
+    """Latent frames that pass through a block's linear layers together; None for all."""
+    keep_encoders: bool = True
+    """Whether encoders and VAE stay on the device between their turns."""
+    tile: int | None = None
+    """Pixels on a side of the pieces in which the VAE works; None for whole frames."""
 
 
 def _check(name: str, value: object, limits: Knob, *, whole: bool) -> None:

@@ -51,6 +51,8 @@ class Knob:
     flag: str = ""
     """Command-line flag without dashes, where it is not the field's own name."""
     expert: bool = False
+    aliases: tuple[str, ...] = ()
+    """Other spellings of the flag, dashes included, that guides for other programs use."""
 
 
 def knob(default: Any, help_text: str, group: str, **more: Any) -> Any:

@@ -1,5 +1,7 @@
 """Pixels to latents and back, in pieces of time so that memory stays small whatever the picture's size."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -15,17 +17,84 @@ def latent_count(frames: int) -> int:
     return 1 + (frames - 1) // TEMPORAL_STRIDE
 
 
-def encode(vae: VideoVAE, video: Tensor) -> Tensor:
-    """Video [1, 3, F, H, W] in [-1, 1] → latents [1, 16, T, h, w] float32; frames behind the last 4n+1 are not seen."""
+OVERLAP = 8
+"""Latent cells (64 pixels) that neighbouring tiles share; there one fades into the other."""
+
+
+def encode(vae: VideoVAE, video: Tensor, tile: int | None = None) -> Tensor:
+    """Video [1, 3, F, H, W] in [-1, 1] → latents [1, 16, T, h, w] float32; frames behind the last 4n+1 are not seen.
+
+    With `tile`, in square pieces of so many pixels: nearly the same (each frame's attention ends at the piece).
+    """
     whole = (latent_count(video.shape[2]) - 1) * TEMPORAL_STRIDE + 1
-    step = _step(video.shape[3] * video.shape[4])
-    return torch.cat(list(vae.encode_stream([video[:, :, :whole]], step)), dim=2)
+
+    def code(part: Tensor) -> Tensor:
+        step = _step(part.shape[3] * part.shape[4])
+        return torch.cat(list(vae.encode_stream([part], step)), dim=2)
+
+    return _in_tiles(code, video[:, :, :whole], tile, SPATIAL_STRIDE, 1)
 
 
-def decode(vae: VideoVAE, latent: Tensor) -> Tensor:
-    """Latents [1, 16, T, h, w] → video [1, 3, 4 (T - 1) + 1, H, W] float32, clamped to [-1, 1]."""
-    step = _step(latent.shape[3] * latent.shape[4] * SPATIAL_STRIDE**2)
-    return torch.cat([video.clamp(-1, 1) for video in vae.decode_stream([latent], step)], dim=2)
+def decode(vae: VideoVAE, latent: Tensor, tile: int | None = None) -> Tensor:
+    """Latents [1, 16, T, h, w] → video [1, 3, 4 (T - 1) + 1, H, W] float32, clamped to [-1, 1]; `tile` as `encode`."""
+
+    def code(part: Tensor) -> Tensor:
+        step = _step(part.shape[3] * part.shape[4] * SPATIAL_STRIDE**2)
+        return torch.cat([video.clamp(-1, 1) for video in vae.decode_stream([part], step)], dim=2)
+
+    return _in_tiles(code, latent, tile, 1, SPATIAL_STRIDE)
+
+
+def _in_tiles(code: Callable[[Tensor], Tensor], x: Tensor, tile: int | None, before: int, behind: int) -> Tensor:
+    """Codes x [1, C, F, H, W] in square tiles that fade into each other.
+
+    Args:
+        tile: pixels on a side; None for all at once.
+        before, behind: sides of a latent cell in x and in what `code` makes of it.
+    """
+    rows, columns = (side // before for side in x.shape[3:])
+    cells = max(rows, columns) if tile is None else max(2 * OVERLAP, tile // SPATIAL_STRIDE)
+    if cells >= max(rows, columns):
+        return code(x)
+    whole = total = torch.empty(0)
+    for row in spans(rows, cells):
+        for column in spans(columns, cells):
+            part = x[..., row.start * before : row.stop * before, column.start * before : column.stop * before]
+            made = code(part)
+            if not whole.numel():
+                whole = made.new_zeros(*made.shape[:3], rows * behind, columns * behind)
+                total = made.new_zeros(rows * behind, columns * behind)
+            weight = _fade(row, rows, behind, made)[:, None] * _fade(column, columns, behind, made)
+            place = (
+                ...,
+                slice(row.start * behind, row.stop * behind),
+                slice(column.start * behind, column.stop * behind),
+            )
+            whole[place] += made * weight
+            total[place] += weight
+    return whole / total
+
+
+def spans(length: int, cells: int) -> list[range]:
+    """Pieces of `cells` that cover `length` evenly; neighbours share at least `OVERLAP`."""
+    if length <= cells:
+        return [range(length)]
+    count = 1 - (cells - length) // (cells - OVERLAP)
+    return [
+        range(start, start + cells) for start in (index * (length - cells) // (count - 1) for index in range(count))
+    ]
+
+
+def _fade(span: range, length: int, scale: int, like: Tensor) -> Tensor:
+    """Weight of each row or column of a tile: 1, but less and less towards sides at which another tile goes on."""
+    count, width = len(span) * scale, OVERLAP * scale
+    places = torch.arange(count, device=like.device, dtype=like.dtype) + 0.5
+    weight = torch.ones_like(places)
+    if span.start > 0:
+        weight = weight.minimum(places / width)
+    if span.stop < length:
+        weight = weight.minimum((count - places) / width)
+    return weight
 
 
 def _step(pixels: int) -> int:

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from infinitetalk.core.defaults import Settings, resolve
-from infinitetalk.core.errors import MachineError, ModelError, RequestError
+from infinitetalk.core.errors import ModelError, RequestError
 from infinitetalk.core.loras import Lora, read_loras
+from infinitetalk.core.memory import MemorySettings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import Latents
 from infinitetalk.core.stages import Stage
 from infinitetalk.core.windows import Window, frames_of, plan_request
 from infinitetalk.engine.codec import decode, encode, latent_count
 from infinitetalk.engine.denoise import Conditions, Script, denoise
+from infinitetalk.engine.failures import machine_errors
 from infinitetalk.engine.keyframes import KeyFrames, condition
 from infinitetalk.engine.model import Model, load_model
 from infinitetalk.engine.noise import window_noise
@@ -100,18 +102,22 @@ class Engine:
         device: str = "auto",
         dtype: str = "auto",
         progress: Progress | None = None,
+        *,
         loras: Sequence[Lora | str | Path] = (),
+        memory: MemorySettings | None = None,
     ) -> Self:
         """Loads a bundled model by name or a model folder by path, with LoRAs or without.
+
+        `memory` says where weights may live.
 
         Raises:
             ModelError: a folder that lacks a part, weights or a LoRA that do not fit.
             RequestError: a name that no device has.
-            MachineError: a device that cannot be used.
+            MachineError: a device that cannot be used, or memory that is too small.
         """
         folder, chosen = ModelFolder.open(name), Device.choose(device, dtype)
-        with at_work(chosen):
-            return cls(load_model(folder, chosen, progress, read_loras(loras)))
+        with at_work(chosen), machine_errors(chosen.torch_device, "loading this model"):
+            return cls(load_model(folder, chosen, progress, read_loras(loras), memory))
 
     def generate(self, request: TalkRequest, progress: Progress | None = None) -> Clip:
         """Makes a whole video in memory; see `stream` for videos of any length."""
@@ -125,24 +131,19 @@ class Engine:
         Raises:
             RequestError: a request that this model or these files cannot follow.
             MediaError: a file that cannot be used.
-            MachineError: the device's memory is too small.
+            MachineError: memory that is too small, or a device that stops working.
         """
         _check_loras(request, self.model)
         listener = progress or StageClock()
         past: _Past | None = None
-        try:
-            with ExitStack() as files:
+        with machine_errors(self.model.device, "making a window of this size"), ExitStack() as files:
+            with self._at_work():
+                job = self._prepare(request, listener, files)
+            for window in job.windows:
                 with self._at_work():
-                    job = self._prepare(request, listener, files)
-                for window in job.windows:
-                    with self._at_work():
-                        result, past = self._make(job, window, past, listener)
-                    yield result
-                    del result  # the caller may have let go of it, so that one window at a time is in memory
-        except RuntimeError as error:
-            if not _is_memory(error):
-                raise
-            raise MachineError(f"{self.model.device} has too little memory for this size and window") from error
+                    result, past = self._make(job, window, past, listener)
+                yield result
+                del result  # the caller may have let go of it, so that one window at a time is in memory
 
     def _at_work(self) -> AbstractContextManager[None]:
         """What the networks work in: kernels that the device has. Never open while the caller has its turn."""
@@ -196,7 +197,7 @@ class Engine:
     def _keys(self, request: TalkRequest, settings: Settings, inputs: Inputs, windows: tuple[Window, ...]) -> KeyFrames:
         return KeyFrames(
             inputs.source,
-            self.model.vae,
+            self._encode,
             self._vision,
             size=settings.size,
             framing=request.framing,
@@ -219,7 +220,7 @@ class Engine:
         latent = self._denoise(job, window, told, listener)
         with listener.stage(Stage.LIP_SYNC):
             first = pixels if past is None else past.first
-            video = decode(self.model.vae, latent[None])[0]
+            video = self._decode(latent[None])[0]
             video = match_colors(video, color_reference(job.request, first, pixels)[0], job.settings.color_strength)
             if past is not None:
                 video = soften(video, past.tail[0], window.keep_from, job.settings.seam_frames)
@@ -248,7 +249,7 @@ class Engine:
             listener.advance()
         with listener.stage(Stage.KEY_FRAMES):
             key = job.keys.latent(pixels)
-            motion = key[:, :1] if past is None else encode(self.model.vae, past.tail)[0]
+            motion = key[:, :1] if past is None else self._encode(past.tail)[0]
             listener.advance()
         picture = condition(key, latent_count(window.length))
         return Conditions(picture, motion, audio, job.places, job.prompt, job.negative, clip), pixels
@@ -263,6 +264,14 @@ class Engine:
                 listener.advance()
             return latent
 
+    def _encode(self, video: Tensor) -> Tensor:
+        with self.model.coding() as vae:
+            return encode(vae, video, self.model.lodging.tile)
+
+    def _decode(self, latent: Tensor) -> Tensor:
+        with self.model.coding() as vae:
+            return decode(vae, latent, self.model.lodging.tile)
+
 
 def color_reference(request: TalkRequest, first: Tensor, current: Tensor) -> Tensor:
     """Whose colours a window takes: its own key frame's; the reference always takes the first window's."""
@@ -274,11 +283,6 @@ def _check_loras(request: TalkRequest, model: Model) -> None:
     if request.loras != model.loras:
         named, held = (", ".join(map(str, loras)) or "none" for loras in (request.loras, model.loras))
         raise RequestError("loras", named, f"this engine was loaded with {held}; load one with loras=request.loras")
-
-
-def _is_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out; on the CPU, torch tells so in words alone."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _needed(source: T | None, model: str, name: str) -> T:

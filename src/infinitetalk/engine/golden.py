@@ -6,6 +6,7 @@ Everything is computed in float32 on the CPU, by networks that the usual loader 
 """
 
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import torch
 from safetensors import SafetensorError
 
 from infinitetalk.core.errors import InfiniteTalkError, MediaError
-from infinitetalk.engine.golden_case import Case, Finding
+from infinitetalk.core.memory import Tier
+from infinitetalk.engine.golden_case import Case, Finding, Quarters
 from infinitetalk.engine.golden_networks import NETWORKS
 from infinitetalk.engine.golden_pipeline import pipeline
 
@@ -55,8 +57,8 @@ class CaseResult:
         }
 
 
-def verify(folder: Path) -> Iterator[CaseResult]:
-    """Computes every golden case of a folder, in the order of their names.
+def verify(folder: Path, tier: Tier = Tier.RESIDENT) -> Iterator[CaseResult]:
+    """Computes every golden case of a folder, in the order of their names, with weights in a tier of memory.
 
     Raises:
         MediaError: no such folder, or no case in it.
@@ -67,23 +69,27 @@ def verify(folder: Path) -> Iterator[CaseResult]:
     if not paths:
         raise MediaError(folder, "has no golden cases (*.safetensors)")
     for path in paths:
-        yield check(path)
+        yield check(path, tier)
 
 
-def check(path: Path) -> CaseResult:
+def check(path: Path, tier: Tier = Tier.RESIDENT) -> CaseResult:
     """Computes one golden case. What cannot be computed is a failed case, not an error."""
     started = time.perf_counter()
     try:
-        worst = _worst(path)
+        worst = _worst(path, tier)
     except BROKEN as error:
         worst = Finding(" ".join(f"{type(error).__name__}: {error}".split()), math.inf, 0.0)
     return CaseResult(path.stem, worst.error, worst.bound, time.perf_counter() - started, worst.passed, worst.what)
 
 
-def _worst(path: Path) -> Finding:
+def _worst(path: Path, tier: Tier) -> Finding:
     """The finding that is furthest beyond its bound, or nearest to it."""
-    with torch.inference_mode():
-        findings = list(_check_of(path)(Case.read(path)))
+    with (
+        torch.inference_mode(),
+        tempfile.TemporaryDirectory(prefix="infinitetalk-") as folder,
+        Case.read(path, Quarters(tier, Path(folder))) as case,
+    ):
+        findings = list(_check_of(path)(case))
     if not findings:
         raise ValueError("the case holds nothing to compare")
     return max(findings, key=lambda finding: math.inf if math.isnan(finding.error) else finding.error / finding.bound)

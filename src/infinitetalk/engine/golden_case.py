@@ -4,9 +4,9 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from infinitetalk.core.errors import MediaError
+from infinitetalk.core.memory import Lodging, Tier
+from infinitetalk.engine.lodging import lodge, lodge_text
+from infinitetalk.models.dit import AudioDiT
+from infinitetalk.models.text import TextEncoder
+from infinitetalk.runtime.memory.store import Store
 from infinitetalk.weights.keymaps import KeyMap
 from infinitetalk.weights.load import assemble
 
@@ -34,6 +39,33 @@ class Finding:
         return self.error <= self.bound
 
 
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Quarters:
+    """Where the networks of a case live: a tier of memory, and a folder for what it writes."""
+
+    tier: Tier = Tier.RESIDENT
+    folder: Path | None = None
+    stores: list[Store] = field(default_factory=list)
+
+    def lodge(self, dit: AudioDiT) -> AudioDiT:
+        """A network with its blocks in the tier; two in three of them move."""
+        lodging = Lodging(tier=self.tier, resident_blocks=len(dit.blocks) // 3)
+        self._keep(lodge(dit, lodging, CPU, self.folder))
+        return dit
+
+    def lodge_text(self, encoder: TextEncoder) -> TextEncoder:
+        """The same for the text encoder."""
+        self._keep(lodge_text(encoder, self.tier, CPU, self.folder))
+        return encoder
+
+    def _keep(self, store: Store | None) -> None:
+        if store is not None:
+            self.stores.append(store)
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A golden case, read."""
@@ -41,9 +73,17 @@ class Case:
     name: str
     meta: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    quarters: Quarters = field(default_factory=Quarters)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for store in self.quarters.stores:
+            store.close()
 
     @classmethod
-    def read(cls, path: Path) -> "Case":
+    def read(cls, path: Path, quarters: Quarters | None = None) -> "Case":
         """Reads a file of a golden folder.
 
         Raises:
@@ -54,7 +94,7 @@ class Case:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         if "meta" not in metadata:
             raise MediaError(path.name, "has no `meta` in its metadata, so it is no golden case")
-        return cls(path.stem, json.loads(metadata["meta"]), tensors)
+        return cls(path.stem, json.loads(metadata["meta"]), tensors, quarters or Quarters())
 
     @property
     def seed(self) -> int:

@@ -27,7 +27,7 @@ COLOR_BOUND = 1e-4
 
 def _dit(case: Case) -> Iterator[Finding]:
     config = DiTConfig.read(case.meta["config"])
-    dit = network(lambda: AudioDiT(config), case.meta["parameters"], case.seed, keymaps.DIT)
+    dit = case.quarters.lodge(network(lambda: AudioDiT(config), case.meta["parameters"], case.seed, keymaps.DIT))
     shapes = case.meta["generated"]
     audio_seed = int(case.tensors["audio_seed"][0]) if "audio_seed" in case.tensors else case.seed
     velocity = dit(
@@ -62,6 +62,7 @@ def _names(config: type) -> list[str]:
 def _text(case: Case) -> Iterator[Finding]:
     config = TextConfig.read(case.meta["config"])
     encoder = network(lambda: TextEncoder(config), case.meta["parameters"], case.seed, keymaps.TEXT)
+    case.quarters.lodge_text(encoder)
     real = case.tensors["mask"] > 0
     found = encoder.encode_ids(case.tensors["ids"], case.tensors["mask"])
     yield Finding("tokens", relative(found[real], case.tensors["output"][real]), NETWORK_BOUND)

@@ -145,7 +145,7 @@ def _engine(case: Case) -> Engine:
     model = Model(
         facts=facts,
         device=torch.device("cpu"),
-        dit=network(lambda: AudioDiT(config), _shapes(AudioDiT, config), case.seed, keymaps.DIT),
+        dit=case.quarters.lodge(network(lambda: AudioDiT(config), _shapes(AudioDiT, config), case.seed, keymaps.DIT)),
         vae=network(lambda: VideoVAE(codec), _shapes(VideoVAE, codec), case.seed, keymaps.VAE),
     )
     return Engine(

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.devices import check_device
+from infinitetalk.core.errors import MachineError
 from infinitetalk.core.loras import Lora
+from infinitetalk.core.memory import MemorySettings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.core.stages import Stage
@@ -108,7 +110,7 @@ class Stopped(KeyboardInterrupt):
 class Workshop:
     """Makes videos on one device; the model used last stays in memory for the next video."""
 
-    def __init__(self, device: str = "auto") -> None:
+    def __init__(self, device: str = "auto", memory: MemorySettings | None = None) -> None:
         """Loads nothing yet.
 
         Raises:
@@ -116,6 +118,7 @@ class Workshop:
         """
         check_device(device)
         self._device = device
+        self._memory = memory
         self._engine: Engine | None = None
         self._loaded: tuple[Path, tuple[Lora, ...]] | None = None
 
@@ -132,8 +135,12 @@ class Workshop:
         from infinitetalk.engine.engine import Engine
 
         if self._engine is None or self._loaded != (folder.path, loras):
+            if self._engine is not None:
+                self._engine.model.close()
             self._engine = None  # two models at once may not fit
-            self._engine = Engine.from_pretrained(folder.path, self._device, progress=progress, loras=loras)
+            self._engine = Engine.from_pretrained(
+                folder.path, self._device, progress=progress, loras=loras, memory=self._memory
+            )
             self._loaded = folder.path, loras
         return self._engine
 
@@ -165,6 +172,12 @@ class Workshop:
                     closing.close()
         except KeyboardInterrupt:
             raise Stopped(_account(job, writer, planned, clock, started)) from None
+        except MachineError as error:
+            if not writer.windows:
+                raise
+            made = _account(job, writer, planned, clock, started)
+            kept = f"{made.video} holds {made.windows} of {made.planned} windows"
+            raise MachineError(f"{error}; {kept}") from error
         return _account(job, writer, planned, clock, started)
 
 

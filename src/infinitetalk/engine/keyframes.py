@@ -9,10 +9,8 @@ from torch import Tensor
 
 from infinitetalk.core.sizes import FPS, MASK_CHANNELS, Pixels
 from infinitetalk.core.windows import Window
-from infinitetalk.engine.codec import encode
 from infinitetalk.engine.protocols import FrameSource, Picture, VisionSource
 from infinitetalk.media.fit import fit_picture
-from infinitetalk.models.vae import VideoVAE
 
 T = TypeVar("T")
 
@@ -34,6 +32,7 @@ class KeyFrames:
     """Key frames of a source, one per window.
 
     Args:
+        encode: video [1, 3, F, H, W] → latents [1, 16, T, h, w], by the VAE.
         frames: video frames of the longest window.
         reference: take source frames by number, as the reference implementation does, instead of by time.
     """
@@ -41,7 +40,7 @@ class KeyFrames:
     def __init__(
         self,
         source: FrameSource,
-        vae: VideoVAE,
+        encode: Callable[[Tensor], Tensor],
         vision: VisionSource | None,
         *,
         size: Pixels,
@@ -51,7 +50,7 @@ class KeyFrames:
         device: torch.device,
     ) -> None:
         self._source = source
-        self._vae = vae
+        self._to_latents = encode
         self._size = size
         self._framing = framing
         self._frames = frames
@@ -82,7 +81,7 @@ class KeyFrames:
     def _encode(self, pixels: Tensor) -> Tensor:
         video = pixels.new_zeros(1, 3, self._frames, *self._size)
         video[:, :, :1] = pixels
-        return encode(self._vae, video)[0]
+        return self._to_latents(video)[0]
 
 
 def condition(latent: Tensor, frames: int) -> Tensor:

@@ -1,11 +1,11 @@
 """A request's LoRAs on a model: opened against its transformer before any weight is loaded, told of afterwards."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
+from torch import nn
 
 from infinitetalk.core.loras import DISTILLED_SHIFT, Lora
-from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.layers import Linear
 from infinitetalk.weights import names
 from infinitetalk.weights.folder import ModelFolder
@@ -27,12 +27,10 @@ def open_loras(folder: ModelFolder, loras: Sequence[Lora], device: torch.device 
     return LoraStack.open(loras, names.dit(folder.dit.config), device) if loras else None
 
 
-def told(stack: LoraStack, dit: AudioDiT) -> Iterator[str]:
+def told(stack: LoraStack, modules: Iterable[tuple[str, nn.Module]]) -> Iterator[str]:
     """One line for each LoRA that was applied, and one for whatever of it the user should know."""
     branched = {
-        f"{name}.weight"
-        for name, module in dit.named_modules()
-        if isinstance(module, Linear) and module.branch_up is not None
+        f"{name}.weight" for name, module in modules if isinstance(module, Linear) and module.branch_up is not None
     }
     for file in stack.files:
         yield _applied(file, sum(name in branched for name in file.changes))

@@ -1,6 +1,7 @@
 """A model in memory: its networks, ready to be asked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -8,11 +9,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from infinitetalk.core.configs import NetConfig, TextConfig
+from infinitetalk.core.configs import NetConfig, TextConfig, VisionConfig
 from infinitetalk.core.defaults import ModelFacts
 from infinitetalk.core.errors import ModelError
 from infinitetalk.core.loras import Lora
+from infinitetalk.core.memory import Lodging, MemorySettings, Tier
 from infinitetalk.core.stages import Stage
+from infinitetalk.engine.guests import Guest
+from infinitetalk.engine.lodging import load_dit, lodge_text, stored_type
 from infinitetalk.engine.loras import open_loras, told
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.engine.protocols import SpeechSource, TextSource, VisionSource, Waveform
@@ -23,10 +27,12 @@ from infinitetalk.models.tokenizer import PromptEncoder, Tokenizer
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.models.vision import VisionEncoder
 from infinitetalk.runtime.device import Device
+from infinitetalk.runtime.memory.lanes import release
+from infinitetalk.runtime.memory.store import Store
 from infinitetalk.weights import keymaps
 from infinitetalk.weights.folder import ModelFolder, Part
 from infinitetalk.weights.keymaps import KeyMap
-from infinitetalk.weights.load import Amendments, build
+from infinitetalk.weights.load import build
 
 C = TypeVar("C", bound=NetConfig)
 M = TypeVar("M", bound=nn.Module)
@@ -50,6 +56,27 @@ class Model:
     vision: VisionSource | None = None
     loras: tuple[Lora, ...] = ()
     """What was applied to the DiT."""
+    lodging: Lodging = Lodging()
+    store: Store | None = None
+    """The DiT's blocks, if they do not stay on the device."""
+    guest: Guest | None = None
+    """The VAE's, if it is on the device only while it works."""
+
+    @contextmanager
+    def coding(self) -> Iterator[VideoVAE]:
+        """The VAE, at work. The DiT's slots may go meanwhile: they are taken again when it goes on."""
+        if self.guest is None:
+            yield self.vae
+            return
+        if self.store is not None:
+            self.store.vacate()
+        with self.guest.at_work():
+            yield self.vae
+
+    def close(self) -> None:
+        """Gives back the memory of blocks that move; the model is of no use any more."""
+        if self.store is not None:
+            self.store.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +85,7 @@ class SpeechPart:
 
     encoder: SpeechEncoder
     device: torch.device
+    guest: Guest | None = None
 
     def normalise(self, samples: Waveform) -> Waveform:
         """Zero mean and unit variance, if this encoder was trained so."""
@@ -68,14 +96,53 @@ class SpeechPart:
 
     def encode(self, samples: Waveform, frames: int, person: int) -> Tensor:  # noqa: ARG002 - all are heard alike
         """Samples [n] → features [frames, layers, channels]."""
-        features: Tensor = self.encoder(torch.from_numpy(samples).to(self.device), frames)
-        return features
+        with self.guest.at_work() if self.guest else nullcontext():
+            features: Tensor = self.encoder(torch.from_numpy(samples).to(self.device), frames)
+            return features
+
+
+@dataclass(frozen=True, slots=True)
+class VisionPart:
+    """The picture encoder as a `VisionSource`, on the device only while it works."""
+
+    encoder: VisionEncoder
+    guest: Guest
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """See `VisionEncoder.encode`."""
+        with self.guest.at_work():
+            return self.encoder.encode(picture)
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """The text encoder as a `TextSource`, read anew for each job, its layers coming from disk one after the other."""
+
+    tokenizer: Tokenizer
+    load: Callable[[], TextEncoder]
+    device: torch.device
+
+    def encode(self, prompts: Sequence[str]) -> list[Tensor]:
+        """See `PromptEncoder.encode`."""
+        encoder = self.load()
+        store = lodge_text(encoder, Tier.DISK, self.device)
+        try:
+            return PromptEncoder(self.tokenizer, encoder).encode(prompts)
+        finally:
+            if store is not None:
+                store.close()
+            del encoder
+            release(self.device)
 
 
 def load_model(
-    folder: ModelFolder, device: Device, progress: Progress | None = None, loras: Sequence[Lora] = ()
+    folder: ModelFolder,
+    device: Device,
+    progress: Progress | None = None,
+    loras: Sequence[Lora] = (),
+    memory: MemorySettings | None = None,
 ) -> Model:
-    """Reads all weights of a model folder, and applies LoRAs to its DiT in the order given.
+    """Reads the weights of a model folder, and applies LoRAs to its DiT in the order given.
 
     The DiT and the text and picture encoders compute in the device's number format. The VAE, whose small errors add up
     from window to window, and the small speech encoder stay in float32.
@@ -84,30 +151,56 @@ def load_model(
         ModelError: weights that are missing, damaged or do not fit; a LoRA that does not fit, before any is read.
     """
     listener = progress or StageClock()
-    where, low, full = device.torch_device, device.dtype, torch.float32
+    where = device.torch_device
     with listener.stage(Stage.FEATURE_EXTRACTION):
         stack = open_loras(folder, loras, where)
-        dit = _network(folder.dit, AudioDiT, keymaps.DIT, low, where, amendments=stack)
-        for line in told(stack, dit) if stack else ():
+        housed = load_dit(folder, device, memory or MemorySettings(), stack)
+        for line in told(stack, housed.named_modules()) if stack else ():
             listener.note(line)
+        keep = housed.lodging.keep_encoders
+        home = where if keep else torch.device("cpu")
+        vae = _network(folder.vae, VideoVAE, keymaps.VAE, torch.float32, home)
+        speech = _network(folder.speech, SpeechEncoder, keymaps.SPEECH, torch.float32, home)
         return Model(
             facts=folder.facts,
             device=where,
             runs_on=device,
-            dit=dit,
-            vae=_network(folder.vae, VideoVAE, keymaps.VAE, full, where),
-            speech=SpeechPart(_network(folder.speech, SpeechEncoder, keymaps.SPEECH, full, where), where),
-            text=_text(folder.text, folder.dit.config.text_len, low, where) if folder.text else None,
-            vision=_network(folder.vision, VisionEncoder, keymaps.VISION, low, where) if folder.vision else None,
+            dit=housed.dit,
             loras=tuple(loras),
+            vae=vae,
+            speech=SpeechPart(speech, where, None if keep else Guest(speech, where)),
+            text=_text(folder.text, folder.dit.config.text_len, device, keep=keep) if folder.text else None,
+            vision=_vision(folder.vision, device, keep=keep) if folder.vision else None,
+            lodging=housed.lodging,
+            store=housed.store,
+            guest=None if keep else Guest(vae, where),
         )
 
 
-def _text(part: Part[TextConfig], limit: int, dtype: torch.dtype, where: torch.device) -> PromptEncoder:
+def _text(part: Part[TextConfig], limit: int, device: Device, *, keep: bool) -> TextSource:
     if part.tokenizer is None:
         raise ModelError("the part text has no tokenizer")
     tokenizer = Tokenizer.open(part.tokenizer, limit)
-    return PromptEncoder(tokenizer, _network(part, TextEncoder, keymaps.TEXT, dtype, where))
+    half = device.dtype == torch.float16
+    where = device.torch_device if keep else torch.device("cpu")
+
+    def load() -> TextEncoder:
+        held = stored_type(part.files) if half or not keep else device.dtype
+        encoder = _network(part, TextEncoder, keymaps.TEXT, held, where, keep_stored=not keep)
+        if half or held != device.dtype:
+            encoder.compute_in(torch.float32 if half else device.dtype)
+        return encoder
+
+    if keep:
+        return PromptEncoder(tokenizer, load())
+    return TextPart(tokenizer, load, device.torch_device)
+
+
+def _vision(part: Part[VisionConfig], device: Device, *, keep: bool) -> VisionSource:
+    if keep:
+        return _network(part, VisionEncoder, keymaps.VISION, device.dtype, device.torch_device)
+    encoder = _network(part, VisionEncoder, keymaps.VISION, device.dtype, torch.device("cpu"))
+    return VisionPart(encoder, Guest(encoder, device.torch_device))
 
 
 def _network(
@@ -117,7 +210,7 @@ def _network(
     dtype: torch.dtype,
     where: torch.device,
     *,
-    amendments: Amendments | None = None,
+    keep_stored: bool = False,
 ) -> M:
     """Builds one network from its part of a model folder."""
-    return build(partial(kind, part.config), part.files, keymap, dtype=dtype, device=where, amendments=amendments)
+    return build(partial(kind, part.config), part.files, keymap, dtype=dtype, device=where, keep_stored=keep_stored)

@@ -1,6 +1,6 @@
 """Layers that the networks share; norms, modulation and the time embedding compute in float32."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -134,6 +134,20 @@ class Linear(nn.Linear):
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", {self.form.kind}" if self.form else "")
+
+
+class Lent(nn.ModuleList):
+    """A module list whose layers somebody else has, and gives one after the other with their weights at hand."""
+
+    def __init__(self, walk: Callable[[], Iterator[nn.Module]], count: int) -> None:
+        super().__init__()
+        self._walk, self._count = walk, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return self._walk()
 
 
 def replace_linears(network: nn.Module) -> None:

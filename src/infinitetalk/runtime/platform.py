@@ -141,3 +141,16 @@ else:
     def mapped_file(address: int) -> tuple[Path, int] | None:  # noqa: ARG001 - not known here
         """The file, and the place in it, that this process has mapped at an address of its memory."""
         return None
+
+
+def cache_folder() -> Path:
+    """Where files go that can be made again: INFINITETALK_CACHE, or the system's folder for such files."""
+    if given := os.environ.get("INFINITETALK_CACHE"):
+        return Path(given).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "infinitetalk"

@@ -20,7 +20,8 @@ class HostMemory:
     """
 
     def __init__(self, count: int, *, pinned: bool) -> None:
-        raw = torch.empty(count + PAGE, dtype=torch.uint8)
+        with torch.inference_mode(mode=False):  # it may be filled outside of the mode
+            raw = torch.empty(count + PAGE, dtype=torch.uint8)
         start = -raw.data_ptr() % PAGE
         self.memory = raw[start : start + count]
         if pinned and count:

@@ -123,3 +123,9 @@ class PlainLanes:
 def lanes_of(device: torch.device) -> Lanes:
     """The lanes that a device has."""
     return CudaLanes(device) if device.type == "cuda" else PlainLanes()
+
+
+def release(device: torch.device) -> None:
+    """Gives memory that a network has left back to the device, so that pieces of any size can be taken from it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from infinitetalk.core.memory import Tier
 from infinitetalk.runtime.memory.host import HostMemory
-from infinitetalk.runtime.memory.lanes import Event, Lanes, lanes_of
+from infinitetalk.runtime.memory.lanes import Event, Lanes, lanes_of, release
 from infinitetalk.runtime.memory.record import Layout, put, sort_by_use, tensors_of
 from infinitetalk.runtime.memory.sources import DiskSource, MemorySource, Record, Source
 from infinitetalk.runtime.memory.spool import Spool
@@ -99,6 +99,11 @@ class Store:
         return self._count
 
     @property
+    def modules(self) -> list[nn.Module]:
+        """All modules in order; they have shapes, and weights only while it is their turn."""
+        return [entry.module for entry in self._groups[self._steady].entries] if self._groups else []
+
+    @property
     def slot_bytes(self) -> int:
         """Bytes of the device's memory that the slots take."""
         return sum(slot.memory.nbytes for slot in self._slots)
@@ -119,7 +124,7 @@ class Store:
             layout = Layout.of(part)
             group = self._groups.setdefault(use, _Group())
             if use == self._steady and self._resident(self._count):
-                memory = torch.empty(layout.bytes, dtype=torch.uint8, device=self._device)
+                memory = self._empty(layout.bytes)
                 layout.fill(memory, part)
                 layout.lay(module, memory)
                 group.entries.append(_Entry(module, layout, None))
@@ -127,8 +132,7 @@ class Store:
             entry = _Entry(module, layout, self._keep(layout, part))
             group.entries.append(entry)
             group.moving.append(entry)
-            for name, tensor in part.items():
-                put(module, name, tensor.to("meta"))
+            _leave(module, layout)
         self._count += 1
 
     def _keep(self, layout: Layout, part: Mapping[str, Tensor]) -> Record:
@@ -139,23 +143,44 @@ class Store:
         return Record(layout.bytes, host)
 
     def seal(self) -> None:
-        """Takes the device's memory for the slots; no module can be added any more."""
+        """Closes the list of modules. The device's memory for the slots is taken when a walk begins."""
         moving = [entry for group in self._groups.values() for entry in group.moving]
         if not moving:
             return
         largest = max(entry.layout.bytes for entry in moving)
+        for group in self._groups.values():
+            group.order = [entry.record for entry in group.moving if entry.record is not None]
+        if self._spool is not None:
+            self._source = DiskSource(self._lanes, largest, pinned=self._pinned)
+
+    def _empty(self, count: int) -> Tensor:
+        with torch.inference_mode(mode=False):  # it may be filled outside of the mode
+            return torch.empty(count, dtype=torch.uint8, device=self._device)
+
+    def _take_slots(self) -> None:
+        if self._slots:
+            return
+        largest = max((record.bytes for group in self._groups.values() for record in group.order), default=0)
         for _ in range(min(SLOTS, max(len(group.moving) for group in self._groups.values()))):
-            memory = torch.empty(largest, dtype=torch.uint8, device=self._device)
+            memory = self._empty(largest)
             slot = _Slot(memory, self._lanes.event(), self._lanes.event())
             # Whoever had this memory before may still be computing with it.
             self._lanes.computed(slot.free)
             self._slots.append(slot)
         for group in self._groups.values():
-            group.order = [entry.record for entry in group.moving if entry.record is not None]
             for number, entry in enumerate(group.moving):
                 entry.layout.lay(entry.module, self._slot(number).memory)
-        if self._spool is not None:
-            self._source = DiskSource(self._lanes, largest, pinned=self._pinned)
+
+    def vacate(self) -> None:
+        """Gives the slots' memory back to the device until the next walk."""
+        if not self._slots:
+            return
+        self._lanes.finish()
+        self._slots = []
+        for group in self._groups.values():
+            for entry in group.moving:
+                _leave(entry.module, entry.layout)
+        release(self._device)
 
     def _slot(self, number: int) -> _Slot:
         """The slot of a moving entry, always the same one, so that views into it are made only once."""
@@ -184,6 +209,8 @@ class Store:
 
     def _begin(self, group: _Group, *, again: bool) -> None:
         """Tells the source what comes, from the first entry that is not in its slot yet."""
+        if group.moving:
+            self._take_slots()
         missing = (number for number, entry in enumerate(group.moving) if self._slot(number).holds is not entry)
         first = next(missing, None)
         if first is not None:
@@ -240,9 +267,19 @@ class Store:
         self._lanes.finish()
         for group in self._groups.values():
             for entry in group.entries:
-                for name, tensor in tensors_of(entry.module).items():
-                    put(entry.module, name, tensor.to("meta"))
+                _leave(entry.module, entry.layout)
         self._groups, self._slots, self._source = {}, [], MemorySource()
+
+    def __del__(self) -> None:
+        # A copy under way must not reach memory that others have by then.
+        if self._slots:
+            self.close()
+
+
+def _leave(module: nn.Module, layout: Layout) -> None:
+    """Takes a module's tensors away; shapes and types stay."""
+    for one in layout.fields:
+        put(module, one.name, torch.empty(one.shape, dtype=one.dtype, device="meta"))
 
 
 def spread(count: int, resident: int) -> frozenset[int]:
