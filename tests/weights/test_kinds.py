@@ -20,6 +20,9 @@ from infinitetalk.models.text import TextEncoder
 from infinitetalk.models.vision import VisionEncoder
 from infinitetalk.ops.ggml import LAYOUTS, Blocks
 from infinitetalk.ops.stored import Stored
+from infinitetalk.runtime.device import Device
+from infinitetalk.runtime.guard import guard
+from infinitetalk.runtime.pretend import VARIABLE
 from infinitetalk.weights.keymaps import IDENTITY, TEXT, VISION
 from infinitetalk.weights.kinds import Logical, Siblings
 from infinitetalk.weights.load import assemble, read_tensors
@@ -130,6 +133,21 @@ def test_no_value_is_asked_for_while_dequantising(name: str) -> None:
             for dtype in (torch.float32, torch.float16, torch.bfloat16):
                 values = value.to("meta").dequantise(dtype)
                 assert (values.shape, values.dtype, values.is_meta) == (value.shape, dtype, True), key
+
+
+def test_every_kind_serves_a_card_without_bfloat16_and_fp8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "t4")
+    card = Device.choose("auto")
+    kinds = set()
+    for files in (*FILES.values(), ["gguf_blocks.gguf"]):
+        for value in read_tensors([FIXTURES / file for file in files]).values():
+            if isinstance(value, Stored) and len(value.shape) == 2:
+                layer = Linear(value.shape[1], value.shape[0], dtype=torch.float16)
+                layer.hold(value)
+                with guard(card), torch.no_grad():
+                    assert layer(torch.ones(2, value.shape[1], dtype=torch.float16)).isfinite().all()
+                kinds.add(value.kind)
+    assert kinds == {"fp8_e4m3fn", "fp8_e5m2", "int8", *(name.lower() for name in LAYOUTS)}
 
 
 def test_layers_with_held_matrices_compile_into_one_graph() -> None:
