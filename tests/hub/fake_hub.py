@@ -242,7 +242,11 @@ def serve(hub: FakeHub) -> Iterator[FakeHub]:
         server = _Server(("127.0.0.1", 0), type(kind.__name__, (kind,), {"hub": hub}))
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         servers.append(server)
-    hub.endpoint, hub.storage = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    # Another host, as the hub's storage is: clients must not take their token there.
+    names = ("127.0.0.1", "localhost")
+    hub.endpoint, hub.storage = (
+        f"http://{name}:{server.server_port}" for name, server in zip(names, servers, strict=True)
+    )
     try:
         yield hub
     finally:
