@@ -54,7 +54,12 @@ def home(tmp_path: Path) -> Path:
 def environment(fake: FakeHub, home: Path) -> dict[str, str]:
     """What another process needs to use the hub on loopback."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGINGFACE"))}
-    return kept | {"HF_HOME": str(home), "HF_ENDPOINT": fake.endpoint, "NO_PROXY": "127.0.0.1,localhost", "NO_COLOR": "1"}
+    return kept | {
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": fake.endpoint,
+        "NO_PROXY": "127.0.0.1,localhost",
+        "NO_COLOR": "1",
+    }
 
 
 @pytest.fixture

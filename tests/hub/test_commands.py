@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -281,6 +282,41 @@ def test_another_process_heeds_the_environment(fake: FakeHub, environment: dict[
     moved = run(HF_TOKEN="hf_secret", HF_HUB_CACHE=str(home / "elsewhere"))
     assert moved.returncode == 0
     assert on_disk(Hub("", home / "elsewhere", home)) == 370_039
+
+
+def test_on_a_terminal_it_asks_and_draws(fake: FakeHub, environment: dict[str, str], home: Path) -> None:
+    fake.slow = {BIG.name: 0.02}
+    ours, theirs = pty.openpty()
+    size = {"COLUMNS": "90", "LINES": "40", "TERM": "xterm"}
+    command = [sys.executable, "-c", RUN, "download", "small"]
+    with subprocess.Popen(command, env=environment | size, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        os.write(ours, b"y\n")
+        told = _read_all(ours)
+    assert process.returncode == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", told)
+    assert "Download? [Y/n]" in plain
+    assert re.search(r"● big\.safetensors +━+.* \d+\.\d/300\.0 kB", plain)
+    assert re.search(r"● altogether +━+", plain)
+    assert re.search(r"✓ big\.safetensors +300\.0 kB", plain)
+    assert plain.rstrip().endswith("small is here: 370.0 kB.")
+    assert max(len(line) for line in re.split(r"[\r\n]+", plain) if "━" in line) <= 90
+    assert on_disk(Hub("", home / "hub", home)) == 370_039
+
+
+def _read_all(terminal: int) -> str:
+    """Everything that a program writes to its terminal until it ends."""
+    told = b""
+    while True:
+        try:
+            piece = os.read(terminal, 65_536)
+        except OSError:
+            break
+        if not piece:
+            break
+        told += piece
+    os.close(terminal)
+    return told.decode()
 
 
 def test_a_process_that_is_killed_is_continued(fake: FakeHub, environment: dict[str, str], home: Path) -> None:

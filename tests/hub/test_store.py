@@ -228,6 +228,21 @@ def test_a_converted_transformer_takes_the_place_of_its_files(hub: Hub, tmp_path
     assert room(hub, wanted(changed, None)).lacking == 0
 
 
+def test_without_symbolic_links_a_file_is_stored_once_too(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows, as most people have it."""
+    monkeypatch.setattr("infinitetalk.weights.hub.fetch.are_symlinks_supported", lambda _cache: False)
+    small = get(hub, SMALL)
+    assert on_disk(hub) == small.size
+    assert not any(path.is_symlink() for path in small.paths(hub))
+    assert read(hub, "small") == small
+    other = get(hub, OTHER)
+    assert on_disk(hub) == small.size
+    assert remove(hub, small) == 50_039
+    assert not other.lacking(hub)
+    assert remove(hub, other) == other.size
+    assert on_disk(hub) == 0
+
+
 def test_a_folder_of_records_that_cannot_be_written(hub: Hub) -> None:
     hub.records.parent.mkdir(parents=True)
     hub.records.write_text("")

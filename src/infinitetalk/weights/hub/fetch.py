@@ -15,6 +15,7 @@ from typing import Protocol
 
 from huggingface_hub import hf_hub_download, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.file_download import are_symlinks_supported
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status
 
 from infinitetalk.core.errors import MachineError
@@ -230,18 +231,24 @@ def _start(content_range: str | None) -> int:
 
 
 def _place(hub: Hub, entry: Entry) -> Path:
-    """Makes the file appear under its name; huggingface_hub knows how where there are no symbolic links."""
+    """Makes the file appear under its name at its commit."""
+    pointer = hub.folder(entry.repository) / "snapshots" / entry.commit / entry.name
     try:
-        path = hf_hub_download(
-            entry.repository, entry.name, revision=entry.commit, cache_dir=hub.cache, endpoint=hub.endpoint
-        )
+        if are_symlinks_supported(hub.cache):
+            hf_hub_download(
+                entry.repository, entry.name, revision=entry.commit, cache_dir=hub.cache, endpoint=hub.endpoint
+            )
+        else:
+            # Its library would copy the content here and keep both.
+            pointer.parent.mkdir(parents=True, exist_ok=True)
+            blob_path(hub, entry).replace(pointer)
     except network_errors() as error:
         raise explain(error, f"{entry.repository}/{entry.name}", hub) from error
     ref = hub.folder(entry.repository) / "refs" / entry.revision
     if not ref.exists():
         ref.parent.mkdir(parents=True, exist_ok=True)
         ref.write_text(entry.commit, encoding="utf-8")
-    return Path(path)
+    return pointer
 
 
 def verify(path: Path, entry: Entry, told: Told) -> bool:
