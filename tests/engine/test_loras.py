@@ -40,6 +40,18 @@ def test_it_is_applied_told_of_and_asked_for(tiny_folder: Path, lora: Lora) -> N
         next(Engine(plain.model, media=Memory(pictures(), (voice(13, 0),))).stream(talk(loras=[lora])))
 
 
+def test_what_was_left_out_is_told(tiny_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t2v_4steps.safetensors"
+    first = {"patch_embedding.diff": torch.ones(128, 16, 1, 2, 2), "patch_embedding.diff_b": torch.ones(128)}
+    save_file({f"diffusion_model.{key}": value for key, value in first.items()}, path)
+    board = Board()
+    Engine.from_pretrained(tiny_folder, device="cpu", progress=board, loras=[str(path)])
+    applied, skipped, distilled = board.notes
+    assert applied == "LoRA t2v_4steps.safetensors (strength 1) applied to 1 tensor"
+    assert "patch_embedding.diff was skipped: the file is for text-to-video" in skipped
+    assert "shift 2 unless given" in distilled
+
+
 def test_one_that_does_not_fit_is_refused_before_a_weight_is_read(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

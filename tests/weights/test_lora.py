@@ -217,6 +217,21 @@ def test_a_branch_moves_and_changes_format_with_its_layer() -> None:
     assert answer(live).isfinite().all()
 
 
+@pytest.mark.parametrize("low", [False, True])
+def test_a_branch_takes_inputs_of_any_layout(low: bool) -> None:
+    torch.manual_seed(0)
+    layer = Linear(12, 8).requires_grad_(False)
+    down, up = torch.randn(2, 12), torch.randn(8, 2)
+    whole = Linear(12, 8).requires_grad_(False)
+    whole.load_state_dict({"weight": layer.weight + up @ down, "bias": layer.bias})
+    layer.add_branch(down, up)
+    for x in (torch.randn(3, 12), torch.randn(2, 12, 5).transpose(1, 2), torch.randn(12), torch.randn(2, 2, 3, 12)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            torch.testing.assert_close(layer(x).float(), whole(x.float()).float(), atol=0.1 if low else 1e-5, rtol=0.02)
+    with pytest.raises(ValueError, match="a branch"):
+        layer.add_branch(up, down)
+
+
 def test_a_small_scale_does_not_vanish_in_float16(written: Callable[..., Lora]) -> None:
     down, up = torch.full((1, 16), 8.0), torch.full((16, 1), 1e-3)
     file = written({"blocks.0.self_attn.q.lora_A.weight": down, "blocks.0.self_attn.q.lora_B.weight": up})

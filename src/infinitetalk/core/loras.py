@@ -12,7 +12,8 @@ DISTILLED_SHIFT = 2.0
 """Weight of high noise for networks that were distilled to a few steps."""
 
 _DISTILLED = re.compile(
-    r"light-?x2v|distill|fusion-?[xi]|caus-?vid|acc-?vid|lightning|self-?forcing|(?<!\d)\d{1,2}-?steps?(?![a-z])"
+    r"light-?x2v|distill|fusion-?[xi]|caus-?vid|acc-?vid|lightning|self-?forcing|fast-?wan"
+    r"|(?<![a-z])(?:rcm|dmd2?|lcm|turbo)(?![a-z])|(?<!\d)\d{1,2}-?steps?(?![a-z])"
 )
 
 

@@ -117,10 +117,10 @@ class Linear(nn.Linear):
         if self.branch_down is None or self.branch_up is None:
             return y
         # Under autocast a product may come in another format than x.
-        inner = F.linear(x, self.branch_down.to(x.dtype)).to(y.dtype).flatten(0, -2)
+        inner = F.linear(x, self.branch_down.to(x.dtype)).to(y.dtype)
         y = y.contiguous()
         # In place, as y may be the largest tensor of a pass.
-        y.view(-1, self.out_features).addmm_(inner, self.branch_up.to(y.dtype).t())
+        y.view(-1, self.out_features).addmm_(inner.reshape(-1, inner.shape[-1]), self.branch_up.to(y.dtype).t())
         return y
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
