@@ -28,7 +28,7 @@ def test_a_t4_computes_in_float16_without_flash_fp8_or_triton(pretend: pytest.Mo
     assert not (device.bfloat16 or device.fp8 or device.flash or device.triton)
     assert device.attention == (SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
     assert device.memory == device.free_memory == round(14.74 * GIB)
-    assert device.main_memory == round(12.7 * GIB)
+    assert device.main_memory <= round(12.7 * GIB)
     assert device.free_main_memory <= device.main_memory
     assert device.where == f"pretended on {device.torch_device}"
     assert float(torch.ones(2, device=device.torch_device, dtype=device.dtype).sum()) == 2

@@ -17,6 +17,8 @@ import torch
 
 from infinitetalk.cli import demo, doctor, text
 from infinitetalk.cli.main import main
+from infinitetalk.cli.models import Found
+from infinitetalk.core.calibration import Rates
 from infinitetalk.media.color import match_colors
 from infinitetalk.runtime.device import Device
 
@@ -115,10 +117,60 @@ def test_doctor_tells_a_gpus_memory(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     gpu = Device(torch.device("cuda", 0), torch.bfloat16, "Some GPU", (9, 0))
     monkeypatch.setattr(Device, "choose", lambda _name: gpu)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda _device: SimpleNamespace(total_memory=79 * 2**30))
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _device: (70 * 2**30, 79 * 2**30))
+    monkeypatch.setattr("infinitetalk.engine.planning.rates_of", lambda _device: Rates.of("h100"))
+    monkeypatch.setattr("infinitetalk.runtime.device._driver", lambda: "580.65.06")
     main(["doctor"])
     told = " ".join(capsys.readouterr().out.split())
-    assert "device Some GPU (cuda:0, bfloat16)" in told
-    assert "device memory 79.0 GiB" in told
+    assert "device Some GPU (cuda:0), computes in bfloat16" in told
+    assert "compute capability 9.0" in told
+    assert "device memory 79.0 GiB, 70.0 GiB free" in told
+    assert "driver 580.65.06" in told
+    assert "SDPA (flash, cuDNN, memory-efficient, plain)" in told
+    assert "replaces xformers and flash-attn" in told
+
+
+def test_doctor_tells_what_fits_a_pretended_card(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_folder: Path
+) -> None:
+    monkeypatch.setenv("INFINITETALK_PRETEND", "t4")
+    monkeypatch.setattr("infinitetalk.cli.doctor.LIBRARIES", ())
+    got = Found(model="live-english", path="cache", whole=True), Found(model="t4", path="cache", whole=False)
+    monkeypatch.setattr("infinitetalk.cli.fits.downloaded", lambda _hub: got)
+    assert main(["doctor", "--json", str(tiny_folder)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["device"]["name"], report["device"]["pretended"]) == ("Tesla T4", True)
+    assert report["device"]["attention"] == ["efficient_attention", "math"]
+    assert not (report["device"]["bfloat16"] or report["device"]["fp8"] or report["device"]["triton"])
+    assert report["disk"]["read"] > 0
+    seen = {(one["model"], one["size"]): one for one in report["outlook"]}
+    assert seen["nano", "128"]["here"]
+    assert seen["live-english", "720"]["here"]
+    assert any(one["model"].endswith("tiny") and one["here"] for one in report["outlook"])
+    on_t4 = seen["t4", "480"]
+    assert on_t4["fits"]
+    assert not on_t4["here"]
+    assert on_t4["estimate"], "nobody measured a T4"
+    assert on_t4["vram"] <= on_t4["vram_budget"] < 14.74 * 2**30
+    assert on_t4["ram"] <= on_t4["ram_budget"] < 12.7 * 2**30
+    assert on_t4["seconds_per_second"] > 60
+    assert {one["size"] for one in report["outlook"] if one["model"] == "workstation"} == {"480", "720"}
+    assert main(["doctor", str(tiny_folder)]) == 0
+    told = capsys.readouterr().out
+    assert "Tesla T4 (pretended on cpu), computes in float16" in told
+    assert "models that can be downloaded" in told
+    assert "~ estimate: nobody measured" in told
+
+
+def test_doctor_says_what_would_fit_where_something_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INFINITETALK_PRETEND", "rtx4060")
+    monkeypatch.setattr("infinitetalk.cli.doctor.LIBRARIES", ())
+    monkeypatch.setattr("infinitetalk.cli.fits.downloaded", lambda _hub: ())
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"✗ +workstation +720 .*GPU: [\d.]+ GiB needed, [\d.]+ usable; --.* would fit", told)
 
 
 def test_doctor_names_what_is_amiss(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,15 +1,22 @@
-"""`infinitetalk doctor`: what this machine and this installation are, and whether anything is amiss."""
+"""`infinitetalk doctor`: what this machine and this installation are, what is amiss, and which models would fit."""
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from infinitetalk.cli.command import DONE, FAILED, PROGRAM, Command, add_json_flag
-from infinitetalk.cli.text import BAD, GOOD, print_json, print_table, say
+from infinitetalk.cli.command import DONE, FAILED, PROGRAM, Command, add_device_flag, add_json_flag
+from infinitetalk.cli.fits import print_outlooks, survey
+from infinitetalk.cli.text import BAD, GOOD, Cell, print_json, print_table, say
 from infinitetalk.core.errors import InfiniteTalkError
+
+if TYPE_CHECKING:
+    from infinitetalk.runtime.device import Device
+    from infinitetalk.runtime.disk import DiskSpeed
 
 LIBRARIES: tuple[tuple[str, str, str], ...] = (
     ("torch", "torch", "computes"),
@@ -31,6 +38,8 @@ LIBRARIES: tuple[tuple[str, str, str], ...] = (
 
 OPTIONAL: tuple[tuple[str, str, str], ...] = (("gradio", "gradio", "web page: pip install 'infinitetalk[app]'"),)
 
+ABSENT: Cell = ("–", "dim")
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -40,9 +49,20 @@ class Finding:
     name: str
     value: str
     fine: bool = True
+    there: bool = True
+    """Whether it is there at all; what is absent by nature is nothing amiss."""
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_argument_group("what to look at")
+    where.add_argument(
+        "folders",
+        type=Path,
+        nargs="*",
+        metavar="DIR",
+        help="model folders, or folders that hold some; default: this folder, and models in it",
+    )
+    add_device_flag(where)
     add_json_flag(parser.add_argument_group("display"))
 
 
@@ -52,7 +72,7 @@ def _library(module: str, distribution: str, use: str, *, needed: bool) -> Findi
     try:
         found = version(distribution)
     except PackageNotFoundError:
-        return Finding("libraries", distribution, f"not installed ({use})", fine=not needed)
+        return Finding("libraries", distribution, f"not installed ({use})", fine=not needed, there=False)
     try:
         import_module(module)
     except (ImportError, OSError) as error:
@@ -60,27 +80,65 @@ def _library(module: str, distribution: str, use: str, *, needed: bool) -> Findi
     return Finding("libraries", distribution, found)
 
 
+def _gib(count: int) -> str:
+    from infinitetalk.runtime.platform import GIB
+
+    return f"{count / GIB:.1f} GiB"
+
+
 def _machine() -> Iterator[Finding]:
-    from infinitetalk.runtime.platform import GIB, processors, system_name, total_memory
+    from infinitetalk.runtime.platform import available_memory, processors, system_name, total_memory
 
     yield Finding("machine", "system", system_name())
     yield Finding("machine", "processors", f"{processors()} usable")
-    yield Finding("machine", "memory", f"{total_memory() / GIB:.1f} GiB")
+    yield Finding("machine", "memory", f"{_gib(total_memory())}, {_gib(available_memory())} free")
 
 
-def _devices() -> Iterator[Finding]:
-    from infinitetalk.runtime.device import Device
-    from infinitetalk.runtime.platform import GIB
+def _disk(speed: "DiskSpeed | None", folder: Path) -> Finding:
+    if speed is None:
+        return Finding("machine", "disk", f"{folder} can neither be read nor written", fine=False)
+    bound = "" if speed.sure else "at most "
+    return Finding(
+        "machine", "disk", f"reads {bound}{speed.read / 1e9:.1f} GB/s, {speed.free / 1e9:.0f} GB free ({folder})"
+    )
 
-    try:
-        device = Device.choose("auto")
-    except InfiniteTalkError as error:
-        yield Finding("machine", "device", str(error), fine=False)
-        return
+
+def _device(device: "Device") -> Iterator[Finding]:
     kind = str(device.dtype).removeprefix("torch.")
-    yield Finding("machine", "device", f"{device.name} ({device.torch_device}, {kind})")
+    yield Finding("device", "device", f"{device.name} ({device.where}), computes in {kind}")
+    if device.pretended is not None:
+        ram = f"{device.pretended.ram_gib:g} GiB as {device.pretended.machine} has"
+        yield Finding("device", "pretended", f"by INFINITETALK_PRETEND; plans count on main memory of {ram}")
+    if device.capability is not None:
+        major, minor = device.capability
+        yield Finding("device", "compute capability", f"{major}.{minor}")
     if device.memory is not None:
-        yield Finding("machine", "device memory", f"{device.memory / GIB:.1f} GiB")
+        free = "" if device.free_memory is None else f", {_gib(device.free_memory)} free"
+        yield Finding("device", "device memory", f"{_gib(device.memory)}{free}")
+    if device.capability is not None:
+        driver = device.driver
+        yield Finding("device", "driver", driver or "none on this machine", there=driver is not None)
+    yield from _kernels(device)
+
+
+def _kernels(device: "Device") -> Iterator[Finding]:
+    """What the device computes with. SDPA is PyTorch's own attention; nothing has to be installed for it."""
+    names = {"FLASH_ATTENTION": "flash", "CUDNN_ATTENTION": "cuDNN", "EFFICIENT_ATTENTION": "memory-efficient"}
+    ways = [names.get(one.name, "plain") for one in device.attention]
+    if device.capability is None:
+        ways = ["fused for this device", "plain"]
+    sdpa = f"PyTorch's SDPA ({', '.join(ways)}); it replaces xformers and flash-attn, which are not needed"
+    yield Finding("kernels", "attention", sdpa)
+    others = (
+        "" if device.bfloat16 else "not on this card: it computes in float16, with float32 where that is too narrow"
+    )
+    yield Finding("kernels", "bfloat16", others or "computes", there=device.bfloat16)
+    fp8 = "multiplies" if device.fp8 else "stored and converted only"
+    yield Finding("kernels", "8-bit floats", fp8, there=device.fp8)
+    why = "not installed or not for this card; nothing needs it" if device.capability is not None else "GPUs only"
+    yield Finding("kernels", "Triton", "usable" if device.triton else why, there=device.triton)
+    why = "not on this machine" if device.pretended is not None else "no GPU of its own memory"
+    yield Finding("kernels", "pinned memory", "usable" if device.pinned else why, there=device.pinned)
 
 
 def _encoder() -> Finding:
@@ -104,41 +162,112 @@ def _bundled() -> Finding:
     return Finding(PROGRAM, "bundled model", "nano, complete")
 
 
-def examine() -> Iterator[Finding]:
+def _choose(name: str) -> "Device | Finding":
+    from infinitetalk.runtime.device import Device
+
+    try:
+        return Device.choose(name)
+    except InfiniteTalkError as error:
+        return Finding("device", "device", str(error), fine=False)
+
+
+def examine(device: "Device | Finding | None", disk: Finding | None) -> Iterator[Finding]:
     """Looks at everything, one finding after the other."""
     from importlib.metadata import version
 
     yield Finding(PROGRAM, "version", version(PROGRAM))
     yield Finding(PROGRAM, "python", sys.version.split()[0])
-    libraries = [_library(*row, needed=True) for row in LIBRARIES]
-    usable = {finding.name for finding in libraries if finding.fine}
     yield _bundled()
     yield from _machine()
-    if "torch" in usable:
-        yield from _devices()
+    if disk is not None:
+        yield disk
+    if isinstance(device, Finding):
+        yield device
+    elif device is not None:
+        yield from _device(device)
+    libraries = [_library(*row, needed=True) for row in LIBRARIES]
     yield from libraries
-    if "av" in usable:
+    if any(finding.name == "av" and finding.fine for finding in libraries):
         yield _encoder()
     yield from (_library(*row, needed=False) for row in OPTIONAL)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Prints the findings; exit code 1 if something is amiss."""
-    findings = list(examine())
-    amiss = [finding for finding in findings if not finding.fine]
-    if arguments.json:
-        print_json({"fine": not amiss, "findings": [asdict(finding) for finding in findings]})
-        return FAILED if amiss else DONE
+def _tell(findings: Sequence[Finding]) -> None:
     for topic, members in groupby(findings, key=lambda finding: finding.topic):
         say(f"\n{topic}")
-        print_table(("", "", ""), [(GOOD if one.fine else BAD, one.name, one.value) for one in members])
+        rows = [(_mark(one), one.name, one.value) for one in members]
+        print_table(("", "", ""), rows)
+
+
+def _mark(finding: Finding) -> Cell:
+    if not finding.fine:
+        return BAD
+    return GOOD if finding.there else ABSENT
+
+
+def _facts(device: "Device") -> dict[str, object]:
+    """A device for programs; memory in bytes."""
+    return {
+        "name": device.name,
+        "pretended": device.pretended is not None,
+        "torch_device": str(device.torch_device),
+        "dtype": str(device.dtype).removeprefix("torch."),
+        "capability": device.capability,
+        "driver": device.driver,
+        "memory": device.memory,
+        "free_memory": device.free_memory,
+        "main_memory": device.main_memory,
+        "free_main_memory": device.free_main_memory,
+        "attention": [backend.name.lower() for backend in device.attention],
+        "bfloat16": device.bfloat16,
+        "fp8": device.fp8,
+        "triton": device.triton,
+        "pinned": device.pinned,
+    }
+
+
+def _where_models_lie(folders: Sequence[Path]) -> Path:
+    """The folder whose disk counts: a given one, `models`, the downloads, else this one."""
+    from infinitetalk.cli.download import quiet_hub
+
+    candidates = (*folders, Path("models"), quiet_hub().cache, Path())
+    return next(folder for folder in candidates if folder.is_dir()).absolute()
+
+
+def _disk_facts(speed: "DiskSpeed | None") -> dict[str, object] | None:
+    return None if speed is None else asdict(speed) | {"folder": str(speed.folder)}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the findings and what fits; exit code 1 if something is amiss."""
+    from infinitetalk.core.devices import check_device
+    from infinitetalk.runtime.disk import measure
+
+    check_device(arguments.device)
+    device = _choose(arguments.device) if _library("torch", "torch", "computes", needed=True).fine else None
+    folder = _where_models_lie(arguments.folders)
+    speed = measure(folder)
+    findings = list(examine(device, _disk(speed, folder)))
+    outlooks = [] if device is None or isinstance(device, Finding) else survey(device, arguments.folders, speed)
+    amiss = [finding for finding in findings if not finding.fine]
+    if arguments.json:
+        told = [asdict(finding) for finding in findings]
+        facts = None if device is None or isinstance(device, Finding) else _facts(device)
+        outlook = [asdict(one) for one in outlooks]
+        print_json(
+            {"fine": not amiss, "findings": told, "device": facts, "disk": _disk_facts(speed), "outlook": outlook}
+        )
+        return FAILED if amiss else DONE
+    _tell(findings)
+    print_outlooks(outlooks)
     return FAILED if amiss else DONE
 
 
 COMMAND = Command(
     name="doctor",
     group="look after models and the machine",
-    summary="show device, memory and versions, and say what is amiss",
+    summary="show device, memory, versions, what is amiss and which models fit",
     add_flags=_add_flags,
     run=run,
+    usage="[DIR ...] [options]",
 )

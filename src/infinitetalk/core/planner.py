@@ -8,7 +8,7 @@ Stages run one after the other and hold only their own network, so the peak is t
 here is arithmetic: shapes (`core.footprint`) times what was measured or estimated (`core.calibration`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -25,6 +25,9 @@ GIB = 2**30
 SLOTS, STAGES = 2, 3
 """Buffers that streamed blocks pass through: on the device, and in main memory on their way from disk."""
 
+TILES, OVERLAP = (512, 384, 256), 64
+"""Pixels on a side of the VAE's pieces, and of what neighbours share at least."""
+
 KINDS: Mapping[str, float] = {
     **dict.fromkeys(("fp8_e4m3fn", "fp8_e5m2", "fp8", "int8"), 1.0),
     # Bytes per block of ggml, over the elements in a block.
@@ -38,6 +41,9 @@ KINDS: Mapping[str, float] = {
     "q4_k": 144 / 256,
     "q3_k": 110 / 256,
     "q2_k": 84 / 256,
+    # Files of mixed kinds: city96's 480p transformer of 16.4 billion weights has 11.3 GB and, about, 12.7 GB.
+    "q4_k_m": 0.69,
+    "q5_k_m": 0.775,
     "int4": 0.5625,
 }
 """Bytes per element of matrices that are held in fewer than 16 bits. All other kinds are held as they are computed."""
@@ -88,6 +94,8 @@ class Machine:
     """Whether tokens between blocks are float32, as float16 needs them."""
     tiers: tuple[Tier, ...] = tuple(Tier)
     """Tiers that may be taken."""
+    resident_blocks: int | None = None
+    """Blocks that must stay on the device in the tiers that stream; None for what fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +136,8 @@ class Plan:
     """Latent frames that pass through a block's linear layers together; None for all."""
     keep_encoders: bool
     """Whether encoders and VAE stay on the device between their turns."""
+    tile: int | None = None
+    """Pixels on a side of the pieces in which the VAE works; None for whole frames."""
     prediction: Prediction
 
 
@@ -164,24 +174,37 @@ class _Sizes:
     vae: int
     speech: int
     text: int
+    """In the number format that is computed in, as it is held where it stays on the device."""
+    text_layer: int
+    """As it is stored."""
     vision: int
+
+    @property
+    def guests(self) -> int:
+        """Small networks that wait in main memory for their turn."""
+        return self.vae + self.speech + self.vision
 
     @property
     def encoders(self) -> int:
         """All networks but the transformer."""
-        return self.vae + self.speech + self.text + self.vision
+        return self.guests + self.text
 
 
 @lru_cache(maxsize=64)
 def _sizes(networks: Networks, number: int) -> _Sizes:
     step, once, element = footprint.block_step(networks.dit), footprint.block_once(networks.dit), networks.dit_bytes
+    text, layer = Weights(0, 0), Weights(0, 0)
+    if networks.text is not None:
+        text = footprint.text_encoder(networks.text)
+        layer = Weights(text.matrices // networks.text.num_layers, 0)
     return _Sizes(
         block=held(step, element, number) + _lora(step, networks, number),
         once=held(once, element, number) + _lora(once, networks, number),
         around=held(footprint.around_blocks(networks.dit), element, number),
         vae=footprint.autoencoder(networks.vae).count * FULL,
         speech=footprint.speech_encoder(networks.speech).count * FULL,
-        text=held(footprint.text_encoder(networks.text), networks.text_bytes, number) if networks.text else 0,
+        text=held(text, None, number),
+        text_layer=held(layer, networks.text_bytes, HALF),
         vision=held(footprint.picture_encoder(networks.vision), None, number) if networks.vision else 0,
     )
 
@@ -196,24 +219,38 @@ class _Turn(NamedTuple):
 def _turns(plan: Plan, networks: Networks, work: Work, machine: Machine) -> Iterator[tuple[str, _Turn]]:
     """Every stage's own needs."""
     sizes, keep = _sizes(networks, machine.number), plan.keep_encoders
-    vae, speech, text, vision = (0 if keep else size for size in (sizes.vae, sizes.speech, sizes.text, sizes.vision))
-    heard = footprint.hearing_numbers(networks.speech, _heard(work))
-    yield "audio encoding", _Turn(speech, FULL * heard)
+    vae, speech, vision = (0 if keep else size for size in (sizes.vae, sizes.speech, sizes.vision))
+    yield "audio encoding", _Turn(speech, FULL * footprint.hearing_numbers(networks.speech, _heard(work)))
     if networks.text is not None:
-        yield "text", _Turn(text, FULL * footprint.reading_numbers(networks.text))
+        # Elsewhere its layers come one after the other, and its table of tokens stays in main memory.
+        yield "text", _Turn(0 if keep else SLOTS * sizes.text_layer, FULL * footprint.reading_numbers(networks.text))
     if networks.vision is not None:
         yield "picture", _Turn(vision, sizes.vision // 10)
-    video = footprint.video_numbers(work.size, work.window_frames)
     for stage, encode in (("key frames", True), ("decoding", False)):
-        coding = footprint.coding_numbers(networks.vae, work.size, encode=encode)
-        yield stage, _Turn(vae, FULL * (video + coding))
+        yield stage, _Turn(vae, FULL * _coding_numbers(plan, networks, work, encode=encode))
     yield "denoising", _denoising(plan, networks, work, machine)
+
+
+def _coding_numbers(plan: Plan, networks: Networks, work: Work, *, encode: bool) -> int:
+    """Numbers that the VAE holds at its peak, the video included."""
+    video, piece = footprint.video_numbers(work.size, work.window_frames), _piece(work.size, plan.tile)
+    coding = footprint.coding_numbers(networks.vae, piece, encode=encode)
+    if piece == work.size:
+        return video + coding
+    own = footprint.video_numbers(piece, work.window_frames)
+    # Pieces fade into each other in a video of their own, which is then divided by their weights.
+    return max(video + own + coding, 2 * video)
+
+
+def _piece(size: Pixels, tile: int | None) -> Pixels:
+    """What the VAE works on at once."""
+    return size if tile is None else Pixels(min(size.height, tile), min(size.width, tile))
 
 
 def _denoising(plan: Plan, networks: Networks, work: Work, machine: Machine) -> _Turn:
     sizes, number = _sizes(networks, machine.number), machine.number
     streamed = networks.dit.num_layers - plan.resident_blocks
-    weights = 0 if plan.tier is Tier.RESIDENT else min(SLOTS, streamed) * sizes.block + sizes.around
+    slots = 0 if plan.tier is Tier.RESIDENT else min(SLOTS, max(streamed, 1)) * max(sizes.block, sizes.once)
     told = footprint.keys_and_values(networks.dit, work.window_frames, work.people, work.branches) * number
     step = footprint.forward_numbers(
         networks.dit,
@@ -226,15 +263,22 @@ def _denoising(plan: Plan, networks: Networks, work: Work, machine: Machine) -> 
     )
     # The widest matrix, made whole from what is stored.
     widest = 0 if networks.dit_bytes is None else networks.dit.dim * networks.dit.ffn_dim * number
-    return _Turn(weights, told + step * number // HALF + widest)
+    return _Turn(slots, told + step * number // HALF + widest)
+
+
+def _as_held(plan: Plan, networks: Networks, machine: Machine) -> Networks:
+    """The networks as a plan holds them: a device without memory of its own computes with dense matrices at once."""
+    dense = machine.vram is None and plan.tier is Tier.RESIDENT and networks.dit_bytes is not None
+    return replace(networks, dit_bytes=None) if dense else networks
 
 
 def _stages(plan: Plan, networks: Networks, work: Work, machine: Machine) -> dict[str, int]:
     """Bytes on the device at the peak of each stage."""
+    networks = _as_held(plan, networks, machine)
     sizes = _sizes(networks, machine.number)
-    stays = plan.resident_blocks * sizes.block + (sizes.encoders if plan.keep_encoders else 0)
+    stays = plan.resident_blocks * sizes.block + sizes.around + (sizes.encoders if plan.keep_encoders else 0)
     if plan.tier is Tier.RESIDENT:
-        stays += sizes.around + networks.dit.num_layers * sizes.once
+        stays += networks.dit.num_layers * sizes.once
     share = 0.0
     if machine.vram is not None:
         stays, share = stays + round(constant("context_bytes").value), constant("allocator_share").value
@@ -249,18 +293,19 @@ def _heard(work: Work) -> float:
 
 def _main_memory(plan: Plan, networks: Networks, work: Work, machine: Machine) -> int:
     """Bytes of main memory at the peak."""
-    sizes = _sizes(networks, machine.number)
+    networks = _as_held(plan, networks, machine)
+    sizes, blocks = _sizes(networks, machine.number), networks.dit.num_layers
     window = 3 * FULL * footprint.video_numbers(work.size, work.window_frames)
-    if machine.vram is None:
-        return round(constant("process_ram_cpu").value) + window + max(_stages(plan, networks, work, machine).values())
-    streamed = networks.dit.num_layers - plan.resident_blocks
-    buffers = {
-        Tier.RESIDENT: 0,
-        Tier.PINNED: streamed * sizes.block + networks.dit.num_layers * sizes.once,
-        Tier.DISK: STAGES * sizes.block,
-    }[plan.tier]
+    process = round(constant("process_ram" if machine.vram is not None else "process_ram_cpu").value)
+    own = max(_stages(plan, networks, work, machine).values()) if machine.vram is None else 0
+    waiting = 0 if plan.keep_encoders else sizes.guests
     # Weights pass through main memory a block at a time.
-    return round(constant("process_ram").value) + window + buffers + 2 * sizes.block
+    buffers = 2 * sizes.block
+    if plan.tier is Tier.PINNED:
+        buffers += (blocks - plan.resident_blocks) * sizes.block + blocks * sizes.once
+    elif plan.tier is Tier.DISK:
+        buffers += STAGES * max(sizes.block, sizes.once)
+    return process + window + own + waiting + buffers
 
 
 def _forward_seconds(networks: Networks, work: Work, machine: Machine) -> float:
@@ -268,7 +313,8 @@ def _forward_seconds(networks: Networks, work: Work, machine: Machine) -> float:
     dit, rates = networks.dit, machine.rates
     products = footprint.forward_operations(dit, work.size, work.window_frames, work.people)
     numbers = footprint.tokens(dit, work.size, work.window_frames) * dit.dim * dit.num_layers
-    moved = numbers * constant("elementwise_bytes").value * machine.number / HALF
+    each = constant("elementwise_bytes" if machine.vram is not None else "elementwise_bytes_processor").value
+    moved = numbers * each * machine.number / HALF
     if networks.dit_bytes is not None:
         moved += dit.num_layers * footprint.block_step(dit).matrices * constant("dequantise_bytes").value
     return products / rates.products.value + moved / rates.memory.value
@@ -284,18 +330,26 @@ def _step_seconds(plan: Plan, networks: Networks, work: Work, machine: Machine) 
     return total, 1 - computing / total
 
 
-def _coding_seconds(networks: Networks, work: Work, machine: Machine) -> float:
+def _coding_seconds(plan: Plan, networks: Networks, work: Work, machine: Machine) -> float:
     """Seconds of the VAE for a window: motion frames in, all frames out, and key frames of a video."""
     vae, size = networks.vae, work.size
     found = footprint.coding_operations(vae, size, work.motion_frames, encode=True)
     found += footprint.coding_operations(vae, size, work.window_frames, encode=False)
     if not work.still:
         found += footprint.coding_operations(vae, size, work.window_frames, encode=True)
-    return found / machine.rates.coding.value
+    piece = _piece(size, plan.tile)
+    pieces = _pieces(size.height, piece.height) * _pieces(size.width, piece.width)
+    return found * pieces * piece.height * piece.width / (size.height * size.width) / machine.rates.coding.value
+
+
+def _pieces(length: int, piece: int) -> int:
+    """Pieces that cover a side, neighbours sharing `OVERLAP` pixels at least."""
+    return 1 if piece >= length else 1 + -((piece - length) // (piece - OVERLAP))
 
 
 def predict(plan: Plan, networks: Networks, work: Work, machine: Machine) -> Plan:
     """The plan with what it will take."""
+    networks = _as_held(plan, networks, machine)
     step, waiting = _step_seconds(plan, networks, work, machine)
     rates = machine.rates
     used: list[Figure] = [rates.products, rates.coding, rates.memory]
@@ -304,7 +358,7 @@ def predict(plan: Plan, networks: Networks, work: Work, machine: Machine) -> Pla
     prediction = Prediction(
         vram=_stages(plan, networks, work, machine),
         ram=_main_memory(plan, networks, work, machine),
-        window_seconds=work.steps * step + _coding_seconds(networks, work, machine),
+        window_seconds=work.steps * step + _coding_seconds(plan, networks, work, machine),
         new_seconds=max(1, work.window_frames - work.motion_frames) / FPS,
         waiting=waiting,
         estimate=any(figure.estimate for figure in used),
@@ -316,23 +370,44 @@ _NOTHING = Prediction(ram=0, window_seconds=0.0, new_seconds=1.0, waiting=0.0, e
 
 
 def _drafts(networks: Networks, work: Work, machine: Machine) -> Iterator[Plan]:
-    """Ways to do the work, those first that are quicker or ask less of the code."""
-    blocks = networks.dit.num_layers
+    """Ways to do the work, those first that are quicker: streaming costs little, pieces of pictures much."""
     latents = (work.window_frames - 1) // TEMPORAL_STRIDE + 1
     cuts = [None, *(count for count in (4, 2, 1) if count < latents)]
-    tiers = [tier for tier in Tier if tier in machine.tiers]
-    for tier in tiers:
-        if tier is Tier.RESIDENT:
-            for keep in (True, False):
-                yield from (_draft(tier, blocks, cut, keep=keep) for cut in cuts)
-        else:
-            # As many blocks as fit beside the slots; with fewer tokens at once, more do.
-            for resident in range(blocks - SLOTS, -1, -1):
-                yield from (_draft(tier, resident, cut, keep=False) for cut in cuts)
+    # Without memory of its own, a device reads main memory: there is nothing to pin.
+    tiers = [tier for tier in Tier if tier in machine.tiers and (machine.vram is not None or tier is not Tier.PINNED)]
+    for tile in (None, *(side for side in TILES if side < max(work.size))):
+        for tier in tiers:
+            first = Plan(
+                tier=tier,
+                resident_blocks=networks.dit.num_layers,
+                frames_at_once=None,
+                keep_encoders=tier is Tier.RESIDENT,
+                tile=tile,
+                prediction=_NOTHING,
+            )
+            ways = [replace(first, frames_at_once=cut) for cut in cuts]
+            if tier is Tier.RESIDENT:
+                yield from ways
+                yield from (replace(way, keep_encoders=False) for way in ways)
+            else:
+                yield from _streamed(ways, networks, work, machine)
 
 
-def _draft(tier: Tier, resident: int, cut: int | None, *, keep: bool) -> Plan:
-    return Plan(tier=tier, resident_blocks=resident, frames_at_once=cut, keep_encoders=keep, prediction=_NOTHING)
+def _streamed(ways: Sequence[Plan], networks: Networks, work: Work, machine: Machine) -> Iterator[Plan]:
+    """The same ways with as many resident blocks as fit beside the slots, most first; then with none."""
+    blocks = networks.dit.num_layers
+    none = [replace(way, resident_blocks=0) for way in ways]
+    if machine.resident_blocks is not None:
+        yield from (replace(way, resident_blocks=min(blocks, machine.resident_blocks)) for way in ways)
+    elif machine.vram is None:
+        yield from none
+    else:
+        block, fitting = _sizes(networks, machine.number).block, []
+        for way in none:
+            left = machine.vram - max(_stages(way, networks, work, machine).values())
+            fitting.append(replace(way, resident_blocks=max(0, min(blocks - SLOTS, left // block))))
+        # Pinned blocks are those that are not resident, so the most resident ones also need the least main memory.
+        yield from sorted(fitting, key=lambda way: -way.resident_blocks)
 
 
 def choose(networks: Networks, work: Work, machine: Machine) -> Plan | Misfit:

@@ -26,6 +26,7 @@ from infinitetalk.media.writer import VideoWriter
 from infinitetalk.weights.folder import ModelFolder
 
 if TYPE_CHECKING:
+    from infinitetalk.core.planner import Plan
     from infinitetalk.engine.engine import Engine
 
 
@@ -144,6 +145,19 @@ class Workshop:
             self._loaded = folder.path, loras
         return self._engine
 
+    def check_fit(self, job: Job) -> "Plan":
+        """How the job will be done on this device.
+
+        Raises:
+            MachineError: a device that cannot be used, or on which nothing of this size fits; then the line names the
+                nearest setting that does.
+        """
+        from infinitetalk.engine.planning import plan_job
+        from infinitetalk.runtime.device import Device
+
+        loaded = self._engine is not None
+        return plan_job(job.folder, job.request, job.settings, Device.choose(self._device), loaded=loaded)
+
     def make(self, job: Job, listener: Progress | None = None) -> Made:
         """Makes a video; the finished windows are on disk whatever happens.
 
@@ -154,6 +168,8 @@ class Workshop:
         started = time.perf_counter() - job.checked_in
         clock = StageClock(listener)
         clock.seconds[Stage.AUDIO_ENCODING] += job.checked_in
+        with clock.stage(Stage.FEATURE_EXTRACTION):
+            self.check_fit(job)
         with clock.stage(Stage.AUDIO_ENCODING):
             sound = output_sound(job.request)
         writer = VideoWriter(job.output, job.settings.size, quality=job.request.quality, sound=sound)

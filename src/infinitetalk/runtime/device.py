@@ -100,8 +100,8 @@ class Device:
 
     @property
     def main_memory(self) -> int:
-        """Bytes of main memory that plans may count on."""
-        return self.pretended.ram if self.pretended is not None else total_memory()
+        """Bytes of main memory that work may count on: this machine's, and no more than a pretended one has."""
+        return total_memory() if self.pretended is None else min(total_memory(), self.pretended.ram)
 
     @property
     def free_main_memory(self) -> int:

@@ -1,0 +1,196 @@
+"""From a model folder, a job and a device to a plan, and the refusal of what fits nowhere before a weight is loaded."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from infinitetalk.core import footprint
+from infinitetalk.core.calibration import Figure, Rates, constant
+from infinitetalk.core.defaults import Settings
+from infinitetalk.core.errors import MachineError
+from infinitetalk.core.loras import Lora
+from infinitetalk.core.memory import MemorySettings, Tier
+from infinitetalk.core.planner import GIB, KINDS, Machine, Misfit, Networks, Plan, Work, choose, nearest
+from infinitetalk.core.request import TalkRequest
+from infinitetalk.diffusion.guidance import branches
+from infinitetalk.runtime.device import DTYPES, Device
+from infinitetalk.weights.folder import ModelFolder
+from infinitetalk.weights.header import read_header
+
+SPARE = 0.95
+"""Share of free memory that plans count on."""
+
+_DENSE = frozenset({"F64", "F32", "F16", "BF16"})
+_MATRIX = 64 * 64
+"""Elements from which on two-dimensional tensors count as matrices of linear layers."""
+
+_KIND = re.compile(r"q\d_k_m|q\d_k|q\d_\d|q8|fp8|int8", re.IGNORECASE)
+_SPELLINGS = {"q8": "q8_0"}
+
+
+def element_bytes(paths: Iterable[Path]) -> float | None:
+    """Bytes per element that a network's matrices take in memory; None if all of them are held as they are computed.
+
+    Raises:
+        ModelError: a file that is damaged or cannot be read.
+    """
+    stored = stored_elements = dense = 0
+    for path in paths:
+        for tensor in read_header(path).tensors.values():
+            if len(tensor.shape) == 2 and tensor.elements >= _MATRIX:
+                if tensor.dtype in _DENSE:
+                    dense += tensor.elements
+                else:
+                    stored, stored_elements = stored + tensor.bytes, stored_elements + tensor.elements
+    if not stored_elements:
+        return None
+    return (stored + dense * footprint.HALF) / (stored_elements + dense)
+
+
+def named_bytes(names: Sequence[str], shares: Sequence[int]) -> float | None:
+    """The same, from the names of files that are not here yet, each with its share of the weights."""
+    found = [_KIND.search(name) for name in names]
+    if not any(found):
+        return None
+    names_of = [match.group().lower() if match else "" for match in found]
+    kinds = [KINDS.get(_SPELLINGS.get(name, name), footprint.HALF) for name in names_of]
+    return sum(kind * share for kind, share in zip(kinds, shares, strict=True)) / sum(shares)
+
+
+def networks_of(folder: ModelFolder, loras: Sequence[Lora] = ()) -> Networks:
+    """The shapes of a folder's networks, how its files store them, and what LoRAs add.
+
+    Raises:
+        ModelError: a file that is damaged or cannot be read.
+    """
+    return Networks(
+        dit=folder.dit.config,
+        vae=folder.vae.config,
+        speech=folder.speech.config,
+        text=folder.text.config if folder.text else None,
+        vision=folder.vision.config if folder.vision else None,
+        dit_bytes=element_bytes(folder.dit.files),
+        text_bytes=element_bytes(folder.text.files) if folder.text else None,
+        lora_rank=sum(_rank(lora.path) for lora in loras),
+    )
+
+
+def _rank(path: Path) -> int:
+    """The largest rank in a LoRA file."""
+    sides = [min(tensor.shape) for tensor in read_header(path).tensors.values() if len(tensor.shape) == 2]
+    return max(sides, default=0)
+
+
+def work_of(request: TalkRequest, settings: Settings) -> Work:
+    """What a request asks of the networks."""
+    return Work(
+        size=settings.size,
+        window_frames=settings.window_frames,
+        motion_frames=settings.motion_frames,
+        steps=settings.steps,
+        branches=len(branches(settings.text_scale, settings.audio_scale, reference=request.reference)),
+        people=len(request.audio),
+        still=request.image is not None,
+    )
+
+
+def machine_of(
+    device: Device,
+    memory: MemorySettings | None = None,
+    *,
+    disk: Figure | None = None,
+    loaded: bool = False,
+    imagined: bool = False,
+) -> Machine:
+    """What a device and its machine offer, within the budgets of a run.
+
+    Args:
+        disk: a measurement, for a machine that is not pretended.
+        loaded: whether this process holds a model already, whose memory the plan may use.
+        imagined: whether nothing will be run, so that a pretended card's machine may have more main memory than this.
+    """
+    wanted = memory or MemorySettings()
+    rates = rates_of(device)
+    if disk is not None and device.pretended is None:
+        rates = replace(rates, disk=disk)
+    own = device.memory if loaded else device.free_memory
+    main = device.main_memory if loaded else device.free_main_memory
+    if imagined and device.pretended is not None:
+        main = device.pretended.ram - round(constant("system_ram").value)
+    tiers = tuple(Tier) if wanted.tier is None else (wanted.tier,)
+    return Machine(
+        vram=None if own is None else _budget(wanted.vram, own),
+        ram=_budget(wanted.ram, main),
+        rates=rates,
+        number=device.dtype.itemsize,
+        wide=device.dtype == DTYPES["float16"],
+        tiers=tiers,
+    )
+
+
+def _budget(given: float | None, free: int) -> int:
+    """Bytes that may be used."""
+    return int(free * SPARE) if given is None else int(given * GIB)
+
+
+def rates_of(device: Device) -> Rates:
+    """The rates of a device: from the table if its card is there, else from a short measurement."""
+    card = device.card
+    return Rates.of(card.key) if card is not None else _measured_rates(device.torch_device.type, device)
+
+
+@lru_cache(maxsize=4)
+def _measured_rates(_kind: str, device: Device) -> Rates:
+    from infinitetalk.runtime.rates import measure
+
+    found = measure(device)
+    share, convolving = constant("products_share").value, constant("coding_share").value
+    return Rates(
+        products=Figure(found.products * share, "estimate", "measured product of matrices, times what networks reach"),
+        coding=Figure(found.coding * convolving, "estimate", "measured convolution, times what the VAE reaches"),
+        memory=Figure(found.memory, "measured", "copy on the device"),
+        link=Figure(found.link, "measured", "copy to the device"),
+        disk=Figure(constant("disk").value, "estimate", constant("disk").source),
+    )
+
+
+def plan_job(
+    folder: ModelFolder,
+    request: TalkRequest,
+    settings: Settings,
+    device: Device,
+    memory: MemorySettings | None = None,
+    *,
+    loaded: bool = False,
+) -> Plan:
+    """The plan of a job.
+
+    Raises:
+        MachineError: nothing fits; the line names the nearest setting that does.
+        ModelError: a weight file that is damaged or cannot be read.
+    """
+    networks, work = networks_of(folder, request.loras), work_of(request, settings)
+    machine = machine_of(device, memory, loaded=loaded)
+    found = choose(networks, work, machine)
+    if isinstance(found, Misfit):
+        raise MachineError(refusal(networks, work, machine, found, device))
+    return found
+
+
+def refusal(networks: Networks, work: Work, machine: Machine, misfit: Misfit, device: Device) -> str:
+    """One line: what lacks how much, and what would fit."""
+    lacking = f"{misfit.need / GIB:.1f} GiB of {misfit.memory}, and {misfit.budget / GIB:.1f} GiB can be used"
+    told = f"{device.name}: {work.size} with {work.window_frames} frames a window needs at least {lacking}"
+    return f"{told}; {advice(networks, work, machine)}"
+
+
+def advice(networks: Networks, work: Work, machine: Machine) -> str:
+    """The nearest settings that fit, as flags."""
+    less = nearest(networks, work, machine)
+    if less is None:
+        return "no size fits; a model in fewer bits or a device with more memory is needed"
+    flags = [f"--size {less[0].size}"] if less[0].size != work.size else []
+    flags += [f"--window-frames {less[0].window_frames}"] if less[0].window_frames != work.window_frames else []
+    return f"{' '.join(flags)} would fit"
