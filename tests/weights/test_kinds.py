@@ -245,7 +245,7 @@ def test_lightx2v_text_encoder_is_kept_in_int8() -> None:
 
 
 def test_lightx2v_picture_encoder_is_cut_as_it_is_stored() -> None:
-    shape = VisionConfig(image_size=56, patch_size=14, dim=32, mlp_ratio=4, out_dim=16, num_heads=2, num_layers=1)
+    shape = VisionConfig(image_size=16, patch_size=4, dim=32, mlp_ratio=4, out_dim=16, num_heads=2, num_layers=1)
     tensors = opened("lightx2v_wan_clip_fp8")
     kept = assemble(lambda: VisionEncoder(shape), tensors, VISION, dtype=torch.float32, keep_stored=True)
     full = assemble(lambda: VisionEncoder(shape), tensors, VISION, dtype=torch.float32)
@@ -255,7 +255,7 @@ def test_lightx2v_picture_encoder_is_cut_as_it_is_stored() -> None:
     whole = dense(tensors["visual.transformer.0.attn.to_qkv.weight"])
     assert torch.equal(queries.matrix(torch.float32), whole[:32])
     torch.manual_seed(0)
-    pixels = torch.randn(1, 3, 56, 56)
+    pixels = torch.randn(1, 3, 16, 16)
     states = [net.network(pixel_values=pixels).last_hidden_state for net in (kept, full)]
     assert torch.equal(*states)
 
