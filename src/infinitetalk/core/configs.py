@@ -100,6 +100,8 @@ class TextConfig(NetConfig):
 
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 """What a tokenizer's folder holds one of: the first that is there is read."""
+TOKENIZER_TENSOR = "spiece_model"
+"""The bytes of a sentencepiece model that ComfyUI's text encoders bring along, as a tensor of theirs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

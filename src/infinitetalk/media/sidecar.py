@@ -10,6 +10,7 @@ from typing import Any
 
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import MachineError, RequestError
+from infinitetalk.core.model_name import absolute_model
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.media.files import input_paths
 from infinitetalk.media.paths import sidecar_part_path, sidecar_path
@@ -86,10 +87,9 @@ def read_request(path: Path) -> TalkRequest:
 
 
 def _absolute(request: TalkRequest) -> TalkRequest:
-    folder = Path(request.model)
     return replace(
         request,
-        model=folder.absolute().as_posix() if folder.is_dir() else request.model,
+        model=absolute_model(request.model),
         image=request.image and request.image.absolute(),
         video=request.video and request.video.absolute(),
         audio=tuple(path.absolute() for path in request.audio),

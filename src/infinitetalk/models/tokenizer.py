@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor
 
-from infinitetalk.core.configs import TOKENIZER_FILES
+from infinitetalk.core.configs import TOKENIZER_FILES, TOKENIZER_TENSOR
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.text import TextEncoder
 
@@ -48,9 +49,13 @@ class Tokenizer:
     def open(cls, folder: Path, limit: int) -> "Tokenizer":
         """Reads a tokenizer's folder: its `tokenizer.json` if there is one, else its `spiece.model`.
 
+        In place of a folder there may be ComfyUI's safetensors file of the text encoder, with the tokenizer inside.
+
         Raises:
             ModelError: neither file is there, one cannot be read, or it has no end token.
         """
+        if folder.is_file():
+            return cls._open_inside(folder, limit)
         if (folder / FAST_FILE).is_file():
             return cls._open_fast(folder / FAST_FILE, limit)
         if (folder / SENTENCEPIECE_FILE).is_file():
@@ -81,11 +86,28 @@ class Tokenizer:
 
     @classmethod
     def _open_sentencepiece(cls, path: Path, limit: int) -> "Tokenizer":
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error})") from error
+        return cls._of_pieces(path, content, limit)
+
+    @classmethod
+    def _open_inside(cls, path: Path, limit: int) -> "Tokenizer":
+        try:
+            with safe_open(str(path), framework="np") as file:
+                content = file.get_tensor(TOKENIZER_TENSOR).tobytes()
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: has no tokenizer inside ({error})") from error
+        return cls._of_pieces(path, content, limit)
+
+    @classmethod
+    def _of_pieces(cls, path: Path, content: bytes, limit: int) -> "Tokenizer":
         from sentencepiece import SentencePieceProcessor
 
         processor = SentencePieceProcessor()
         try:
-            processor.Load(str(path))
+            processor.LoadFromSerializedProto(content)
         except (RuntimeError, OSError) as error:
             raise ModelError(f"{path}: is not a sentencepiece model ({error})") from error
         if processor.eos_id() < 0:

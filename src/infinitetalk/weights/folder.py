@@ -32,7 +32,7 @@ from infinitetalk.core.errors import ModelError, RequestError
 from infinitetalk.core.request import check_values
 from infinitetalk.core.sizes import MASK_CHANNELS, PIXEL_MULTIPLE, Buckets, Pixels
 from infinitetalk.weights import manifest
-from infinitetalk.weights.locate import MANIFEST, locate
+from infinitetalk.weights.locate import MANIFEST, locate, loose_files
 
 FORMAT = 1
 REQUIRED = ("dit", "vae", "speech")
@@ -67,12 +67,19 @@ class ModelFolder:
     buckets: Mapping[str, Buckets]
 
     @classmethod
-    def open(cls, name: str | Path) -> Self:
-        """Opens a bundled model by name or a folder by path.
+    def open(cls, name: str | Path) -> "ModelFolder":
+        """Opens a bundled model by name, a model folder by path, or loose weight files by their paths.
+
+        Without a manifest the model is put together from what the files are: see `weights.detect.assemble`.
 
         Raises:
-            ModelError: one line that says what the folder lacks, or what in it cannot be used.
+            ModelError: one line that says what the model lacks, or what in it cannot be used.
         """
+        if (loose := loose_files(name)) is not None:
+            # It makes a ModelFolder, so it can only be known when both modules are.
+            from infinitetalk.weights.detect.assemble import assemble
+
+            return assemble(loose)
         path = locate(name)
         try:
             return cls._read(path, manifest.read_object(path / MANIFEST))
@@ -98,7 +105,7 @@ class ModelFolder:
             defaults=_defaults(values.get("defaults", {}), buckets),
             buckets=buckets,
         )
-        _check_fit(folder)
+        check_fit(folder)
         return folder
 
     @property
@@ -150,9 +157,9 @@ def _part(root: Path, name: str, values: Any, kind: type[C]) -> Part[C]:
     tokenizer = None
     if name == "text":
         tokenizer = root / manifest.text(values.get("tokenizer"), "the tokenizer of the part text")
-        if not tokenizer.is_dir():
+        if not tokenizer.exists():
             raise ModelError(f"the part text lists the tokenizer {values['tokenizer']}, which is not there")
-        if not any((tokenizer / file).is_file() for file in TOKENIZER_FILES):
+        if tokenizer.is_dir() and not any((tokenizer / file).is_file() for file in TOKENIZER_FILES):
             raise ModelError(f"the tokenizer {values['tokenizer']} has neither {' nor '.join(TOKENIZER_FILES)}")
     return Part(manifest.config(root, values.get("config", {}), kind, f"the part {name}"), paths, tokenizer)
 
@@ -196,8 +203,12 @@ def _defaults(values: Any, buckets: Mapping[str, Buckets]) -> ModelDefaults:
     return own
 
 
-def _check_fit(folder: ModelFolder) -> None:
-    """Checks that the parts fit each other: what one gives, the dit must take."""
+def check_fit(folder: ModelFolder) -> None:
+    """Checks that the parts fit each other: what one gives, the dit must take.
+
+    Raises:
+        ModelError: a part that is lacking or of another width.
+    """
     dit, vae, speech = folder.dit.config, folder.vae.config, folder.speech.config
     text = folder.text.config.dim if folder.text else 0
     vision = folder.vision.config.dim if folder.vision else 0

@@ -68,6 +68,22 @@ class KeyMap:
         for target, value in zip(row.targets, _cut(tensor, len(row.targets)), strict=True):
             yield match.expand(target), value
 
+    def shapes(self, name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The parameters behind one tensor of a file, with the shapes that `convert` would give them.
+
+        A shape that cannot be cut or squeezed stays as it is, so that it fits no parameter.
+        """
+        found = self._match(name)
+        if found is None:
+            return
+        row, match = found
+        own = shape[row.squeeze :] if all(length == 1 for length in shape[: row.squeeze]) else shape
+        pieces = len(row.targets)
+        if own and pieces > 1 and own[0] % pieces == 0:
+            own = (own[0] // pieces, *own[1:])
+        for target in row.targets:
+            yield match.expand(target), own
+
 
 def _cut(tensor: Tensor | Stored, parts: int) -> Iterator[Tensor | Stored]:
     """Equal parts along the first axis."""

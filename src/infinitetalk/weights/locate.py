@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from infinitetalk.core.errors import ModelError
+from infinitetalk.core.model_name import split_model
 
 MANIFEST = "model.json"
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -26,3 +27,19 @@ def locate(name: str | Path) -> Path:
         known = ", ".join(bundled()) or "none"
         raise ModelError(f"model {name}: there is no such folder, and no bundled model of that name (bundled: {known})")
     return folder
+
+
+def loose_files(name: str | Path) -> list[Path] | None:
+    """The paths from which a model must be put together; None for a bundled model or a folder with a manifest.
+
+    Raises:
+        ModelError: neither a bundled model nor a path.
+    """
+    if str(name) in bundled():
+        return None
+    paths = [Path(part).expanduser() for part in split_model(str(name))]
+    if len(paths) == 1 and (paths[0] / MANIFEST).is_file():
+        return None
+    if len(paths) == 1 and not paths[0].exists():
+        locate(name)
+    return paths

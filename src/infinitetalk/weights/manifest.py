@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Set
 from dataclasses import MISSING, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
 from infinitetalk.core.configs import DiTConfig, NetConfig, SpeechConfig
@@ -63,10 +63,19 @@ def shards(index: Path) -> tuple[str, ...]:
     """Names of the files that a `.safetensors.index.json` lists, in order, whether they are there or not.
 
     Raises:
-        ModelError: an index that cannot be read.
+        ModelError: an index that cannot be read, or that points outside of its folder.
     """
     names = mapping(read_object(index).get("weight_map"), f"the weight_map of {index.name}").values()
-    return tuple(sorted({text(name, f"a file in {index.name}") for name in names}))
+    listed = sorted({text(name, f"a file in {index.name}") for name in names})
+    if outside := next((name for name in listed if not _is_inside(name)), None):
+        raise ModelError(f"{index.name} points outside of its folder, to {outside}; it was not followed")
+    return tuple(listed)
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a relative path stays below its folder, as any system would read it."""
+    kinds = (PurePosixPath(name), PureWindowsPath(name))
+    return not any(path.anchor or ".." in path.parts for path in kinds)
 
 
 def mapping(value: Any, what: str) -> Mapping[str, Any]:

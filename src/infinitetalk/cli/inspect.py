@@ -1,0 +1,195 @@
+"""`infinitetalk inspect`: what weight files are, from their headers alone."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infinitetalk.cli.command import DONE, USER_ERROR, Command, add_json_flag
+from infinitetalk.cli.text import BAD, GOOD, Cell, command_line, near_path, print_json, print_table, say, size_text
+from infinitetalk.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from infinitetalk.weights.detect.assemble import Choice
+    from infinitetalk.weights.detect.collect import Collected
+    from infinitetalk.weights.detect.unit import Unit
+
+SHOWN = 6
+VOICES = {"single": "one (single)", "multi": "two (multi)", "": "one or two: neither its name nor its folder's tells"}
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    section = parser.add_argument_group("what to look at")
+    section.add_argument(
+        "paths",
+        type=Path,
+        nargs="*",
+        metavar="PATH",
+        help="weight files and folders in any order; default: where weights usually lie (INFINITETALK_MODELS, the "
+        "Hugging Face cache, ComfyUI's model folders)",
+    )
+    add_json_flag(section)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Says what the files are, and whether they make a model."""
+    from infinitetalk.weights.detect.collect import collect
+    from infinitetalk.weights.detect.places import places
+
+    paths = arguments.paths or list(places())
+    if not paths:
+        raise ModelError("no folder of models is where they usually are; name files or folders")
+    given = collect(paths)
+    choice, problem = _together(given)
+    named = {path.resolve() for path in arguments.paths if path.is_file()}
+    bad = any(unit.problem and not named.isdisjoint(file.resolve() for file in unit.files) for unit in given.units)
+    if arguments.json:
+        print_json(_json(given, choice, problem))
+    else:
+        _tell(given)
+        _tell_together(paths, choice, problem)
+    return USER_ERROR if bad else DONE
+
+
+def _together(given: "Collected") -> tuple["Choice", str]:
+    """The model that the files make with those that lie where weights usually lie, or why they make none."""
+    from infinitetalk.weights.detect.assemble import Choice, choose
+    from infinitetalk.weights.detect.places import places
+
+    try:
+        return choose(given, places()), ""
+    except ModelError as error:
+        return Choice(), str(error)
+
+
+def _tell(given: "Collected") -> None:
+    for unit in given.units:
+        say()
+        print_table(("", ""), list(_rows(unit)))
+    for folder in given.tokenizers:
+        say()
+        print_table(("", ""), [("part", ("umT5's tokenizer", "bold")), ("folder", near_path(folder))])
+    for file in given.rejected:
+        say()
+        print_table(("", ""), [("file", near_path(file.path)), (BAD, (_without(file.problem, file.path), "red"))])
+    if not (given.units or given.rejected):
+        say("No weight files here.")
+
+
+def _without(problem: str, path: Path) -> str:
+    return problem.removeprefix(f"{path}: ")
+
+
+def _rows(unit: "Unit") -> Iterator[tuple[Cell, Cell]]:
+    from infinitetalk.weights.detect.component import Component
+    from infinitetalk.weights.detect.fits import partners, shape_words
+
+    shards = f", the first of {len(unit.files)} files" if len(unit.files) > 1 else ""
+    yield ("file", near_path(unit.path) + shards)
+    shape = shape_words(unit.config)
+    yield ("part", (unit.component.value + (f", {shape}" if shape else ""), "bold"))
+    if unit.component in (Component.ADAPTER, Component.MERGED):
+        yield ("voices", VOICES[unit.people])
+    if unit.grammar:
+        yield ("names", unit.grammar + (f", behind {unit.prefix}" if unit.prefix else ""))
+    yield ("size", f"{_count(unit.parameters)} parameters in {size_text(unit.bytes)}")
+    for kind, count in unit.kind_counts.items():
+        yield ("stored as" if kind == next(iter(unit.kind_counts)) else "", f"{kind}: {_tensors(count)}")
+    yield from _checks(unit)
+    for number, partner in enumerate(partners(unit) if unit.usable else ()):
+        yield ("" if number else "fits with", partner)
+
+
+def _checks(unit: "Unit") -> Iterator[tuple[Cell, Cell]]:
+    from infinitetalk.weights.detect.component import Component
+
+    if unit.problem:
+        yield (BAD, (unit.problem, "red"))
+        for word, names in (("missing", unit.missing), ("left over", unit.unused), ("other shape", unit.misshapen)):
+            if names:
+                yield (word, _listed(names))
+    elif unit.component is not Component.LORA:
+        yield (GOOD, f"whole: {_tensors(len(unit.kinds))}, none missing, none left over")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f"\nand {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return "\n".join(names[:SHOWN]) + more
+
+
+def _tensors(count: int) -> str:
+    return f"{count} tensor{'' if count == 1 else 's'}"
+
+
+def _count(parameters: int) -> str:
+    """A number of parameters as people say it.
+
+    >>> _count(16_394_000_000)
+    '16.39 billion'
+    """
+    for size, word in ((10**9, "billion"), (10**6, "million")):
+        if parameters >= size:
+            return f"{parameters / size:.2f} {word}"
+    return str(parameters)
+
+
+def _tell_together(paths: Sequence[Path], choice: "Choice", problem: str) -> None:
+    say()
+    say("Together:")
+    rows: list[tuple[Cell, Cell]] = [(GOOD, f"{part.value}: {near_path(u.path)}") for part, u in choice.parts.items()]
+    if choice.tokenizer is not None:
+        rows.append((GOOD, f"tokenizer: {near_path(choice.tokenizer)}"))
+    rows += [(BAD, (problem, "red"))] if problem else [(BAD, f"lacking: {part}") for part in choice.lacks()]
+    print_table(("", ""), rows)
+    if not problem and not choice.lacks():
+        say(f"A whole model:  {command_line('generate', '--model', ','.join(map(near_path, paths)))} …")
+
+
+def _json(given: "Collected", choice: "Choice", problem: str) -> dict[str, Any]:
+    from infinitetalk.weights.detect.fits import partners
+
+    def one(unit: "Unit") -> dict[str, Any]:
+        return {
+            "files": [str(path) for path in unit.files],
+            "component": unit.component.name.lower(),
+            "usable": unit.usable,
+            "problem": unit.problem,
+            "people": unit.people,
+            "names": unit.grammar,
+            "prefix": unit.prefix,
+            "config": None if unit.config is None else asdict(unit.config),
+            "parameters": unit.parameters,
+            "bytes": unit.bytes,
+            "stored": dict(unit.kind_counts),
+            "tensors": dict(unit.kinds),
+            "missing": list(unit.missing),
+            "unused": list(unit.unused),
+            "misshapen": list(unit.misshapen),
+            "fits_with": list(partners(unit)) if unit.usable else [],
+        }
+
+    return {
+        "files": [one(unit) for unit in given.units],
+        "unreadable": [{"path": str(file.path), "problem": file.problem} for file in given.rejected],
+        "tokenizers": [str(folder) for folder in given.tokenizers],
+        "model": {
+            "whole": not problem and not choice.lacks(),
+            "problem": problem,
+            "parts": {part.name.lower(): str(unit.path) for part, unit in choice.parts.items()},
+            "tokenizer": None if choice.tokenizer is None else str(choice.tokenizer),
+            "lacking": choice.lacks(),
+            "notes": list(choice.notes),
+        },
+    }
+
+
+COMMAND = Command(
+    name="inspect",
+    group="look after models and the machine",
+    summary="say what weight files are and what they fit together with",
+    add_flags=_add_flags,
+    run=run,
+    usage="[PATH ...] [options]",
+    example="infinitetalk inspect ComfyUI/models/diffusion_models adapter.safetensors",
+)
