@@ -3,6 +3,7 @@
 import weakref
 
 import torch
+from torch import Tensor
 
 from infinitetalk.core.errors import MachineError
 
@@ -26,14 +27,21 @@ class HostMemory:
         self.memory = raw[start : start + count]
         if pinned and count:
             address = self.memory.data_ptr()
-            error = int(torch.cuda.cudart().cudaHostRegister(address, count, 0))
-            if error:
-                raise MachineError(
-                    f"{count / 2**30:.2f} GiB more of main memory could not be pinned (CUDA error {error}); "
-                    f"--memory disk needs far less of it"
-                )
-            # Runs before the memory is given back.
-            weakref.finalize(self, _release, address)
+            if int(torch.cuda.cudart().cudaHostRegister(address, count, 0)):
+                self.memory = _pinned_by_torch(count)
+            else:
+                # Runs before the memory is given back.
+                weakref.finalize(self, _release, address)
+
+
+def _pinned_by_torch(count: int) -> Tensor:
+    """As pinned as the other, only rounded up, for systems that let CUDA take memory but not register it."""
+    try:
+        return torch.empty(count, dtype=torch.uint8, pin_memory=True)
+    except RuntimeError as error:
+        raise MachineError(
+            f"{count / 2**30:.2f} GiB more of main memory could not be pinned; --memory disk needs far less of it"
+        ) from error
 
 
 def _release(address: int) -> None:
