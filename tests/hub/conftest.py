@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from huggingface_hub import constants
@@ -22,6 +23,8 @@ TOKENIZER = HubFile(Role.TOKENIZER, Repository("some/base", "apache-2.0"), "word
 SMALL = Preset(name="small", card="any", summary="for tests", people=1, files=(BIG, ADAPTER, TOKENIZER, CONFIG, SPEECH))
 """Stands in the table of presets while a test runs."""
 OTHER = Preset(name="other", card="any", summary="shares a file", people=2, files=(BIG, SPEECH))
+
+TABLE = cast(dict[str, Preset], presets.PRESETS)
 
 
 def bytes_of(file: HubFile, size: int) -> bytes:
@@ -74,5 +77,6 @@ def hub(fake: FakeHub, home: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(fetch, "PAUSE", 0.0)
     monkeypatch.setattr(fetch, "TIMEOUT", 5.0)
-    monkeypatch.setattr(presets, "PRESETS", {**presets.PRESETS, "small": SMALL, "other": OTHER})
+    for preset in (SMALL, OTHER):
+        monkeypatch.setitem(TABLE, preset.name, preset)
     return Hub.from_environment()

@@ -253,9 +253,8 @@ def test_the_list_of_presets_needs_no_hub(
 
 RUN = """
 import sys
-from infinitetalk.core import presets
-from tests.hub.conftest import SMALL
-presets.PRESETS = {**presets.PRESETS, "small": SMALL}
+from tests.hub.conftest import SMALL, TABLE
+TABLE["small"] = SMALL
 from infinitetalk.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -299,7 +298,8 @@ def test_on_a_terminal_it_asks_and_draws(fake: FakeHub, environment: dict[str, s
     assert re.search(r"● big\.safetensors +━+.* \d+\.\d/300\.0 kB", plain)
     assert re.search(r"● altogether +━+", plain)
     assert re.search(r"✓ big\.safetensors +300\.0 kB", plain)
-    assert plain.rstrip().endswith("small is here: 370.0 kB.")
+    assert "small is here: 370.0 kB." in plain
+    assert "generate --model small --image face.png" in plain.splitlines()[-1]
     assert max(len(line) for line in re.split(r"[\r\n]+", plain) if "━" in line) <= 90
     assert on_disk(Hub("", home / "hub", home)) == 370_039
 

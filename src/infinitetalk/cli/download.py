@@ -170,6 +170,9 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         what = preset.name if len(files) == len(record.files) else f"This part of {preset.name}"
         say(f"{what} is here: {size_text(sum(held.entry.size for held in files))}.")
+        if not record.lacking(hub):
+            inputs = ("--image", "face.png", "--audio", "voice.wav", "--output", "talk.mp4")
+            say(f"Use it with:  {command_line('generate', '--model', preset.name, *inputs)}")
     return DONE
 
 

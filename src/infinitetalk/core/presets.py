@@ -126,9 +126,10 @@ LIVE = (
 )
 
 # README of MeiGen-AI/InfiniteTalk (0107cd9), "Model Download": the encoder that the adapters were trained with. Its
-# safetensors file is a pull request that was never merged; the main branch holds a pickle.
+# safetensors file is a pull request that was never merged (the main branch holds a pickle); it has the branch's other
+# files as well.
 CHINESE = (
-    HubFile(Role.SPEECH, TENCENT, "config.json"),
+    HubFile(Role.SPEECH, TENCENT, "config.json", revision="refs/pr/1"),
     HubFile(Role.SPEECH, TENCENT, "model.safetensors", revision="refs/pr/1"),
 )
 # facebook/wav2vec2-base-960h's own page; huggingface/transformers reads these two.

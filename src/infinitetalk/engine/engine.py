@@ -98,7 +98,7 @@ class Engine:
     @classmethod
     def from_pretrained(
         cls,
-        name: str | Path,
+        name: str | Path | ModelFolder,
         device: str = "auto",
         dtype: str = "auto",
         progress: Progress | None = None,
@@ -106,7 +106,7 @@ class Engine:
         loras: Sequence[Lora | str | Path] = (),
         memory: MemorySettings | None = None,
     ) -> Self:
-        """Loads a bundled model by name or a model folder by path, with LoRAs or without.
+        """Loads a bundled or downloaded model by name, a model folder by path or one that is open, with LoRAs or not.
 
         `memory` says where weights may live.
 
@@ -115,7 +115,8 @@ class Engine:
             RequestError: a name that no device has.
             MachineError: a device that cannot be used, or memory that is too small.
         """
-        folder, chosen = ModelFolder.open(name), Device.choose(device, dtype)
+        folder = name if isinstance(name, ModelFolder) else ModelFolder.open(name)
+        chosen = Device.choose(device, dtype)
         with at_work(chosen), machine_errors(chosen.torch_device, "loading this model"):
             return cls(load_model(folder, chosen, progress, read_loras(loras), memory))
 

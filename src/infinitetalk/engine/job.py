@@ -51,7 +51,7 @@ def prepare(request: TalkRequest, output: Path) -> Job:
     started = time.perf_counter()
     folder = ModelFolder.open(request.model)
     settings = check(request, folder.facts, output)
-    if request.loras:
+    if folder.loras or request.loras:
         from infinitetalk.engine.loras import open_loras  # the networks' libraries take seconds to import
 
         open_loras(folder, request.loras)
@@ -121,7 +121,7 @@ class Workshop:
         self._device = device
         self._memory = memory
         self._engine: Engine | None = None
-        self._loaded: tuple[Path, tuple[Lora, ...]] | None = None
+        self._loaded: tuple[ModelFolder, tuple[Lora, ...]] | None = None
 
     def engine(self, folder: ModelFolder, progress: Progress | None = None, loras: tuple[Lora, ...] = ()) -> "Engine":
         """The engine for a model with LoRAs, loaded unless it is the one used last.
@@ -135,14 +135,14 @@ class Workshop:
         Device.choose(self._device)  # first, as the networks' libraries take many seconds to import
         from infinitetalk.engine.engine import Engine
 
-        if self._engine is None or self._loaded != (folder.path, loras):
+        if self._engine is None or self._loaded != (folder, loras):
             if self._engine is not None:
                 self._engine.model.close()
             self._engine = None  # two models at once may not fit
             self._engine = Engine.from_pretrained(
-                folder.path, self._device, progress=progress, loras=loras, memory=self._memory
+                folder, self._device, progress=progress, loras=loras, memory=self._memory
             )
-            self._loaded = folder.path, loras
+            self._loaded = folder, loras
         return self._engine
 
     def check_fit(self, job: Job) -> "Plan":

@@ -14,16 +14,17 @@ from infinitetalk.weights.lora.stack import LoraStack
 
 
 def open_loras(folder: ModelFolder, loras: Sequence[Lora], device: torch.device | None = None) -> LoraStack | None:
-    """Reads the headers of LoRA files and checks that they fit a model's transformer; None without any.
+    """Reads the headers of a model's own LoRAs and of others; checks that they fit its transformer; None without any.
 
     Args:
         folder: the model.
-        loras: files and strengths.
+        loras: files and strengths of the others.
         device: where weights are merged; by default where they lie.
 
     Raises:
         ModelError: a file that cannot be read, or of which any tensor does not belong to this transformer.
     """
+    loras = (*folder.loras, *loras)
     return LoraStack.open(loras, names.dit(folder.dit.config), device) if loras else None
 
 

@@ -29,6 +29,8 @@ from infinitetalk.core.configs import (
 )
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults, ModelFacts
 from infinitetalk.core.errors import ModelError, RequestError
+from infinitetalk.core.loras import Lora
+from infinitetalk.core.presets import PRESETS
 from infinitetalk.core.request import check_values
 from infinitetalk.core.sizes import MASK_CHANNELS, PIXEL_MULTIPLE, Buckets, Pixels
 from infinitetalk.weights import manifest
@@ -65,16 +67,23 @@ class ModelFolder:
     vision: Part[VisionConfig] | None
     defaults: ModelDefaults
     buckets: Mapping[str, Buckets]
+    loras: tuple[Lora, ...] = ()
+    """LoRAs that belong to the model, applied before those of a request."""
 
     @classmethod
     def open(cls, name: str | Path) -> "ModelFolder":
-        """Opens a bundled model by name, a model folder by path, or loose weight files by their paths.
+        """Opens a bundled or downloaded model by name, a model folder by path, or loose weight files by their paths.
 
         Without a manifest the model is put together from what the files are: see `weights.detect.assemble`.
 
         Raises:
             ModelError: one line that says what the model lacks, or what in it cannot be used.
         """
+        if str(name) in PRESETS and not Path(name).exists():
+            # What follows needs a ModelFolder itself.
+            from infinitetalk.weights.hub.model import open_downloaded
+
+            return open_downloaded(str(name))
         if (loose := loose_files(name)) is not None:
             # It makes a ModelFolder, so it can only be known when both modules are.
             from infinitetalk.weights.detect.assemble import assemble

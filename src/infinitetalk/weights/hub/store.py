@@ -65,12 +65,23 @@ class Record:
         Raises:
             ModelError: the download is not complete.
         """
+        return tuple(path for _, path in self.by_role(hub))
+
+    def by_role(self, hub: Hub) -> tuple[tuple[Role, Path], ...]:
+        """Every file with what it is; a converted folder stands for the base, the adapter and the LoRAs.
+
+        Raises:
+            ModelError: the download is not complete.
+        """
         if lost := self.lacking(hub):
             names = ", ".join(held.entry.short for held in lost)
             raise ModelError(f"model {self.name} lacks {names}; run: infinitetalk download {self.name}")
         converted = dict.fromkeys(Path(held.replaced_by) for held in self.files if held.replaced_by)
-        whole = [cached(hub, held.entry) for held in self.files if not held.replaced_by]
-        return (*converted, *(path for path in whole if path is not None))
+        whole = [(held.entry.role, cached(hub, held.entry)) for held in self.files if not held.replaced_by]
+        return (
+            *((Role.BASE, path) for path in converted),
+            *((role, path) for role, path in whole if path is not None),
+        )
 
 
 def record_path(hub: Hub, name: str) -> Path:

@@ -1,0 +1,154 @@
+"""A downloaded preset is a model: by its name, with its files, LoRAs and settings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from infinitetalk.cli.main import main
+from infinitetalk.core.configs import TOKENIZER_FILES
+from infinitetalk.core.errors import ModelError
+from infinitetalk.core.presets import HubFile, Preset, Repository, Role, find_preset
+from infinitetalk.weights.folder import ModelFolder
+from infinitetalk.weights.hub.client import Hub
+from infinitetalk.weights.hub.store import plan, write
+from tests.faces.conftest import write_portrait, write_voice
+from tests.hub.conftest import TABLE
+from tests.hub.fake_hub import Content, FakeHub
+from tests.weights.fake import fake_gguf, fake_safetensors
+from tests.weights.key_lists import adapter, shapes
+from tests.weights.loose import make_loose
+
+Shapes = Mapping[str, tuple[int, ...]]
+PIECES = TOKENIZER_FILES[1]
+
+
+def headers(folder: Path, preset: Preset) -> dict[HubFile, Path]:
+    """A preset's files at full size with true headers over holes."""
+    networks: Mapping[Role, Shapes] = {
+        Role.BASE: shapes("wan i2v 14B"),
+        Role.ADAPTER: adapter(),
+        Role.LORA: {"diffusion_model.blocks.0.ffn.0.lora_down.weight": (64, 5120),
+                    "diffusion_model.blocks.0.ffn.0.lora_up.weight": (13824, 64)},
+        Role.TEXT: shapes("hf umt5"),
+        Role.VISION: shapes("hf clip"),
+        Role.VAE: shapes("wan vae"),
+        Role.SPEECH: shapes("hf wav2vec2 pretraining"),
+    }  # fmt: skip
+    made = {}
+    for file in preset.files:
+        path = folder / file.repository.name / file.name.replace("*", PIECES)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".gguf":
+            network = networks[file.role]
+            matrices = {name for name, shape in network.items() if len(shape) == 2 and name.startswith("blocks")}
+            fake_gguf(path, network, matrices, "Q4_K" if file.role is Role.BASE else "Q8_0")
+        elif path.suffix == ".safetensors":
+            fake_safetensors(path, networks[file.role], "F16")
+        else:
+            path.write_text('{"model_type": "wav2vec2"}')
+        made[file] = path
+    return made
+
+
+@pytest.mark.parametrize("name", ["t4", "t4-multi", "consumer-24gb-english", "distilled-4step-multi"])
+def test_a_preset_at_full_size_is_put_together(fake: FakeHub, hub: Hub, tmp_path: Path, name: str) -> None:
+    preset = find_preset(name)
+    made = headers(tmp_path / "made", preset)
+    for number, (file, path) in enumerate(made.items()):
+        told = Content(size=path.stat().st_size, sha256=f"{number:064x}")
+        fake.add(file.repository.name, file.name.replace("*", PIECES), told, file.revision)
+    record = plan(hub, preset)
+    write(hub, record)
+    for held, path in zip(record.files, made.values(), strict=True):
+        # As if downloaded: holes cannot be sent.
+        place = hub.folder(held.entry.repository) / "snapshots" / held.entry.commit / held.entry.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    folder = ModelFolder.open(name)
+    assert (folder.name, folder.max_people) == (name, preset.people)
+    assert folder.defaults.steps == preset.defaults.get("steps", 40)
+    assert folder.defaults.audio_scale == preset.defaults.get("audio_scale", 4.0)
+    files = {role: path for role, path in record.by_role(hub) if path.suffix != ".json"}
+    assert folder.dit.files == (files[Role.BASE], files[Role.ADAPTER])
+    assert folder.speech.files == (files[Role.SPEECH],)
+    assert folder.text is not None
+    assert folder.text.files == (files[Role.TEXT],)
+    assert folder.text.tokenizer == files[Role.TOKENIZER].parent
+    assert [lora.path for lora in folder.loras] == ([files[Role.LORA]] if Role.LORA in files else [])
+
+
+def test_a_preset_that_is_not_here_names_the_command(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ModelError, match="model t4: not downloaded yet; run: infinitetalk download t4"):
+        ModelFolder.open("t4")
+    record = plan(hub, find_preset("small"))
+    write(hub, record)
+    words = [
+        "generate",
+        "--model",
+        "small",
+        "--image",
+        "a.png",
+        "--audio",
+        "b.wav",
+        "--output",
+        str(tmp_path / "o.mp4"),
+    ]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "model small lacks big.safetensors" in told
+    assert "run: infinitetalk download small" in told
+
+
+TINY_FILES = (
+    (Role.BASE, "tiny/base", "Wan2.1-I2V/config.json"),
+    (Role.BASE, "tiny/base", "Wan2.1-I2V/diffusion_pytorch_model*"),
+    (Role.ADAPTER, "tiny/adapter", "InfiniteTalk/multi/infinitetalk.safetensors"),
+    (Role.ADAPTER, "tiny/adapter", "InfiniteTalk/multi/config.json"),
+    (Role.LORA, "tiny/lora", "lightx2v_4step.safetensors"),
+    (Role.TEXT, "tiny/base", "Wan2.1-I2V/models_t5.pth"),
+    (Role.TOKENIZER, "tiny/base", "Wan2.1-I2V/google/umt5-xxl/*"),
+    (Role.VISION, "tiny/clip", "clip/models_clip.pth"),
+    (Role.VISION, "tiny/clip", "clip/config.json"),
+    (Role.VAE, "tiny/base", "Wan2.1-I2V/Wan2.1_VAE.pth"),
+    (Role.SPEECH, "tiny/speech", "wav2vec2/config.json"),
+    (Role.SPEECH, "tiny/speech", "wav2vec2/pytorch_model.bin"),
+)
+
+
+@pytest.fixture
+def tiny_preset(fake: FakeHub, hub: Hub, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The tiny model on the hub, without a manifest and with a LoRA, and the preset `tiny` of its files."""
+    loose = make_loose(tiny_folder, tmp_path / "loose")
+    lora = {"diffusion_model.blocks.0.self_attn.q.lora_down.weight": torch.ones(2, 128) / 100,
+            "diffusion_model.blocks.0.self_attn.q.lora_up.weight": torch.ones(128, 2) / 100}  # fmt: skip
+    save_file(lora, loose / "lightx2v_4step.safetensors")
+    files = tuple(HubFile(role, Repository(repository, "mit"), name) for role, repository, name in TINY_FILES)
+    for file in files:
+        for path in loose.glob(file.name):
+            fake.add(file.repository.name, path.relative_to(loose).as_posix(), path.read_bytes())
+    defaults = {"steps": 2, "shift": 2.0, "text_scale": 1.0, "audio_scale": 1.0, "window_frames": 9, "motion_frames": 1}
+    preset = Preset(name="tiny", card="any", summary="", people=2, files=files, defaults=defaults)
+    monkeypatch.setitem(TABLE, "tiny", preset)
+    return hub
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_download_and_generate(
+    fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two commands from nothing to a video."""
+    monkeypatch.chdir(tmp_path)
+    face, voice = write_portrait(tmp_path / "face.png"), write_voice(tmp_path / "voice.wav", 0.4)
+    assert main(["download", "tiny", "--yes"]) == 0
+    fake.asked.clear()
+    words = ["generate", "--model", "tiny", "--image", str(face), "--audio", str(voice), "--size", "64x64"]
+    assert main([*words, "--output", "talk.mp4", "--device", "cpu"]) == 0, capsys.readouterr().err
+    assert (tmp_path / "talk.mp4").stat().st_size > 0
+    assert not fake.asked
+    told = capsys.readouterr().err
+    assert "lightx2v_4step.safetensors" in told
