@@ -21,7 +21,7 @@ from infinitetalk.models.vae import VideoVAE
 from infinitetalk.runtime.device import Device
 from infinitetalk.weights.folder import ModelFolder
 from training.checkpoint import Progress
-from training.clock import Budget, cosine
+from training.clock import Budget, RunLog, cosine
 from training.ema import Average
 from training.muon import Muon, orthogonalise
 from training.nano import export
@@ -30,12 +30,14 @@ from training.nano.flow import Kind, assemble, draw, loss
 from training.nano.latents import ClipLatents, cells, condition, masks_of
 from training.nano.pixels import Crop, PixelBank
 from training.nano.preview import sample
+from training.nano.reading import begin
 from training.nano.store import FRAMES, SIZE
 from training.nano.train_dit import Data, Trainer, available, pick
 from training.nano.train_vae import Trainer as VAETrainer
 from training.nano.unpack import unpack
 from training.nano.voices import VoiceBank
 from training.parts import save_parts
+from training.speech.encoder import MOUTH
 from training.speech.encoder import save as save_speech
 
 TINY = DiTConfig(
@@ -65,6 +67,45 @@ def some_clips(count: int = 6) -> ClipLatents:
 def some_voices() -> VoiceBank:
     features = torch.arange(40.0)[:, None, None].expand(40, 2, 8).clone() / 40
     return VoiceBank(features, torch.tensor([0, 15]), torch.tensor([15, 25]))
+
+
+def telling_voices() -> VoiceBank:
+    """Voices whose first channel tells how the mouth moves, and silence behind them."""
+    draws = torch.Generator().manual_seed(4)
+    features = torch.randn(90, 2, 8, generator=draws)
+    moves = torch.stack([features[:, 0, 0], -features[:, 1, 3]], dim=1).repeat(1, len(MOUTH))[:, : len(MOUTH)]
+    noise = 0.1 * torch.ones(2, 8)
+    return VoiceBank(features, torch.tensor([0, 40, 80]), torch.tensor([40, 40, 10]), features, moves, noise)
+
+
+def test_sampled_windows_carry_their_moves() -> None:
+    voices, draws = replace(telling_voices(), noise=None), torch.Generator().manual_seed(0)
+    heard, moves = voices.sample(9, 50, draws)
+    assert heard.shape == (50, 9, 5, 2, 8)
+    assert torch.equal(heard[:, :, 2, 0, 0], moves[:, :, 0])
+    assert torch.equal(heard[:, :, 2, 1, 3], -moves[:, :, 1])
+    with pytest.raises(ValueError, match="moves"):
+        replace(voices, moves=None).sample(9, 2, draws)
+
+
+def test_noise_stays_within_its_limit_and_out_of_judging() -> None:
+    voices, draws = telling_voices(), torch.Generator().manual_seed(0)
+    stream, start = torch.zeros(200, 1, dtype=torch.long), torch.zeros(200, 1, dtype=torch.long)
+    clean = voices.windows(stream, start, 9)
+    noisy = voices.windows(stream, start, 9, draws)
+    assert 0.03 < float((noisy - clean).std()) < 0.1
+    assert torch.equal(replace(voices, disturbed=None).windows(stream, start, 9, draws), clean)
+
+
+def test_audio_layers_learn_to_tell_how_mouths_move(tmp_path: Path) -> None:
+    trainer = Trainer(TINY, torch.device("cpu"), compiled=())
+    log, voices = RunLog(tmp_path / "log.txt"), telling_voices()
+    begin(trainer.dit.audio_proj, trainer.reader, voices, frames=9, seed=0, log=log, steps=300)
+    heard, moves = voices.sample(9, 64, torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        error, swapped = (float(trainer.reader(trainer.dit.audio_proj(told), moves)) for told in (heard, heard.flip(0)))
+    assert error < 0.5 * float(moves.var())
+    assert swapped > 2 * error
 
 
 def test_voices_windows_repeat_the_ends_of_their_own_stream() -> None:
@@ -149,7 +190,7 @@ def test_true_velocity_samples_the_video() -> None:
 
 def test_training_lowers_the_loss() -> None:
     torch.manual_seed(0)
-    data = Data(some_clips(), some_voices())
+    data = Data(some_clips(), telling_voices())
     trainer = Trainer(TINY, torch.device("cpu"), compiled=(), rate=5e-3)
     draws = torch.Generator().manual_seed(0)
     kind = Kind(1, LATENTS, 8)
@@ -159,7 +200,7 @@ def test_training_lowers_the_loss() -> None:
 
 
 def test_checkpoint_goes_on(tmp_path: Path) -> None:
-    data, draws = Data(some_clips(), some_voices()), torch.Generator().manual_seed(0)
+    data, draws = Data(some_clips(), telling_voices()), torch.Generator().manual_seed(0)
     kind = Kind(1, LATENTS, 4)
     first = Trainer(TINY, torch.device("cpu"), compiled=())
     for _ in range(3):

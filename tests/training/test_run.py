@@ -5,6 +5,7 @@ import math
 import sys
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from training.nano import make_data, run, settings, train_dit
 from training.nano.encode import encode_all
 from training.nano.flow import Kind
 from training.nano.latents import ClipLatents
+from training.nano.reading import begin
 from training.nano.run import Run, Stage
 from training.nano.store import FRAMES, PEOPLE, SIZE, create, finished
 from training.nano.voices import VoiceBank
+from training.speech.encoder import MOUTH
 
 CPU = torch.device("cpu")
 TINY = DiTConfig(
@@ -175,7 +178,9 @@ def write_latents(data: Path) -> None:
 
     none = torch.zeros(6, 3).long()
     clips = ClipLatents(draw(), draw(), draw(), draw(), none[:, 0] > 0, none[:, 0] + 1, none, none, box, box, box)
-    voices = VoiceBank(torch.randn(40, 2, 8, generator=draws), torch.tensor([0, 15]), torch.tensor([15, 25]))
+    offset, length = torch.tensor([0, 15]), torch.tensor([15, 25])
+    moves = torch.randn(40, len(MOUTH), generator=draws)
+    voices = VoiceBank(torch.randn(40, 2, 8, generator=draws), offset, length, moves=moves)
     (data / "latents").mkdir()
     for prefix, place in (("", data / "latents" / "clips_000.pt"), ("held_", data / "held_latents.pt")):
         clips.save(place)
@@ -185,6 +190,8 @@ def write_latents(data: Path) -> None:
 def test_transformer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_latents(tmp_path)
     monkeypatch.setattr(train_dit, "LATENTS", 3)
+    monkeypatch.setattr(train_dit, "WINDOW", 9)
+    monkeypatch.setattr(train_dit, "begin", partial(begin, steps=3))
     monkeypatch.setattr(train_dit, "MAIN", Kind(1, 3, 2))
     monkeypatch.setattr(train_dit, "SHARES", ((Kind(1, 3, 2), 1.0),))
     monkeypatch.setattr(train_dit, "preview", lambda *_: None)

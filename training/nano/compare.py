@@ -13,7 +13,8 @@ import torch
 
 from training.clock import Budget, RunLog
 from training.nano.kernels import use_fastest
-from training.nano.settings import CHOICE, DITS, Candidate, fit_audio
+from training.nano.reading import begin
+from training.nano.settings import CHOICE, DITS, WINDOW, Candidate, fit_audio
 from training.nano.train_dit import FRAME_TOKENS, LATENTS, MAIN, Data, Trainer, train
 from training.nano.train_vae import fast_kernels, millions
 
@@ -27,6 +28,7 @@ def trial(candidate: Candidate, data: Data, held: Data, seconds: float, log: Run
     trainer = Trainer(config, device, compiled=(MAIN,) if device.type == "cuda" else (), rate=candidate.rate,
                       capture=capture)  # fmt: skip
     generator = torch.Generator(device).manual_seed(0)
+    begin(trainer.dit.audio_proj, trainer.reader, data.voices, frames=WINDOW, seed=0, log=log)
     trainer.step(data, MAIN, 0.0, generator)
     log(f"{candidate}: {millions(trainer.dit):.2f} M, compiled")
     train(trainer, data, held, Budget(seconds), log, shares=((MAIN, 1.0),))

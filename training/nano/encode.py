@@ -8,9 +8,9 @@ colours with a worn beginning. What an earlier run wrote is kept.
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -32,11 +32,15 @@ from training.nano.pixels import to_video
 from training.nano.preview import load_vae
 from training.nano.store import FRAMES, REFERENCE, SIZE, Clips, finished, load
 from training.nano.train_vae import fast_kernels, half
-from training.nano.voices import VoiceBank, listen, spoken
+from training.nano.voices import SILENCE_FRAMES, VoiceBank, frames_of, listen, spoken
 from training.speech.augment import clip, noise, room_and_tone
+from training.speech.batches import mouth_track
+from training.speech.corpus import Utterance
 from training.speech.dice import Dice
 from training.speech.encoder import load as load_encoder
 
+NOISE = 0.5
+"""Noise on speech features in training, at most, relative to their spread."""
 BATCH, PART = 16, 256
 """Clips that are encoded at once, and that share a file."""
 
@@ -212,8 +216,9 @@ def encode_all(vae: VideoVAE, data: Path, device: torch.device, log: RunLog, sto
 
 
 def encode_voices(encoder: SpeechEncoder, corpus: Path, split: str, *, disturbed: bool) -> VoiceBank:
-    """Features of one split of the corpus; with `disturbed` also of the same speech under noise."""
-    streams = [torch.from_numpy(utterance.audio).float() / 32768 for utterance in spoken(corpus, split)]
+    """Features of one split of the corpus; with `disturbed` also those under noise, and the mouths."""
+    utterances = spoken(corpus, split)
+    streams = [torch.from_numpy(utterance.audio).float() / 32768 for utterance in utterances]
     # Every stream has its own length: seeking the fastest convolution for each would take longer than it saves.
     with torch.backends.cudnn.flags(benchmark=False):
         bank = listen(encoder, streams)
@@ -221,7 +226,19 @@ def encode_voices(encoder: SpeechEncoder, corpus: Path, split: str, *, disturbed
             return bank
         generator = torch.Generator(encoder.network.device).manual_seed(0)
         noisy = listen(encoder, [disturb(stream, generator) for stream in streams])
-    return VoiceBank(bank.features, bank.offset, bank.length, noisy.features)
+    return replace(bank, disturbed=noisy.features, moves=moves(utterances, bank), noise=NOISE * spread(bank.features))
+
+
+def spread(features: Tensor) -> Tensor:
+    """Standard deviations (layers, channels) of features (frames, layers, channels), from a part of the frames."""
+    return features[:: max(1, len(features) // 20_000)].float().std(0)
+
+
+def moves(utterances: Sequence[Utterance], bank: VoiceBank) -> Tensor:
+    """How an average speaker's mouth moves in every frame of a bank; it rests in the silence at the end."""
+    rows = [torch.from_numpy(mouth_track(item, frames_of(len(item.audio)))) for item in utterances]
+    told = torch.cat([*rows, torch.zeros(SILENCE_FRAMES, rows[0].shape[1])])
+    return (told / told.std(0).clamp(min=1e-3)).to(bank.features.device)
 
 
 def disturb(stream: Tensor, generator: torch.Generator) -> Tensor:

@@ -24,7 +24,7 @@ from training.nano.make_data import mouth_tracks, render
 from training.nano.pixels import Crop, PixelBank
 from training.nano.settings import DITS, VAES
 from training.nano.store import FRAMES, Clips, create, load
-from training.nano.voices import VoiceBank
+from training.nano.voices import VoiceBank, spoken
 from training.sheets import save_rows
 
 

@@ -8,6 +8,7 @@ when the time of the training or of this run is over, `dit-*.safetensors` (avera
 import argparse
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,12 +27,14 @@ from training.nano.flow import Batch, Kind, assemble, draw, loss
 from training.nano.kernels import use_fastest
 from training.nano.latents import TOKEN, ClipLatents
 from training.nano.preview import load_vae, preview
+from training.nano.reading import WEIGHT, WINDOWS, MouthReader, begin
 from training.nano.settings import DITS, RATE, WINDOW, Candidate, fit_audio
 from training.nano.store import SIZE
 from training.nano.train_vae import fast_kernels, millions
 from training.nano.voices import VoiceBank
 from training.optimiser import MuonAdam
 from training.parts import load_parts, save_parts
+from training.speech.encoder import MOUTH
 
 DECAY = 0.02
 AVERAGE = 0.9985
@@ -73,9 +76,13 @@ class Trainer:
         self.dit = AudioDiT(config)
         self.dit.init_weights(torch.Generator().manual_seed(seed))
         self.dit.to(device)
-        self.optimiser = MuonAdam(self.dit, rate, chosen=_in_blocks, decay=DECAY)
+        self.reader = MouthReader(config, len(MOUTH)).to(device)
+        self.optimiser = MuonAdam(
+            nn.ModuleDict({"dit": self.dit, "reader": self.reader}), rate, chosen=_in_blocks, decay=DECAY
+        )
         self.average = Average(self.dit, AVERAGE, every=2)
         self.steps = self.begun = 0
+        self.error = torch.zeros(())
         self.dice = torch.Generator().manual_seed(seed)
         self._learn_main = CapturedStep(self._learn, capture=capture and device.type == "cuda")
         if compiled:
@@ -91,24 +98,30 @@ class Trainer:
         compiled = kind in self.compiled and kind.people == people
         with torch.compiler.set_stance("default" if compiled else "force_eager"):
             given = (batch.noisy, batch.timestep, batch.condition, batch.audio, batch.target, batch.weight)
-            (value,) = learn(*given, *(() if batch.masks is None else (batch.masks,)))
+            spoken = data.voices.sample(4 * kind.latents - 3, WINDOWS, generator)
+            value, self.error = learn(*given, *spoken, *(() if batch.masks is None else (batch.masks,)))
         self.steps += 1
         self.average.update(self.steps)
         return value
 
     def _learn(self, *given: Tensor) -> tuple[Tensor, ...]:
-        """Forward, backward and update for the parts of a batch, its masks last if there are any; the loss."""
-        noisy, timestep, condition, audio, target, weight, *more = given
+        """Forward, backward and update for a batch, spoken windows with their moves, and masks if there are any.
+
+        Returns:
+            The flow's loss, and the reader's error.
+        """
+        noisy, timestep, condition, audio, target, weight, heard, moves, *more = given
         masks = more[0] if more else None
         self.optimiser.forget_gradients()
         # A captured graph must not keep the cache of cast weights.
         on_gpu = self.device.type == "cuda"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu, cache_enabled=False):
             velocity = self.dit(noisy, timestep, condition=condition, audio=audio, masks=masks)
+            error = self.reader(self.dit.audio_proj(heard), moves)
         value = loss(velocity, Batch(noisy, timestep, condition, audio, masks, target, weight))
-        value.backward()
+        (value + WEIGHT * error).backward()
         self.optimiser.step()
-        return (value.detach(),)
+        return value.detach(), error.detach()
 
     @torch.no_grad()
     def judge(self, data: Data) -> tuple[float, float]:
@@ -133,7 +146,8 @@ class Trainer:
 
     def save(self, path: Path, spent: float) -> None:
         """Writes everything that `resume` needs."""
-        state = {"dit": self.dit.state_dict(), "average": self.average.state(), "steps": self.steps,
+        state = {"dit": self.dit.state_dict(), "reader": self.reader.state_dict(),
+                 "average": self.average.state(), "steps": self.steps,
                  "optimiser": self.optimiser.state_dict(), "spent": spent}  # fmt: skip
         checkpoint.save(state, path)
 
@@ -141,6 +155,7 @@ class Trainer:
         """Goes on from a checkpoint and returns the seconds it has cost."""
         state = torch.load(path, weights_only=True, map_location=self.device)
         self.dit.load_state_dict(state["dit"])
+        self.reader.load_state_dict(state["reader"])
         self.average.load(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.steps = state["steps"]
@@ -160,7 +175,7 @@ class Trainer:
 
 
 def _in_blocks(name: str, value: nn.Parameter) -> bool:
-    return name.startswith("blocks.") and value.dim() == 2
+    return name.startswith("dit.blocks.") and value.dim() == 2
 
 
 def _swap_voices(clips: ClipLatents) -> ClipLatents:
@@ -202,7 +217,7 @@ def train(
             mean = float(torch.stack(recent).mean()) if recent else float("nan")
             recent.clear()
             pace = (trainer.steps - begun) / max(1e-9, budget.spent - before)
-            log(f"dit {trainer.steps} loss {mean:.4f} {pace:.2f} it/s")
+            log(f"dit {trainer.steps} loss {mean:.4f}, reader's error {float(trainer.error):.3f}, {pace:.2f} it/s")
         if trainer.steps % 1500 == 0:
             log("held-out loss with right and swapped voices: {:.4f} {:.4f}".format(*trainer.judge(held)))
         rhythm.beat()
@@ -250,6 +265,10 @@ def main() -> None:
     log(f"{data.clips.count} clips; dit {choice}: {millions(trainer.dit):.2f} M")
     place = options.out / "dit_checkpoint.pt"
     spent = trainer.resume(place) if place.exists() else trainer.adopt(options.out)
+    if not spent:
+        begun = time.monotonic()
+        begin(trainer.dit.audio_proj, trainer.reader, data.voices, frames=WINDOW, seed=0, log=log)
+        spent = time.monotonic() - begun
     budget = Budget(options.seconds, spent)
     train(trainer, data, held, budget, log, at_most=options.at_most, keep=lambda: trainer.save(place, budget.spent))
     trainer.save(place, budget.spent)

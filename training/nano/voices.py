@@ -1,7 +1,7 @@
 """Speech features of the whole corpus on one device, cut into the windows that the network hears."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -33,6 +33,29 @@ class VoiceBank:
     length: Tensor
     """(streams,) frames"""
     disturbed: Tensor | None = None
+    moves: Tensor | None = None
+    """(frames of all streams, shapes) how the mouth moves, every column with a spread of 1"""
+    noise: Tensor | None = None
+    """(layers, channels) the most noise that training adds: unseen voices are heard less clearly than these"""
+
+    def sample(self, frames: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random windows of the streams, silence excepted: features as `windows` gives them, and moves.
+
+        Returns:
+            (count, frames, 5, layers, channels) and (count, frames, shapes)
+
+        Raises:
+            ValueError: these voices have no moves.
+        """
+        if self.moves is None:
+            raise ValueError("these voices have no moves: training.nano.encode writes them for the training split")
+        room = (self.length[:-1] - frames).clamp(min=0)
+        stream = torch.multinomial(room.float(), count, replacement=True, generator=generator)
+        share = torch.rand(count, generator=generator, device=room.device)
+        start = (share * room[stream]).long()
+        place = (self.offset[stream] + start)[:, None] + torch.arange(frames, device=room.device)
+        heard = self.windows(stream[:, None], start[:, None], frames, generator)
+        return heard[:, 0], self.moves[place].float()
 
     def windows(self, stream: Tensor, start: Tensor, frames: int, generator: torch.Generator | None = None) -> Tensor:
         """What the network hears: features around each frame, the ends of a stream repeated as in the engine.
@@ -41,7 +64,7 @@ class VoiceBank:
             stream: (B, P) stream indices; negative for silence.
             start: (B, P) first frame within the stream.
             frames: how many.
-            generator: lets half of the samples hear the disturbed streams; None for none.
+            generator: lets half of the samples hear the disturbed streams, and adds noise; None for neither.
 
         Returns:
             (B, P, frames, 5, layers, channels)
@@ -57,12 +80,16 @@ class VoiceBank:
         if self.disturbed is None or generator is None:
             return heard.float()
         noisy = torch.rand(len(stream), generator=generator, device=device) < 0.5
-        return torch.where(noisy.view(-1, 1, 1, 1, 1, 1), self.disturbed[place], heard).float()
+        heard = torch.where(noisy.view(-1, 1, 1, 1, 1, 1), self.disturbed[place], heard).float()
+        if self.noise is None:
+            return heard
+        level = torch.rand(len(stream), generator=generator, device=device).view(-1, 1, 1, 1, 1, 1)
+        return heard + level * self.noise * torch.randn(heard.shape, generator=generator, device=device)
 
     def save(self, path: Path) -> None:
         """Writes everything to one file."""
-        checkpoint.save({"features": self.features.cpu(), "offset": self.offset.cpu(), "length": self.length.cpu(),
-                         "disturbed": None if self.disturbed is None else self.disturbed.cpu()}, path)  # fmt: skip
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        checkpoint.save({name: None if value is None else value.cpu() for name, value in tensors.items()}, path)
 
     @staticmethod
     def load(path: Path, device: torch.device) -> "VoiceBank":

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from infinitetalk.core.configs import SpeechConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.speech import SpeechEncoder, normalise
+from infinitetalk.weights.packed import Unpacked
 from training.heads.blendshapes import SHAPE_INDEX
 from training.heads.visemes import GESTURES, LIP_ON_TEETH, LIPS_CLOSED, PHONE_CLASSES
 
@@ -133,7 +134,9 @@ def save_reader(reader: PhoneReader, folder: Path) -> None:
 
 
 def take_over(reader: PhoneReader, folder: Path) -> None:
-    """Give ``reader`` the weights that ``save_reader`` wrote for a network of the same shape; mouths are read anew.
+    """Give ``reader`` the weights that ``save_reader`` wrote for a network of the same shape, packed or not.
+
+    How mouths move is learned anew.
 
     Raises ``ModelError`` when a file is missing or its network has another shape.
     """
@@ -141,7 +144,7 @@ def take_over(reader: PhoneReader, folder: Path) -> None:
         if not (folder / name).exists():
             raise ModelError(f"{folder / name} is missing; python -m training.speech.train writes it")
         try:
-            part.load_state_dict(load_file(folder / name))
+            part.load_state_dict(dict(Unpacked(load_file(folder / name))))
         except RuntimeError as error:
             raise ModelError(f"{folder / name} belongs to a network of another shape: {error}") from error
 
