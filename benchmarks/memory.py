@@ -119,7 +119,8 @@ def told(dit: AudioDiT, bench: Bench, latent: Tensor) -> list[Branch]:
     sound = random(1, frames, config.audio_window, config.audio_blocks, config.audio_channels)
     texts = dit.prepare_texts([random(1, config.text_len, config.text_dim) for _ in range(2)])
     picture = dit.prepare_picture(random(1, config.clip_tokens, config.clip_dim))
-    heard, silent = dit.prepare_sounds([(sound, None), (torch.zeros_like(sound), None)], dit.grid(latent))
+    sounds = [(sound, None), (torch.zeros_like(sound), None)]
+    heard, silent = dit.prepare_sounds(sounds, dit.grid(latent), silent=[1])
     return [Branch(texts[0], picture, heard), Branch(texts[1], picture, heard), Branch(texts[1], picture, silent)]
 
 

@@ -38,9 +38,9 @@ class Watch:
             self.passes += len(words["branches"])
             return evaluate(*arguments, **words)
 
-        def prepared(sounds: Any, *arguments: Any) -> Any:
+        def prepared(sounds: Any, *arguments: Any, **words: Any) -> Any:
             self.sounds += sounds
-            return prepare(sounds, *arguments)
+            return prepare(sounds, *arguments, **words)
 
         monkeypatch.setattr(model.dit, "evaluate", evaluated)
         monkeypatch.setattr(model.dit, "prepare_sounds", prepared)
@@ -126,9 +126,9 @@ def test_texts_and_picture_are_prepared_once_per_video_and_sounds_once_per_windo
     def count(name: str) -> None:
         true = getattr(tiny.dit, name)
 
-        def counted(*arguments: Any) -> Any:
+        def counted(*arguments: Any, **words: Any) -> Any:
             counts[name] += 1
-            return true(*arguments)
+            return true(*arguments, **words)
 
         monkeypatch.setattr(tiny.dit, name, counted)
 

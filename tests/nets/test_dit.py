@@ -204,6 +204,18 @@ def test_a_few_frames_at_a_time_give_the_same(people: int, at_once: int) -> None
     torch.testing.assert_close(run(net, given), whole, atol=1e-6, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_silence_is_kept_in_two_frames() -> None:
+    net, given = build(), inputs() | {"audio": torch.zeros(1, 1, 9, 5, 2, 6)}
+    grid = net.grid(given["latent"])
+    (whole,) = net.prepare_sounds([(given["audio"], None)], grid)
+    (short,) = net.prepare_sounds([(given["audio"], None)], grid, silent=[0])
+    for index, (full, kept) in enumerate(zip(whole.prepared, short.prepared, strict=True)):
+        assert full.keys.shape[1] == 3
+        assert kept.keys.shape[1] == 2
+        torch.testing.assert_close(short.at(index), full, atol=1e-6, rtol=1e-5)
+
+
 def test_blocks_may_be_lent() -> None:
     """Each use of the weights is one walk over the blocks, and the numbers are those of the network's own blocks."""
     net, given, walks = build(), inputs(2), list[Use]()

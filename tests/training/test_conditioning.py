@@ -1,6 +1,6 @@
 """What the training tells the network of a window is what the engine tells it of the same pictures and sounds."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +47,11 @@ class Listening(AudioDiT):
         self.told: list[tuple[Tensor, Tensor, Tensor]] = []
         self.heard = torch.empty(0)
 
-    def prepare_sounds(self, sounds: Sequence[tuple[Tensor, Tensor | None]], grid: Grid) -> list[Sound]:
+    def prepare_sounds(
+        self, sounds: Sequence[tuple[Tensor, Tensor | None]], grid: Grid, *, silent: Collection[int] = ()
+    ) -> list[Sound]:
         ((self.heard, _),) = sounds
-        return super().prepare_sounds(sounds, grid)
+        return super().prepare_sounds(sounds, grid, silent=silent)
 
     def evaluate(
         self, latent: Tensor, timestep: Tensor, *, condition: Tensor, branches: Sequence[Branch]

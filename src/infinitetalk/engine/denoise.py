@@ -58,7 +58,8 @@ class Script:
         heard = sorted({branch.hears for branch in wanted})
         sounds = [(told.audio if hears else silence(told.audio), told.places) for hears in heard]
         grid = self.dit.grid(told.condition[None])
-        by_sound = dict(zip(heard, self.dit.prepare_sounds(sounds, grid), strict=True))
+        silent = [number for number, hears in enumerate(heard) if not hears]
+        by_sound = dict(zip(heard, self.dit.prepare_sounds(sounds, grid, silent=silent), strict=True))
         return [Told(texts[branch.reads], self._picture[1], by_sound[branch.hears]) for branch in wanted]
 
     def _read(self, wanted: Sequence[Branch], told: Conditions) -> Mapping[bool, Prepared | None]:

@@ -3,7 +3,7 @@
 Parameter names are those of the original checkpoints (Wan 2.1 image-to-video with InfiniteTalk's audio layers).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -25,10 +25,20 @@ Lender = Callable[[Use], Iterable[Block]]
 
 
 class Sound(NamedTuple):
-    """A sound, prepared for every block, and where its people are (see `Told`)."""
+    """A sound, prepared for every block, and where its people are (see `Told`).
+
+    Silence is the same in all latent frames but the first, so its keys and values are those of two frames, and the
+    second one is repeated `frames` - 1 times when a block asks.
+    """
 
     prepared: Prepared
     places: Tensor | None
+    frames: int | None = None
+
+    def at(self, index: int) -> KeysValues:
+        """Keys and values of one block, [B, T, S, heads, d]."""
+        known = self.prepared[index]
+        return known if self.frames is None else KeysValues(*(_repeated(part, self.frames) for part in known))
 
 
 class Branch(NamedTuple):
@@ -42,7 +52,7 @@ class Branch(NamedTuple):
         """What one block is told."""
         text = None if self.text is None else self.text[index]
         picture = None if self.picture is None else self.picture[index]
-        return Told(text, picture, self.sound.prepared[index], self.sound.places)
+        return Told(text, picture, self.sound.at(index), self.sound.places)
 
 
 class PictureProjection(nn.Module):
@@ -195,12 +205,15 @@ class AudioDiT(nn.Module):
             return None
         return self._prepare(Use.PICTURE, lambda block: [_cross(block).look(tokens)])[0]
 
-    def prepare_sounds(self, sounds: Sequence[tuple[Tensor, Tensor | None]], grid: Grid) -> list[Sound]:
+    def prepare_sounds(
+        self, sounds: Sequence[tuple[Tensor, Tensor | None]], grid: Grid, *, silent: Collection[int] = ()
+    ) -> list[Sound]:
         """Keys and values of sounds for every block, in one pass over the blocks.
 
         Args:
             sounds: `audio` and `masks` as `forward` takes them, once per sound.
             grid: of the latents, see `grid`.
+            silent: numbers of sounds that are zeros from end to end: they take a tenth of the memory.
 
         Raises:
             ModelError: features or masks that do not fit the network or the latents.
@@ -210,8 +223,13 @@ class AudioDiT(nn.Module):
             self._places(masks, people, grid).to(tokens.device) if people > 1 else None
             for (tokens, people), (_, masks) in zip(heard, sounds, strict=True)
         ]
-        made = self._prepare(Use.SOUND, lambda block: [block.audio_cross_attn.hear(*voices) for voices in heard])
-        return [Sound(keys, place) for keys, place in zip(made, places, strict=True)]
+        short = [number in silent and grid.frames > 2 for number in range(len(sounds))]
+        told = [(tokens[:, :2] if cut else tokens, people) for (tokens, people), cut in zip(heard, short, strict=True)]
+        made = self._prepare(Use.SOUND, lambda block: [block.audio_cross_attn.hear(*voices) for voices in told])
+        return [
+            Sound(keys, place, grid.frames if cut else None)
+            for keys, place, cut in zip(made, places, short, strict=True)
+        ]
 
     def _prepare(self, use: Use, make: Callable[[Block], list[KeysValues]]) -> list[Prepared]:
         """What `make` gives for every block, sorted by input."""
@@ -299,6 +317,11 @@ class AudioDiT(nn.Module):
                 nn.init.normal_(value, std=0.02, generator=generator)
             elif name.endswith(("head.head.weight", "audio_cross_attn.proj.weight")):
                 nn.init.zeros_(value)
+
+
+def _repeated(part: Tensor, frames: int) -> Tensor:
+    """[B, 2, …] → [B, frames, …]: the first frame, then the second one over and over."""
+    return torch.cat([part[:, :1], part[:, 1:].expand(-1, frames - 1, *part.shape[2:])], dim=1)
 
 
 def _cross(block: Block) -> CrossAttention:
