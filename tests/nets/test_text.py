@@ -166,3 +166,14 @@ def test_broken_tokenizers_are_refused(tmp_path: Path, tiny_folder: Path) -> Non
     small = TextEncoder(TextConfig(vocab=tokenizer.size - 1, dim=8, dim_attn=8, dim_ffn=8, num_heads=1, num_layers=1))
     with pytest.raises(ModelError, match="the tokenizer has"):
         PromptEncoder(tokenizer, small)
+
+
+def test_a_tokenizer_inside_comfys_text_encoder_is_the_same(tiny_folder: Path, tmp_path: Path) -> None:
+    pieces = (tiny_folder / "tokenizer" / "spiece.model").read_bytes()
+    file = tmp_path / "umt5.safetensors"
+    save_file({"spiece_model": torch.frombuffer(bytearray(pieces), dtype=torch.uint8)}, file)
+    inside, beside = Tokenizer.open(file, 32), Tokenizer.open(tiny_folder / "tokenizer", 32)
+    assert inside("A person talks calmly.") == beside("A person talks calmly.")
+    save_file({"other": torch.zeros(1)}, file)
+    with pytest.raises(ModelError, match=r"umt5\.safetensors: has no tokenizer inside"):
+        Tokenizer.open(file, 32)

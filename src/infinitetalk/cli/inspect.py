@@ -1,17 +1,17 @@
 """`infinitetalk inspect`: what weight files are, from their headers alone."""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infinitetalk.cli.command import DONE, USER_ERROR, Command, add_json_flag
 from infinitetalk.cli.text import BAD, GOOD, Cell, command_line, near_path, print_json, print_table, say, size_text
 from infinitetalk.core.errors import ModelError
+from infinitetalk.core.model_name import SEPARATOR
 
 if TYPE_CHECKING:
-    from infinitetalk.weights.detect.assemble import Choice
     from infinitetalk.weights.detect.collect import Collected
     from infinitetalk.weights.detect.unit import Unit
 
@@ -32,6 +32,23 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add_json_flag(section)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """The model that the files make."""
+
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """What a part is → where it lies."""
+    lacking: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    problem: str = ""
+    """Why the files make no model, apart from what lacks."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether `--model` takes it."""
+        return not (self.lacking or self.problem)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Says what the files are, and whether they make a model."""
     from infinitetalk.weights.detect.collect import collect
@@ -41,26 +58,47 @@ def run(arguments: argparse.Namespace) -> int:
     if not paths:
         raise ModelError("no folder of models is where they usually are; name files or folders")
     given = collect(paths)
-    choice, problem = _together(given)
-    named = {path.resolve() for path in arguments.paths if path.is_file()}
-    bad = any(unit.problem and not named.isdisjoint(file.resolve() for file in unit.files) for unit in given.units)
+    model = _declared(paths) or _together(given)
     if arguments.json:
-        print_json(_json(given, choice, problem))
+        print_json(_json(given, model))
     else:
         _tell(given)
-        _tell_together(paths, choice, problem)
+        _tell_together(paths, model)
+    asked = {path.resolve() for path in arguments.paths if path.is_file()}
+    bad = any(unit.problem and not asked.isdisjoint(file.resolve() for file in unit.files) for unit in given.units)
     return USER_ERROR if bad else DONE
 
 
-def _together(given: "Collected") -> tuple["Choice", str]:
+def _declared(paths: Sequence[Path]) -> Together | None:
+    """The model of a folder with a manifest; None where there is none."""
+    from infinitetalk.weights.folder import ModelFolder
+    from infinitetalk.weights.locate import MANIFEST
+
+    if len(paths) != 1 or not (paths[0] / MANIFEST).is_file():
+        return None
+    try:
+        folder = ModelFolder.open(paths[0])
+    except ModelError as error:
+        return Together(problem=str(error))
+    files = {"dit": folder.dit.files, "vae": folder.vae.files, "speech": folder.speech.files}
+    files |= {"text": folder.text.files} if folder.text else {}
+    files |= {"vision": folder.vision.files} if folder.vision else {}
+    return Together(parts={name: ", ".join(map(near_path, listed)) for name, listed in files.items()})
+
+
+def _together(given: "Collected") -> Together:
     """The model that the files make with those that lie where weights usually lie, or why they make none."""
-    from infinitetalk.weights.detect.assemble import Choice, choose
+    from infinitetalk.weights.detect.assemble import choose
     from infinitetalk.weights.detect.places import places
 
     try:
-        return choose(given, places()), ""
+        choice = choose(given, places())
     except ModelError as error:
-        return Choice(), str(error)
+        return Together(problem=str(error))
+    parts = {part.value: near_path(unit.path) for part, unit in choice.parts.items()}
+    if choice.tokenizer is not None:
+        parts["tokenizer"] = near_path(choice.tokenizer)
+    return Together(parts=parts, lacking=choice.lacks(), notes=choice.notes)
 
 
 def _tell(given: "Collected") -> None:
@@ -103,12 +141,13 @@ def _rows(unit: "Unit") -> Iterator[tuple[Cell, Cell]]:
 
 def _checks(unit: "Unit") -> Iterator[tuple[Cell, Cell]]:
     from infinitetalk.weights.detect.component import Component
+    from infinitetalk.weights.detect.unit import NOT_WHOLE
 
     if unit.problem:
-        yield (BAD, (unit.problem, "red"))
-        for word, names in (("missing", unit.missing), ("left over", unit.unused), ("other shape", unit.misshapen)):
-            if names:
-                yield (word, _listed(names))
+        # The names are listed below, so that the line need not.
+        yield (BAD, (NOT_WHOLE if unit.problem.startswith(NOT_WHOLE) else unit.problem, "red"))
+        for word, names in unit.faults.items() if unit.problem.startswith(NOT_WHOLE) else ():
+            yield (f"{len(names)}", f"{word}:\n{_listed(names)}")
     elif unit.component is not Component.LORA:
         yield (GOOD, f"whole: {_tensors(len(unit.kinds))}, none missing, none left over")
 
@@ -134,19 +173,18 @@ def _count(parameters: int) -> str:
     return str(parameters)
 
 
-def _tell_together(paths: Sequence[Path], choice: "Choice", problem: str) -> None:
+def _tell_together(paths: Sequence[Path], model: Together) -> None:
     say()
     say("Together:")
-    rows: list[tuple[Cell, Cell]] = [(GOOD, f"{part.value}: {near_path(u.path)}") for part, u in choice.parts.items()]
-    if choice.tokenizer is not None:
-        rows.append((GOOD, f"tokenizer: {near_path(choice.tokenizer)}"))
-    rows += [(BAD, (problem, "red"))] if problem else [(BAD, f"lacking: {part}") for part in choice.lacks()]
+    rows: list[tuple[Cell, Cell]] = [(GOOD, f"{part}: {place}") for part, place in model.parts.items()]
+    rows += [(BAD, f"lacking: {part}") for part in model.lacking]
+    rows += [(BAD, (model.problem, "red"))] if model.problem else []
     print_table(("", ""), rows)
-    if not problem and not choice.lacks():
-        say(f"A whole model:  {command_line('generate', '--model', ','.join(map(near_path, paths)))} …")
+    if model.whole:
+        say(f"A whole model:  {command_line('generate', '--model', SEPARATOR.join(map(near_path, paths)))} …")
 
 
-def _json(given: "Collected", choice: "Choice", problem: str) -> dict[str, Any]:
+def _json(given: "Collected", model: Together) -> dict[str, Any]:
     from infinitetalk.weights.detect.fits import partners
 
     def one(unit: "Unit") -> dict[str, Any]:
@@ -173,14 +211,7 @@ def _json(given: "Collected", choice: "Choice", problem: str) -> dict[str, Any]:
         "files": [one(unit) for unit in given.units],
         "unreadable": [{"path": str(file.path), "problem": file.problem} for file in given.rejected],
         "tokenizers": [str(folder) for folder in given.tokenizers],
-        "model": {
-            "whole": not problem and not choice.lacks(),
-            "problem": problem,
-            "parts": {part.name.lower(): str(unit.path) for part, unit in choice.parts.items()},
-            "tokenizer": None if choice.tokenizer is None else str(choice.tokenizer),
-            "lacking": choice.lacks(),
-            "notes": list(choice.notes),
-        },
+        "model": {"whole": model.whole, **asdict(model)},
     }
 
 

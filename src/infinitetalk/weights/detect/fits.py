@@ -32,6 +32,8 @@ def partners(unit: Unit) -> tuple[str, ...]:
         case ((Component.BASE | Component.MERGED), DiTConfig() as dit):
             first = (f"an adapter, single or multi, of {shape_words(dit)}",) if unit.component is Component.BASE else ()
             return (*first, *_encoders(dit))
+        case Component.VAE, VAEConfig() as vae if vae != VAEConfig():
+            return (f"the DiT that was trained with it, of {vae.z_dim} latent channels",)
         case _, (TextConfig(dim=dim) | VisionConfig(dim=dim) | SpeechConfig(hidden_size=dim) | VAEConfig(z_dim=dim)):
             return _takers(unit.component, dim)
     return ()

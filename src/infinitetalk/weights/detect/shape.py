@@ -14,6 +14,8 @@ from infinitetalk.core.configs import DiTConfig, NetConfig, SpeechConfig, TextCo
 from infinitetalk.core.errors import ModelError
 from infinitetalk.weights import manifest
 from infinitetalk.weights.detect.component import Component
+from infinitetalk.weights.folder import ModelFolder
+from infinitetalk.weights.locate import MANIFEST
 from infinitetalk.weights.names import Shapes
 
 C = TypeVar("C", bound=NetConfig)
@@ -67,6 +69,19 @@ def config_of(component: Component, shapes: Shapes, near: Mapping[str, Any] | No
         return _READERS[component](_Look(shapes), near or {})
     except ZeroDivisionError as error:
         raise UnclearError("a tensor is empty") from error
+
+
+def declared_config(file: Path) -> NetConfig | None:
+    """What the manifest in a file's folder says of the part that lists the file; None without a manifest.
+
+    Raises:
+        ModelError: a model folder that is not whole.
+    """
+    if not (file.parent / MANIFEST).is_file():
+        return None
+    folder = ModelFolder.open(file.parent)
+    parts = (folder.dit, folder.vae, folder.speech, folder.text, folder.vision)
+    return next((part.config for part in parts if part is not None and file in part.files), None)
 
 
 def near_config(component: Component, file: Path) -> Mapping[str, Any] | None:

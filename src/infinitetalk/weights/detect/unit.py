@@ -9,13 +9,15 @@ from infinitetalk.core.configs import DiTConfig, NetConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.weights import names
 from infinitetalk.weights.detect.component import Component, Recognised, recognise
-from infinitetalk.weights.detect.shape import UnclearError, config_of, near_config
+from infinitetalk.weights.detect.shape import UnclearError, config_of, declared_config, near_config
 from infinitetalk.weights.detect.variants import people_of, refusal
 from infinitetalk.weights.header import Header, TensorInfo, read_header
 from infinitetalk.weights.kinds import Siblings
 from infinitetalk.weights.lora import grammar as lora
 
 Shape = tuple[int, ...]
+NOT_WHOLE = "its tensors do not make the whole network"
+
 SMALL_TYPES: Mapping[str, str] = {
     "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "F8_E4M3": "fp8 e4m3",
     "F8_E5M2": "fp8 e5m2", "I8": "int8", "U8": "uint8",
@@ -57,6 +59,12 @@ class Unit:
     def kind_counts(self) -> Mapping[str, int]:
         """How it is stored → how many tensors are, most first."""
         return dict(Counter(self.kinds.values()).most_common())
+
+    @property
+    def faults(self) -> Mapping[str, tuple[str, ...]]:
+        """What is wrong with its tensors, in words → their names."""
+        every = {"missing": self.missing, "left over": self.unused, "of another shape": self.misshapen}
+        return {word: names for word, names in every.items() if names}
 
     @property
     def usable(self) -> bool:
@@ -165,19 +173,22 @@ def _known(paths: tuple[Path, ...], told: Recognised, tensors: Mapping[str, _Ten
 def _compared(unit: Unit, arrived: Mapping[str, Shape], homes: Mapping[str, str]) -> Unit:
     problem = refusal(unit.component, arrived)
     try:
-        config = config_of(unit.component, arrived, near_config(unit.component, unit.path))
+        config = declared_config(unit.path)
+        if config is None:
+            config = config_of(unit.component, arrived, near_config(unit.component, unit.path))
     except UnclearError as reason:
         return replace(unit, problem=problem or f"its tensors do not tell a whole network: {reason}")
     wanted = _wanted(unit.component, config)
-    missing = tuple(name for name in wanted if name not in arrived)
-    spare = tuple(homes[name] for name in arrived if name not in wanted)
-    wrong = tuple(name for name, shape in wanted.items() if arrived.get(name, shape) != shape)
-    unused = (*unit.unused, *dict.fromkeys(spare))
-    told = [f"{len(missing)} missing ({_few(missing)})"] if missing else []
-    told += [f"{len(unused)} left over ({_few(unused)})"] if unused else []
-    told += [f"{len(wrong)} of another shape ({_few(wrong)})"] if wrong else []
-    problem = problem or (f"its tensors do not make the whole network: {'; '.join(told)}" if told else "")
-    return replace(unit, config=config, missing=missing, unused=unused, misshapen=wrong, problem=problem)
+    spare = dict.fromkeys(homes[name] for name in arrived if name not in wanted)
+    whole = replace(
+        unit,
+        config=config,
+        missing=tuple(name for name in wanted if name not in arrived),
+        unused=(*unit.unused, *spare),
+        misshapen=tuple(name for name, shape in wanted.items() if arrived.get(name, shape) != shape),
+    )
+    told = [f"{len(names)} {word} ({_few(names)})" for word, names in whole.faults.items()]
+    return replace(whole, problem=problem or (f"{NOT_WHOLE}: {'; '.join(told)}" if told else ""))
 
 
 def _wanted(component: Component, config: NetConfig) -> Mapping[str, Shape]:
