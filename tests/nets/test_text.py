@@ -7,6 +7,7 @@ from typing import Any
 import ftfy
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import T5Tokenizer
 

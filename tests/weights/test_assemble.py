@@ -116,8 +116,24 @@ def test_merged_networks_need_no_adapter_and_take_none(large: dict[str, Path], t
     folder = ModelFolder.open(",".join(map(str, [merged, *rest])))
     assert (len(folder.dit.files), folder.name, folder.max_people) == (6, "SoulX-FlashTalk-14B", 1)
     assert (folder.defaults.steps, folder.defaults.shift, folder.defaults.text_scale) == (4, 5.0, 1.0)
+    assert (folder.defaults.window_frames, folder.defaults.motion_frames) == (33, 5)
     with pytest.raises(ModelError, match="holds the base and the audio layers"):
         ModelFolder.open(",".join(map(str, [merged, large["adapter"], *rest])))
+
+
+def test_lightx2vs_distilled_base_and_adapter_of_one_kind(large: dict[str, Path], tmp_path: Path) -> None:
+    name = "InfiniteTalk-4StepDistill-Mean-w-ITAudioAdaptorV6.1-fp8.safetensors"
+    for part, network, path in (
+        ("base", shapes("wan i2v 14B"), tmp_path / "seko" / name),
+        ("adapter", adapter(), tmp_path / "single" / "infinitetalk-fp8.safetensors"),
+    ):
+        matrices = [key for key, shape in network.items() if key.startswith("blocks.") and len(shape) == 2]
+        scales = {f"{key}_scale": (network[key][0], 1) for key in matrices}
+        types = {**dict.fromkeys(matrices, "F8_E4M3"), **dict.fromkeys(scales, "F32")}
+        large[part] = fake_safetensors(path, {**network, **scales}, "BF16", types)
+    folder = ModelFolder.open(",".join(map(str, large.values())))
+    assert folder.dit.files == (large["base"], large["adapter"])
+    assert (folder.max_people, folder.defaults.steps, folder.defaults.audio_scale) == (1, 4, 1.0)
 
 
 def test_two_files_for_one_part_are_a_question(large: dict[str, Path], tmp_path: Path) -> None:

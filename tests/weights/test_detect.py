@@ -162,6 +162,16 @@ def test_gguf_files_of_a_base_and_of_an_adapter(tmp_path: Path, kind: str, prefi
         assert unit.config == DiTConfig()
 
 
+@pytest.mark.parametrize("kind", ["IQ4_XS", "IQ3_S"])
+def test_a_kind_that_nobody_reads_is_told(tmp_path: Path, kind: str) -> None:
+    names = shapes("wan i2v 14B")
+    unit = look([fake_gguf(tmp_path / "x.gguf", names, set(_linears(names)), kind)])
+    assert unit.component is Component.BASE
+    assert unit.problem.startswith(f"it is stored as {kind}; this version reads F32")
+    unit = look([fake_safetensors(tmp_path / "x.safetensors", names, "F16", dict.fromkeys(_linears(names), "F4"))])
+    assert unit.problem.startswith("it is stored as F4")
+
+
 def test_a_scale_without_its_matrix_is_told(tmp_path: Path) -> None:
     names, types = _quantised(shapes("wan i2v 14B"), "comfy F8_E4M3")
     del names["blocks.3.ffn.0.weight"]

@@ -17,6 +17,8 @@ from infinitetalk.core.configs import (
 )
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults
 from infinitetalk.core.errors import ModelError
+from infinitetalk.core.presets import LIVE_DEFAULTS
+from infinitetalk.core.presets import PEOPLE as TRAINED_PEOPLE
 from infinitetalk.weights.detect.collect import Collected, collect
 from infinitetalk.weights.detect.component import Component
 from infinitetalk.weights.detect.places import places
@@ -26,7 +28,7 @@ from infinitetalk.weights.locate import MANIFEST
 
 C = TypeVar("C", bound=NetConfig)
 
-PEOPLE: Mapping[str, int] = {"single": 1, "multi": 2, "": 1}
+PEOPLE: Mapping[str, int] = {"single": TRAINED_PEOPLE[0], "multi": TRAINED_PEOPLE[1], "": TRAINED_PEOPLE[0]}
 """What the adapters were trained for; a file that does not say is taken for one person's."""
 
 EXAMPLES: Mapping[Component, str] = {
@@ -40,10 +42,12 @@ EXAMPLES: Mapping[Component, str] = {
 """What lacks, as people know it."""
 TOKENIZER = "umT5's tokenizer (a folder with spiece.model or tokenizer.json, as google/umt5-xxl)"
 
-DISTILLED = ("4stepdistill", "flashtalk")
-DISTILLED_DEFAULTS = {"steps": 4, "text_scale": 1.0, "audio_scale": 1.0}
-"""What networks distilled to four steps want; both families are known by their files' names alone."""
-FLASHTALK_SHIFT = 5.0
+# ModelTC/LightX2V (f8aee98), configs/infinitetalk/h100/infinitetalk_single_distilled.json.
+DISTILLED: Mapping[str, Mapping[str, Any]] = {
+    "4stepdistill": {"steps": 4, "shift": 7.0, "text_scale": 1.0, "audio_scale": 1.0},
+    "flashtalk": LIVE_DEFAULTS,
+}
+"""What networks distilled to four steps want. Both families are known by their files' names alone."""
 SHOWN = 3
 GENERIC = ("diffusion_pytorch_model", "model", "pytorch_model")
 """How files are called whose folder tells what they are."""
@@ -267,7 +271,7 @@ def _part(unit: Unit, kind: type[C], tokenizer: Path | None = None) -> Part[C]:
 def _defaults(dit: Unit) -> Mapping[str, Any]:
     """Settings that a distilled network wants, by its name."""
     words = "/".join(dit.path.parts[-3:]).lower().replace("-", "").replace("_", "")
-    if not any(word in words for word in DISTILLED):
-        return {}
-    _log.warning("%s: distilled, as its name says: 4 steps without guidance, unless asked for otherwise", dit.path)
-    return {**DISTILLED_DEFAULTS, "shift": FLASHTALK_SHIFT} if "flashtalk" in words else DISTILLED_DEFAULTS
+    wanted = next((settings for word, settings in DISTILLED.items() if word in words), {})
+    if wanted:
+        _log.warning("%s: distilled, as its name says: 4 steps without guidance, unless asked for otherwise", dit.path)
+    return wanted

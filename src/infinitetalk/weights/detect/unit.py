@@ -7,6 +7,7 @@ from pathlib import Path
 
 from infinitetalk.core.configs import DiTConfig, NetConfig
 from infinitetalk.core.errors import ModelError
+from infinitetalk.ops.ggml import LAYOUTS
 from infinitetalk.weights import names
 from infinitetalk.weights.detect.component import Component, Recognised, recognise
 from infinitetalk.weights.detect.shape import UnclearError, config_of, declared_config, near_config
@@ -23,6 +24,9 @@ SMALL_TYPES: Mapping[str, str] = {
     "F8_E5M2": "fp8 e5m2", "I8": "int8", "U8": "uint8",
 }  # fmt: skip
 """What people call the types; others keep their own names, as ggml's do."""
+
+
+READ_TYPES = (*SMALL_TYPES, "I16", "I32", "I64", "BOOL", *LAYOUTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +108,11 @@ def look(files: Sequence[Path]) -> Unit:
     if told is None:
         problem = f"nothing that this program knows: its first tensor is {next(iter(infos), 'not there')}"
         return Unit(files=paths, component=Component.UNKNOWN, bytes=size, problem=problem)
-    return _known(paths, told, tensors, size)
+    unit = _known(paths, told, tensors, size)
+    strange = next((info.dtype for info in infos.values() if info.dtype not in READ_TYPES), None)
+    if strange is None:
+        return unit
+    return replace(unit, problem=f"it is stored as {strange}; this version reads {', '.join(READ_TYPES)}")
 
 
 def _joined(headers: Sequence[Header]) -> Mapping[str, TensorInfo]:
