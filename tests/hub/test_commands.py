@@ -240,6 +240,20 @@ def test_the_list_of_presets_tells_sizes_of_the_hub(
     assert hub.endpoint == fake.endpoint
 
 
+@pytest.mark.usefixtures("hub")
+def test_the_list_of_presets_lives_with_a_repository_that_is_gone(
+    fake: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in PLAIN:
+        publish(fake, presets.PRESETS[name])
+    del fake.repositories["Soul-AILab/SoulX-FlashTalk-14B"]
+    assert main(["download"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.split()}
+    assert " ? " in rows["live"]
+    assert "23.3 GB" in rows["t4"]
+    assert "does not have this repository" in rows["Sizes"]
+
+
 def test_the_list_of_presets_needs_no_hub(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -319,16 +333,22 @@ def _read_all(terminal: int) -> str:
     return told.decode()
 
 
-def test_a_process_that_is_killed_is_continued(fake: FakeHub, environment: dict[str, str], home: Path) -> None:
-    """Killed, not asked to stop: nothing in the process can tidy up."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
+def test_a_process_that_is_stopped_is_continued(
+    fake: FakeHub, environment: dict[str, str], home: Path, how: signal.Signals
+) -> None:
+    """Ctrl-C is answered kindly; a kill leaves no time to tidy up."""
     fake.slow = {BIG.name: 0.02}
     command = [sys.executable, "-c", RUN, "download", "small", "--yes"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 20
     while on_disk(Hub("", home / "hub", home)) < 65_536 and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    os.kill(process.pid, how)
+    _, told = process.communicate()
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert told.decode().endswith("What has come is kept; the same command goes on from there.\nstopped\n")
     kept = on_disk(Hub("", home / "hub", home))
     assert 65_536 <= kept < 300_000
     fake.slow.clear()

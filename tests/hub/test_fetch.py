@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants, hf_hub_download, scan_cache_dir, try_to_load_from_cache
+from huggingface_hub.utils import WeakFileLock
 
 from infinitetalk.core.errors import InfiniteTalkError, MachineError, ModelError
 from infinitetalk.weights.hub import fetch as fetching
@@ -189,6 +190,19 @@ def test_a_full_disk_is_said_and_what_came_before_is_kept(hub: Hub) -> None:
     partial_path(hub, entry).symlink_to("/dev/full")
     with pytest.raises(MachineError, match=r"big.safetensors: the disk of .* is full; make room"):
         fetch(hub, entry, Told())
+
+
+def test_a_download_beside_another_of_the_same_file_is_refused(
+    fake: FakeHub, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = one(hub)
+    monkeypatch.setattr(fetching, "LOCK_TIMEOUT", 0.2)
+    lock = hub.cache / ".locks" / hub.folder(entry.repository).name / f"{entry.blob}.lock"
+    lock.parent.mkdir(parents=True)
+    with WeakFileLock(lock), pytest.raises(MachineError, match="another program is downloading it"):
+        fetch(hub, entry, Told())
+    assert not fake.bodies(entry.short)
+    assert fetch(hub, entry, Told()).is_file()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -10,14 +10,25 @@ from safetensors.torch import save_file
 from infinitetalk.cli.main import main
 from infinitetalk.core.configs import TOKENIZER_FILES
 from infinitetalk.core.errors import ModelError
-from infinitetalk.core.presets import HubFile, Preset, Repository, Role, find_preset
+from infinitetalk.core.presets import (
+    CHINESE,
+    LIVE,
+    LIVE_DEFAULTS,
+    SMALL_ENCODERS,
+    SOULX,
+    HubFile,
+    Preset,
+    Repository,
+    Role,
+    find_preset,
+)
 from infinitetalk.weights.folder import ModelFolder
 from infinitetalk.weights.hub.client import Hub
-from infinitetalk.weights.hub.store import plan, write
+from infinitetalk.weights.hub.store import Record, plan, write
 from tests.faces.conftest import write_portrait, write_voice
 from tests.hub.conftest import TABLE
 from tests.hub.fake_hub import Content, FakeHub
-from tests.weights.fake import fake_gguf, fake_safetensors
+from tests.weights.fake import fake_gguf, fake_safetensors, fake_shards
 from tests.weights.key_lists import adapter, shapes
 from tests.weights.loose import make_loose
 
@@ -53,20 +64,30 @@ def headers(folder: Path, preset: Preset) -> dict[HubFile, Path]:
     return made
 
 
-@pytest.mark.parametrize("name", ["t4", "t4-multi", "consumer-24gb-english", "distilled-4step-multi"])
-def test_a_preset_at_full_size_is_put_together(fake: FakeHub, hub: Hub, tmp_path: Path, name: str) -> None:
-    preset = find_preset(name)
-    made = headers(tmp_path / "made", preset)
+def put(fake: FakeHub, hub: Hub, preset: Preset, made: Mapping[HubFile, Path]) -> Record:
+    """Publishes the files and puts them into the cache as if downloaded: holes cannot be sent."""
     for number, (file, path) in enumerate(made.items()):
         told = Content(size=path.stat().st_size, sha256=f"{number:064x}")
         fake.add(file.repository.name, file.name.replace("*", PIECES), told, file.revision)
     record = plan(hub, preset)
     write(hub, record)
-    for held, path in zip(record.files, made.values(), strict=True):
-        # As if downloaded: holes cannot be sent.
-        place = hub.folder(held.entry.repository) / "snapshots" / held.entry.commit / held.entry.name
+    for held in record.files:
+        entry = held.entry
+        (path,) = (
+            path for file, path in made.items()
+            if (file.repository.name, file.revision) == (entry.repository, entry.revision)
+            and file.name.replace("*", PIECES) == entry.name
+        )  # fmt: skip
+        place = hub.folder(entry.repository) / "snapshots" / entry.commit / entry.name
         place.parent.mkdir(parents=True, exist_ok=True)
         path.rename(place)
+    return record
+
+
+@pytest.mark.parametrize("name", ["t4", "t4-multi", "consumer-24gb-english", "distilled-4step-multi"])
+def test_a_preset_at_full_size_is_put_together(fake: FakeHub, hub: Hub, tmp_path: Path, name: str) -> None:
+    preset = find_preset(name)
+    record = put(fake, hub, preset, headers(tmp_path / "made", preset))
     folder = ModelFolder.open(name)
     assert (folder.name, folder.max_people) == (name, preset.people)
     assert folder.defaults.steps == preset.defaults.get("steps", 40)
@@ -78,6 +99,28 @@ def test_a_preset_at_full_size_is_put_together(fake: FakeHub, hub: Hub, tmp_path
     assert folder.text.files == (files[Role.TEXT],)
     assert folder.text.tokenizer == files[Role.TOKENIZER].parent
     assert [lora.path for lora in folder.loras] == ([files[Role.LORA]] if Role.LORA in files else [])
+
+
+def test_shards_of_a_merged_network_need_no_adapter(
+    fake: FakeHub, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transformer of `live`, as diffusers writes it, beside small encoders."""
+    encoders = (*SMALL_ENCODERS, *CHINESE)
+    preset = Preset(name="flash", card="", summary="", people=1, files=(*LIVE[:2], *encoders), defaults=LIVE_DEFAULTS)
+    monkeypatch.setitem(TABLE, "flash", preset)
+    few = Preset(name="few", card="", summary="", people=1, files=encoders)
+    made = headers(tmp_path / "made", few)
+    home = tmp_path / "made" / SOULX.name
+    fake_shards(home, "diffusion_pytorch_model", shapes("flashtalk"), 3, "BF16")
+    (home / "config.json").write_text('{"_class_name": "WanModel"}')
+    shards = {HubFile(Role.BASE, SOULX, path.name): path for path in sorted(home.iterdir())}
+    put(fake, hub, preset, {**shards, **made})
+    folder = ModelFolder.open("flash")
+    assert [path.name for path in folder.dit.files] == [
+        f"diffusion_pytorch_model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)
+    ]
+    assert (folder.defaults.steps, folder.defaults.window_frames, folder.defaults.shift) == (4, 33, 5.0)
+    assert folder.loras == ()
 
 
 def test_a_preset_that_is_not_here_names_the_command(

@@ -1,6 +1,7 @@
 """`infinitetalk download PRESET`: gets the weights of a model from the Hugging Face hub."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from logging import ERROR, getLogger
 from typing import TYPE_CHECKING
@@ -162,8 +163,12 @@ def run(arguments: argparse.Namespace) -> int:
     if found.lacking and not arguments.yes and not confirm("Download?", default=True):
         say("Nothing was downloaded.")
         return FAILED
-    with show_transfer(files, as_json=arguments.json) as watcher:
-        download(hub, record, files, watcher)
+    try:
+        with show_transfer(files, as_json=arguments.json) as watcher:
+            download(hub, record, files, watcher)
+    except KeyboardInterrupt:
+        sys.stderr.write("What has come is kept; the same command goes on from there.\n")
+        raise
     if arguments.json:
         paths = [] if record.lacking(hub) else [str(path) for path in record.paths(hub)]
         emit("done", preset=preset.name, bytes=record.present(hub), whole=not record.lacking(hub), paths=paths)

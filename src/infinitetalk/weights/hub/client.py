@@ -27,6 +27,8 @@ from infinitetalk.core.errors import InfiniteTalkError, MachineError, ModelError
 from infinitetalk.core.presets import HubFile, Role
 
 SHA1_DIGITS, SHA256_DIGITS = 40, 64
+TIMEOUT = 30.0
+"""Seconds after which a hub that does not answer counts as unreachable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,9 @@ def _entries(file: HubFile, listing: Listing, hub: Hub) -> Iterator[Entry]:
 
 def _hub_repository(hub: Hub, repository: str, revision: str) -> Listing:
     try:
-        info = HfApi(endpoint=hub.endpoint).model_info(repository, revision=revision, files_metadata=True)
+        info = HfApi(endpoint=hub.endpoint).model_info(
+            repository, revision=revision, files_metadata=True, timeout=TIMEOUT
+        )
     except network_errors() as error:
         raise explain(error, f"{repository} at {revision}", hub) from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
