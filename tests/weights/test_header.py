@@ -102,6 +102,15 @@ def test_a_file_of_another_kind_says_what_it_is(tmp_path: Path, start: bytes, na
         read_header(tmp_path / name)
 
 
+@pytest.mark.parametrize("length", [0x13C, 0x213C, 0x683C], ids=hex)
+def test_a_header_whose_length_reads_like_a_web_page_is_one(tmp_path: Path, length: int) -> None:
+    """The first bytes of a safetensors file are a number: `<`, `<!`, `<h` are lengths like any others."""
+    header = json.dumps({"x": _entry()}).encode().ljust(length)
+    path = _safe(tmp_path / "x.safetensors", header, b"\0" * 8)
+    assert path.read_bytes().startswith(b"<")
+    assert read_header(path).tensors["x"] == TensorInfo((2,), "F32", 8)
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such weight file"):
         read_header(tmp_path / "x.safetensors")

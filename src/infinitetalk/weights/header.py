@@ -30,8 +30,11 @@ _ZIP = b"PK\x03\x04"
 _OLD_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 _FOREIGN: Mapping[bytes, str] = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself; get it with git lfs pull or download it",
-    b"<": "a web page, not a weight file; the download went wrong",
+    **dict.fromkeys(
+        (b"<!doctype", b"<html", b"<head", b"<?xml"), "a web page, not a weight file; the download went wrong"
+    ),
 }
+"""Beginnings of other things, in small letters; long ones, as a safetensors file begins with a number of any bytes."""
 
 
 def read_header(path: Path) -> Header:
@@ -63,7 +66,7 @@ def _check_start(path: Path, kind: FileKind, start: bytes) -> None:
     if not start:
         raise damaged(path, "the file is empty")
     for sign, what in _FOREIGN.items():
-        if start.startswith(sign):
+        if start.lower().startswith(sign):
             raise ModelError(f"{path}: {what}")
     held = FileKind.GGUF if start.startswith(MAGIC) else FileKind.TORCH if start.startswith(_ZIP) else None
     if held not in (None, kind):
