@@ -47,7 +47,7 @@ def plan(networks: Networks, where: Machine, work: Work = WORK) -> Plan:
 )
 def test_tiers_follow_memory(vram: float, ram: float, tier: Tier) -> None:
     found = plan(FP8, machine(vram, ram))
-    assert found.tier is tier
+    assert found.lodging.tier is tier
     assert found.prediction.vram_peak <= vram * GIB
     assert found.prediction.ram <= ram * GIB
 
@@ -61,28 +61,31 @@ def test_a_t4_runs_a_model_of_4_bits() -> None:
 
 def test_a_card_of_8_gb_makes_480p_with_the_vae_in_pieces() -> None:
     found = plan(Q4, machine(7.2, 14, "rtx4060"), replace(WORK, steps=4, branches=1))
-    assert found.tile in planner.TILES
-    assert found.tile < 640
+    assert found.lodging.tile in planner.TILES
+    assert found.lodging.tile < 640
     whole = plan(Q4, machine(9, 14, "rtx4060"), replace(WORK, steps=4, branches=1))
-    assert whole.tile is None
+    assert whole.lodging.tile is None
     assert whole.prediction.seconds_per_second < found.prediction.seconds_per_second
 
 
 def test_a_wanted_number_of_blocks_stays() -> None:
-    assert plan(FP8, machine(24, 64, tiers=(Tier.PINNED, Tier.DISK), resident_blocks=7)).resident_blocks == 7
-    assert plan(FP8, machine(79, 64, tiers=(Tier.PINNED,), resident_blocks=99)).resident_blocks == 40
+    assert (
+        plan(FP8, machine(24, 64, tiers=(Tier.PINNED, Tier.DISK), persistent=7 * 351_399_424)).lodging.resident_blocks
+        == 7
+    )
+    assert plan(FP8, machine(79, 64, tiers=(Tier.PINNED,), persistent=10**12)).lodging.resident_blocks == 40
 
 
 def test_encoders_stay_where_there_is_room() -> None:
-    assert plan(FP8, machine(79, 64)).keep_encoders
-    assert not plan(FP8, machine(27, 64)).keep_encoders
+    assert plan(FP8, machine(79, 64)).lodging.keep_encoders
+    assert not plan(FP8, machine(27, 64)).lodging.keep_encoders
 
 
 def test_more_memory_is_never_slower_and_keeps_more_blocks() -> None:
     plans = [plan(FP8, machine(vram, 40)) for vram in range(10, 40, 2)]
     times = [one.prediction.seconds_per_second for one in plans]
     assert all(after <= before for before, after in pairwise(times))
-    assert all(after.resident_blocks >= before.resident_blocks for before, after in pairwise(plans))
+    assert all(after.lodging.resident_blocks >= before.lodging.resident_blocks for before, after in pairwise(plans))
 
 
 @settings(max_examples=40, deadline=None)
@@ -117,7 +120,7 @@ def test_what_does_not_fit_is_told_with_the_nearest_that_does() -> None:
 
 def test_a_wanted_tier_is_the_only_one() -> None:
     for tier in Tier:
-        assert plan(FP8, machine(79, 64, tiers=(tier,))).tier is tier
+        assert plan(FP8, machine(79, 64, tiers=(tier,))).lodging.tier is tier
 
 
 def test_a_processor_holds_all_in_main_memory() -> None:
@@ -126,13 +129,13 @@ def test_a_processor_holds_all_in_main_memory() -> None:
     # Stored matrices are made dense there, once and for all.
     for networks in (FULL, Q4):
         assert isinstance(choose(networks, WORK, machine(None, 60, number=4, tiers=(Tier.RESIDENT,))), Misfit)
-    assert plan(Q4, machine(None, 60, number=4)).tier is Tier.DISK
+    assert plan(Q4, machine(None, 60, number=4)).lodging.tier is Tier.DISK
 
 
 def test_more_work_takes_more() -> None:
     where = machine(20, 64)
-    base = planner.predict(plan(FP8, where), FP8, WORK, where).prediction
-    draft = plan(FP8, where)
+    base = planner.predict(plan(FP8, where).lodging, FP8, WORK, where).prediction
+    draft = plan(FP8, where).lodging
     for more in (
         replace(WORK, people=2),
         replace(WORK, size=Pixels(704, 704)),

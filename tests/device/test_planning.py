@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from infinitetalk.core.calibration import Figure
 from infinitetalk.core.defaults import resolve
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.loras import Lora
-from infinitetalk.core.memory import MemorySettings, Tier
+from infinitetalk.core.memory import Lodging, MemorySettings, Tier
 from infinitetalk.core.planner import GIB, Plan
 from infinitetalk.core.sizes import Pixels
 from infinitetalk.engine import job as jobs
@@ -117,15 +116,29 @@ def test_generate_refuses_before_anything_is_loaded_or_written(
     assert not out.exists()
 
 
-def test_a_loaded_model_does_not_count_against_the_next_job(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
-    seen: list[bool] = []
-    workshop = jobs.Workshop("cpu")
-    monkeypatch.setattr(planning, "plan_job", lambda *_, loaded: seen.append(loaded))
-    job: Any = SimpleNamespace(folder=ModelFolder.open(tiny_folder), request=talk(1), settings=None)
-    workshop.check_fit(job)
-    workshop._engine = object()  # type: ignore[assignment]
-    workshop.check_fit(job)
-    assert seen == [False, True]
+def test_a_loaded_model_stays_as_it_lives_while_jobs_fit(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
+    """What it holds itself does not count against the next job; a job that does not fit so makes it move."""
+    folder, device, request = ModelFolder.open(tiny_folder), Device.choose("cpu"), talk(1)
+    settings = resolve(request, folder.facts, Pixels(64, 64))
+    now = Lodging(tier=Tier.DISK, resident_blocks=1, keep_encoders=False)
+    monkeypatch.setattr(Device, "free_main_memory", property(lambda _device: 0))
+    assert plan_job(folder, request, settings, device, now=now).lodging == now
+    with pytest.raises(MachineError):
+        plan_job(folder, request, settings, device)
+    monkeypatch.undo()
+    assert plan_job(folder, request, settings, device).lodging.tier is Tier.RESIDENT
+
+
+def test_the_model_is_loaded_as_the_job_was_planned(tiny_folder: Path) -> None:
+    workshop, folder = jobs.Workshop("cpu"), ModelFolder.open(tiny_folder)
+    disk = Lodging(tier=Tier.DISK, resident_blocks=1, keep_encoders=False)
+    first = workshop.engine(folder, lodging=disk)
+    assert first.model.lodging == disk
+    assert workshop.engine(folder, lodging=disk) is first
+    second = workshop.engine(folder, lodging=replace(disk, resident_blocks=0))
+    assert second is not first
+    assert workshop.engine(folder) is second
+    second.model.close()
 
 
 def test_a_disk_is_measured_by_reading(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from infinitetalk.core import footprint
 from infinitetalk.core.calibration import Figure, Rates, constant
 from infinitetalk.core.configs import DiTConfig, SpeechConfig, TextConfig, VAEConfig, VisionConfig
 from infinitetalk.core.footprint import FULL, HALF, Weights
-from infinitetalk.core.memory import Tier
+from infinitetalk.core.memory import Lodging, Tier
 from infinitetalk.core.sizes import FPS, PIXEL_MULTIPLE, TEMPORAL_STRIDE, Pixels, nearest_window
 
 GIB = 2**30
@@ -94,8 +94,8 @@ class Machine:
     """Whether tokens between blocks are float32, as float16 needs them."""
     tiers: tuple[Tier, ...] = tuple(Tier)
     """Tiers that may be taken."""
-    resident_blocks: int | None = None
-    """Blocks that must stay on the device in the tiers that stream; None for what fits."""
+    persistent: int | None = None
+    """Parameters of the transformer that stay on the device in the tiers that stream; None for what fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,17 +127,9 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a job is done on a machine."""
+    """How a job is done on a machine, and what that will take."""
 
-    tier: Tier
-    resident_blocks: int
-    """Blocks whose weights stay on the device; all of them in the tier `resident`."""
-    frames_at_once: int | None
-    """Latent frames that pass through a block's linear layers together; None for all."""
-    keep_encoders: bool
-    """Whether encoders and VAE stay on the device between their turns."""
-    tile: int | None = None
-    """Pixels on a side of the pieces in which the VAE works; None for whole frames."""
+    lodging: Lodging
     prediction: Prediction
 
 
@@ -216,7 +208,7 @@ class _Turn(NamedTuple):
     tensors: int
 
 
-def _turns(plan: Plan, networks: Networks, work: Work, machine: Machine) -> Iterator[tuple[str, _Turn]]:
+def _turns(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> Iterator[tuple[str, _Turn]]:
     """Every stage's own needs."""
     sizes, keep = _sizes(networks, machine.number), plan.keep_encoders
     vae, speech, vision = (0 if keep else size for size in (sizes.vae, sizes.speech, sizes.vision))
@@ -231,7 +223,7 @@ def _turns(plan: Plan, networks: Networks, work: Work, machine: Machine) -> Iter
     yield "denoising", _denoising(plan, networks, work, machine)
 
 
-def _coding_numbers(plan: Plan, networks: Networks, work: Work, *, encode: bool) -> int:
+def _coding_numbers(plan: Lodging, networks: Networks, work: Work, *, encode: bool) -> int:
     """Numbers that the VAE holds at its peak, the video included."""
     video, piece = footprint.video_numbers(work.size, work.window_frames), _piece(work.size, plan.tile)
     coding = footprint.coding_numbers(networks.vae, piece, encode=encode)
@@ -247,7 +239,7 @@ def _piece(size: Pixels, tile: int | None) -> Pixels:
     return size if tile is None else Pixels(min(size.height, tile), min(size.width, tile))
 
 
-def _denoising(plan: Plan, networks: Networks, work: Work, machine: Machine) -> _Turn:
+def _denoising(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> _Turn:
     sizes, number = _sizes(networks, machine.number), machine.number
     streamed = networks.dit.num_layers - plan.resident_blocks
     slots = 0 if plan.tier is Tier.RESIDENT else min(SLOTS, max(streamed, 1)) * max(sizes.block, sizes.once)
@@ -266,13 +258,13 @@ def _denoising(plan: Plan, networks: Networks, work: Work, machine: Machine) -> 
     return _Turn(slots, told + step * number // HALF + widest)
 
 
-def _as_held(plan: Plan, networks: Networks, machine: Machine) -> Networks:
+def _as_held(plan: Lodging, networks: Networks, machine: Machine) -> Networks:
     """The networks as a plan holds them: a device without memory of its own computes with dense matrices at once."""
     dense = machine.vram is None and plan.tier is Tier.RESIDENT and networks.dit_bytes is not None
     return replace(networks, dit_bytes=None) if dense else networks
 
 
-def _stages(plan: Plan, networks: Networks, work: Work, machine: Machine) -> dict[str, int]:
+def _stages(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> dict[str, int]:
     """Bytes on the device at the peak of each stage."""
     networks = _as_held(plan, networks, machine)
     sizes = _sizes(networks, machine.number)
@@ -291,7 +283,7 @@ def _heard(work: Work) -> float:
     return 70.0 + work.window_frames / FPS
 
 
-def _main_memory(plan: Plan, networks: Networks, work: Work, machine: Machine) -> int:
+def _main_memory(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> int:
     """Bytes of main memory at the peak."""
     networks = _as_held(plan, networks, machine)
     sizes, blocks = _sizes(networks, machine.number), networks.dit.num_layers
@@ -320,7 +312,7 @@ def _forward_seconds(networks: Networks, work: Work, machine: Machine) -> float:
     return products / rates.products.value + moved / rates.memory.value
 
 
-def _step_seconds(plan: Plan, networks: Networks, work: Work, machine: Machine) -> tuple[float, float]:
+def _step_seconds(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> tuple[float, float]:
     """Seconds of one step, and the share of them in which the device waits for weights."""
     computing = work.branches * _forward_seconds(networks, work, machine)
     streamed = (networks.dit.num_layers - plan.resident_blocks) * _sizes(networks, machine.number).block
@@ -330,7 +322,7 @@ def _step_seconds(plan: Plan, networks: Networks, work: Work, machine: Machine) 
     return total, 1 - computing / total
 
 
-def _coding_seconds(plan: Plan, networks: Networks, work: Work, machine: Machine) -> float:
+def _coding_seconds(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> float:
     """Seconds of the VAE for a window: motion frames in, all frames out, and key frames of a video."""
     vae, size = networks.vae, work.size
     found = footprint.coding_operations(vae, size, work.motion_frames, encode=True)
@@ -347,8 +339,8 @@ def _pieces(length: int, piece: int) -> int:
     return 1 if piece >= length else 1 + -((piece - length) // (piece - OVERLAP))
 
 
-def predict(plan: Plan, networks: Networks, work: Work, machine: Machine) -> Plan:
-    """The plan with what it will take."""
+def predict(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> Plan:
+    """A way to do the work, with what it will take."""
     networks = _as_held(plan, networks, machine)
     step, waiting = _step_seconds(plan, networks, work, machine)
     rates = machine.rates
@@ -363,27 +355,23 @@ def predict(plan: Plan, networks: Networks, work: Work, machine: Machine) -> Pla
         waiting=waiting,
         estimate=any(figure.estimate for figure in used),
     )
-    return replace(plan, prediction=prediction)
+    return Plan(lodging=plan, prediction=prediction)
 
 
-_NOTHING = Prediction(ram=0, window_seconds=0.0, new_seconds=1.0, waiting=0.0, estimate=True)
-
-
-def _drafts(networks: Networks, work: Work, machine: Machine) -> Iterator[Plan]:
+def _drafts(networks: Networks, work: Work, machine: Machine) -> Iterator[Lodging]:
     """Ways to do the work, those first that are quicker: streaming costs little, pieces of pictures much."""
     latents = (work.window_frames - 1) // TEMPORAL_STRIDE + 1
     cuts = [None, *(count for count in (4, 2, 1) if count < latents)]
-    # Without memory of its own, a device reads main memory: there is nothing to pin.
-    tiers = [tier for tier in Tier if tier in machine.tiers and (machine.vram is not None or tier is not Tier.PINNED)]
+    tiers = [tier for tier in Tier if tier in machine.tiers]
+    if machine.vram is None and len(tiers) > 1:
+        tiers.remove(Tier.PINNED)  # such a device reads main memory: there is nothing to pin
     for tile in (None, *(side for side in TILES if side < max(work.size))):
         for tier in tiers:
-            first = Plan(
+            first = Lodging(
                 tier=tier,
                 resident_blocks=networks.dit.num_layers,
-                frames_at_once=None,
                 keep_encoders=tier is Tier.RESIDENT,
                 tile=tile,
-                prediction=_NOTHING,
             )
             ways = [replace(first, frames_at_once=cut) for cut in cuts]
             if tier is Tier.RESIDENT:
@@ -393,12 +381,13 @@ def _drafts(networks: Networks, work: Work, machine: Machine) -> Iterator[Plan]:
                 yield from _streamed(ways, networks, work, machine)
 
 
-def _streamed(ways: Sequence[Plan], networks: Networks, work: Work, machine: Machine) -> Iterator[Plan]:
+def _streamed(ways: Sequence[Lodging], networks: Networks, work: Work, machine: Machine) -> Iterator[Lodging]:
     """The same ways with as many resident blocks as fit beside the slots, most first; then with none."""
     blocks = networks.dit.num_layers
     none = [replace(way, resident_blocks=0) for way in ways]
-    if machine.resident_blocks is not None:
-        yield from (replace(way, resident_blocks=min(blocks, machine.resident_blocks)) for way in ways)
+    if machine.persistent is not None:
+        wanted = min(blocks, machine.persistent // footprint.block_step(networks.dit).count)
+        yield from (replace(way, resident_blocks=wanted) for way in ways)
     elif machine.vram is None:
         yield from none
     else:
@@ -410,22 +399,43 @@ def _streamed(ways: Sequence[Plan], networks: Networks, work: Work, machine: Mac
         yield from sorted(fitting, key=lambda way: -way.resident_blocks)
 
 
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """The memory that a way of working wants most beyond what there is."""
+
+    memory: str
+    need: int
+    budget: int
+
+    @property
+    def lacking(self) -> int:
+        """Bytes that are lacking; none or less where it fits."""
+        return self.need - self.budget
+
+
+def _tightest(draft: Lodging, networks: Networks, work: Work, machine: Machine) -> _Need:
+    needs = [_Need("main memory", _main_memory(draft, networks, work, machine), machine.ram)]
+    if machine.vram is not None:
+        needs.append(_Need("GPU memory", max(_stages(draft, networks, work, machine).values()), machine.vram))
+    return max(needs, key=lambda need: need.lacking)
+
+
+def fits(lodging: Lodging, networks: Networks, work: Work, machine: Machine) -> bool:
+    """Whether networks that live so can do the work."""
+    return _tightest(lodging, networks, work, machine).lacking <= 0
+
+
 def choose(networks: Networks, work: Work, machine: Machine) -> Plan | Misfit:
-    """The first plan that fits the machine, or what lacks least of one."""
-    closest: Misfit | None = None
+    """The first way that fits the machine, or what lacks least of one."""
+    tried: list[tuple[int, Lodging, _Need]] = []
     for draft in _drafts(networks, work, machine):
-        stages = _stages(draft, networks, work, machine)
-        needs = [("main memory", _main_memory(draft, networks, work, machine), machine.ram)]
-        if machine.vram is not None:
-            needs.append(("GPU memory", max(stages.values()), machine.vram))
-        memory, need, budget = max(needs, key=lambda row: row[1] - row[2])
-        if need <= budget:
+        need = _tightest(draft, networks, work, machine)
+        if need.lacking <= 0:
             return predict(draft, networks, work, machine)
-        if closest is None or need - budget < closest.need - closest.budget:
-            closest = Misfit(plan=draft, memory=memory, need=need, budget=budget)
-    if closest is None:
-        raise ValueError("a machine must allow at least one tier")
-    return replace(closest, plan=predict(closest.plan, networks, work, machine))
+        tried.append((need.lacking, draft, need))
+    _, draft, need = min(tried, key=lambda one: one[0])
+    plan = predict(draft, networks, work, machine)
+    return Misfit(plan=plan, memory=need.memory, need=need.need, budget=need.budget)
 
 
 _SHORTER = (1.0, 0.8, 0.6, 0.4, 0.25)

@@ -12,7 +12,7 @@ from torch import Tensor
 from infinitetalk.core.defaults import Settings, resolve
 from infinitetalk.core.errors import ModelError, RequestError
 from infinitetalk.core.loras import Lora, read_loras
-from infinitetalk.core.memory import MemorySettings
+from infinitetalk.core.memory import Lodging, MemorySettings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import Latents
 from infinitetalk.core.stages import Stage
@@ -105,10 +105,11 @@ class Engine:
         *,
         loras: Sequence[Lora | str | Path] = (),
         memory: MemorySettings | None = None,
+        lodging: Lodging | None = None,
     ) -> Self:
         """Loads a bundled or downloaded model by name, a model folder by path or one that is open, with LoRAs or not.
 
-        `memory` says where weights may live.
+        `memory` says where weights may live, `lodging` where they do: a plan is made unless it is given.
 
         Raises:
             ModelError: a folder that lacks a part, weights or a LoRA that do not fit.
@@ -118,7 +119,7 @@ class Engine:
         folder = name if isinstance(name, ModelFolder) else ModelFolder.open(name)
         chosen = Device.choose(device, dtype)
         with at_work(chosen), machine_errors(chosen.torch_device, "loading this model"):
-            return cls(load_model(folder, chosen, progress, read_loras(loras), memory))
+            return cls(load_model(folder, chosen, progress, read_loras(loras), memory=memory, lodging=lodging))
 
     def generate(self, request: TalkRequest, progress: Progress | None = None) -> Clip:
         """Makes a whole video in memory; see `stream` for videos of any length."""

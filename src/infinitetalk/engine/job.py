@@ -14,7 +14,7 @@ from infinitetalk.core.defaults import Settings
 from infinitetalk.core.devices import check_device
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.loras import Lora
-from infinitetalk.core.memory import MemorySettings
+from infinitetalk.core.memory import Lodging, MemorySettings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.core.stages import Stage
@@ -123,8 +123,14 @@ class Workshop:
         self._engine: Engine | None = None
         self._loaded: tuple[ModelFolder, tuple[Lora, ...]] | None = None
 
-    def engine(self, folder: ModelFolder, progress: Progress | None = None, loras: tuple[Lora, ...] = ()) -> "Engine":
-        """The engine for a model with LoRAs, loaded unless it is the one used last.
+    def engine(
+        self,
+        folder: ModelFolder,
+        progress: Progress | None = None,
+        loras: tuple[Lora, ...] = (),
+        lodging: Lodging | None = None,
+    ) -> "Engine":
+        """The engine for a model with LoRAs, loaded unless it is the one used last and lives as the job needs it.
 
         Raises:
             ModelError: weights that do not fit.
@@ -135,12 +141,13 @@ class Workshop:
         Device.choose(self._device)  # first, as the networks' libraries take many seconds to import
         from infinitetalk.engine.engine import Engine
 
-        if self._engine is None or self._loaded != (folder, loras):
+        stays = self._engine is not None and lodging in (None, self._engine.model.lodging)
+        if self._engine is None or self._loaded != (folder, loras) or not stays:
             if self._engine is not None:
                 self._engine.model.close()
             self._engine = None  # two models at once may not fit
             self._engine = Engine.from_pretrained(
-                folder, self._device, progress=progress, loras=loras, memory=self._memory
+                folder, self._device, progress=progress, loras=loras, memory=self._memory, lodging=lodging
             )
             self._loaded = folder, loras
         return self._engine
@@ -155,8 +162,9 @@ class Workshop:
         from infinitetalk.engine.planning import plan_job
         from infinitetalk.runtime.device import Device
 
-        loaded = self._engine is not None
-        return plan_job(job.folder, job.request, job.settings, Device.choose(self._device), loaded=loaded)
+        device = Device.choose(self._device)
+        now = None if self._engine is None else self._engine.model.lodging
+        return plan_job(job.folder, job.request, job.settings, device, self._memory, now=now)
 
     def make(self, job: Job, listener: Progress | None = None) -> Made:
         """Makes a video; the finished windows are on disk whatever happens.
@@ -169,14 +177,14 @@ class Workshop:
         clock = StageClock(listener)
         clock.seconds[Stage.AUDIO_ENCODING] += job.checked_in
         with clock.stage(Stage.FEATURE_EXTRACTION):
-            self.check_fit(job)
+            plan = self.check_fit(job)
         with clock.stage(Stage.AUDIO_ENCODING):
             sound = output_sound(job.request)
         writer = VideoWriter(job.output, job.settings.size, quality=job.request.quality, sound=sound)
         planned = 0
         try:
             with clock.stage(Stage.FEATURE_EXTRACTION):
-                engine = self.engine(job.folder, clock, job.request.loras)
+                engine = self.engine(job.folder, clock, job.request.loras, plan.lodging)
             with ExitStack() as closing:
                 closing.enter_context(writer)
                 for window in engine.stream(job.request, clock):

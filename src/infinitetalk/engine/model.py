@@ -18,6 +18,7 @@ from infinitetalk.core.stages import Stage
 from infinitetalk.engine.guests import Guest
 from infinitetalk.engine.lodging import load_dit, lodge_text, stored_type
 from infinitetalk.engine.loras import open_loras, told
+from infinitetalk.engine.planning import plan_folder
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.engine.protocols import SpeechSource, TextSource, VisionSource, Waveform
 from infinitetalk.models.dit import AudioDiT
@@ -140,21 +141,26 @@ def load_model(
     device: Device,
     progress: Progress | None = None,
     loras: Sequence[Lora] = (),
+    *,
     memory: MemorySettings | None = None,
+    lodging: Lodging | None = None,
 ) -> Model:
     """Reads the weights of a model folder, and applies LoRAs to its DiT in the order given.
+
+    Where weights live is planned for the model's own size within the budgets of `memory`, unless `lodging` says it.
 
     The DiT and the text and picture encoders compute in the device's number format. The VAE, whose small errors add up
     from window to window, and the small speech encoder stay in float32.
 
     Raises:
         ModelError: weights that are missing, damaged or do not fit; a LoRA that does not fit, before any is read.
+        MachineError: memory that is too small.
     """
     listener = progress or StageClock()
     where = device.torch_device
     with listener.stage(Stage.FEATURE_EXTRACTION):
         stack = open_loras(folder, loras, where)
-        housed = load_dit(folder, device, memory or MemorySettings(), stack)
+        housed = load_dit(folder, device, lodging or plan_folder(folder, device, memory, loras).lodging, stack)
         for line in told(stack, housed.named_modules()) if stack else ():
             listener.note(line)
         keep = housed.lodging.keep_encoders

@@ -57,7 +57,7 @@ def look(model: str, networks: Networks, work: Work, machine: Machine, *, here: 
     """One model at one size."""
     found = choose(networks, work, machine)
     plan: Plan = found.plan if isinstance(found, Misfit) else found
-    told = plan.prediction
+    told, lodging = plan.prediction, plan.lodging
     return Outlook(
         model=model,
         here=here,
@@ -65,10 +65,10 @@ def look(model: str, networks: Networks, work: Work, machine: Machine, *, here: 
         steps=work.steps,
         passes=work.branches,
         fits=isinstance(found, Plan),
-        tier=plan.tier.value,
-        resident_blocks=plan.resident_blocks,
+        tier=lodging.tier.value,
+        resident_blocks=lodging.resident_blocks,
         blocks=networks.dit.num_layers,
-        frames_at_once=plan.frames_at_once,
+        frames_at_once=lodging.frames_at_once,
         vram=0 if machine.vram is None else told.vram_peak,
         vram_budget=machine.vram or 0,
         ram=told.ram,

@@ -11,8 +11,8 @@ from infinitetalk.core.calibration import Figure, Rates, constant
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.loras import Lora
-from infinitetalk.core.memory import MemorySettings, Tier
-from infinitetalk.core.planner import GIB, KINDS, Machine, Misfit, Networks, Plan, Work, choose, nearest
+from infinitetalk.core.memory import Lodging, MemorySettings, Tier
+from infinitetalk.core.planner import GIB, KINDS, Machine, Misfit, Networks, Plan, Work, choose, fits, nearest, predict
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.diffusion.guidance import branches
 from infinitetalk.runtime.device import DTYPES, Device
@@ -73,7 +73,7 @@ def networks_of(folder: ModelFolder, loras: Sequence[Lora] = ()) -> Networks:
         vision=folder.vision.config if folder.vision else None,
         dit_bytes=element_bytes(folder.dit.files),
         text_bytes=element_bytes(folder.text.files) if folder.text else None,
-        lora_rank=sum(_rank(lora.path) for lora in loras),
+        lora_rank=sum(_rank(lora.path) for lora in (*folder.loras, *loras)),
     )
 
 
@@ -119,14 +119,16 @@ def machine_of(
     main = device.main_memory if loaded else device.free_main_memory
     if imagined and device.pretended is not None:
         main = device.pretended.ram - round(constant("system_ram").value)
-    tiers = tuple(Tier) if wanted.tier is None else (wanted.tier,)
+    persistent = wanted.num_persistent_param_in_dit
+    tiers = tuple(tier for tier in Tier if persistent is None or tier is not Tier.RESIDENT)
     return Machine(
         vram=None if own is None else _budget(wanted.vram, own),
         ram=_budget(wanted.ram, main),
         rates=rates,
         number=device.dtype.itemsize,
         wide=device.dtype == DTYPES["float16"],
-        tiers=tiers,
+        tiers=tiers if wanted.tier is None else (wanted.tier,),
+        persistent=persistent,
     )
 
 
@@ -163,20 +165,54 @@ def plan_job(
     device: Device,
     memory: MemorySettings | None = None,
     *,
-    loaded: bool = False,
+    now: Lodging | None = None,
 ) -> Plan:
     """The plan of a job.
+
+    Args:
+        now: how the model lives already, if it is loaded: it stays so if the job fits.
 
     Raises:
         MachineError: nothing fits; the line names the nearest setting that does.
         ModelError: a weight file that is damaged or cannot be read.
     """
     networks, work = networks_of(folder, request.loras), work_of(request, settings)
-    machine = machine_of(device, memory, loaded=loaded)
+    machine = machine_of(device, memory, loaded=now is not None)
+    if now is not None and fits(now, networks, work, machine):
+        return predict(now, networks, work, machine)
     found = choose(networks, work, machine)
     if isinstance(found, Misfit):
         raise MachineError(refusal(networks, work, machine, found, device))
     return found
+
+
+def plan_folder(
+    folder: ModelFolder, device: Device, memory: MemorySettings | None = None, loras: Sequence[Lora] = ()
+) -> Plan:
+    """The plan of a model at its own size, whoever asks for what later; of a smaller one if that does not fit.
+
+    Raises:
+        MachineError: nothing fits at any size.
+        ModelError: a weight file that is damaged or cannot be read.
+    """
+    own, networks = folder.defaults, networks_of(folder, loras)
+    work = Work(
+        size=max(folder.buckets[own.size].values(), key=lambda size: size.height * size.width),
+        window_frames=own.window_frames,
+        motion_frames=own.motion_frames,
+        steps=own.steps,
+        branches=len(branches(own.text_scale, own.audio_scale)),
+        people=folder.max_people,
+        still=False,
+    )
+    machine = machine_of(device, memory)
+    found = choose(networks, work, machine)
+    if isinstance(found, Plan):
+        return found
+    less = nearest(networks, work, machine)
+    if less is None:
+        raise MachineError(refusal(networks, work, machine, found, device))
+    return less[1]
 
 
 def refusal(networks: Networks, work: Work, machine: Machine, misfit: Misfit, device: Device) -> str:
