@@ -21,6 +21,7 @@ from infinitetalk.cli.models import Found
 from infinitetalk.core.calibration import Rates
 from infinitetalk.media.color import match_colors
 from infinitetalk.runtime.device import Device
+from infinitetalk.weights.folder import ModelFolder
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -135,8 +136,10 @@ def test_doctor_tells_what_fits_a_pretended_card(
 ) -> None:
     monkeypatch.setenv("INFINITETALK_PRETEND", "t4")
     monkeypatch.setattr("infinitetalk.cli.doctor.LIBRARIES", ())
-    got = Found(model="live-english", path="cache", whole=True), Found(model="t4", path="cache", whole=False)
+    got = Found(model="live", path="cache", whole=True), Found(model="t4", path="cache", whole=False)
     monkeypatch.setattr("infinitetalk.cli.fits.downloaded", lambda _hub: got)
+    plain = ModelFolder.open
+    monkeypatch.setattr(ModelFolder, "open", lambda name: plain(tiny_folder if name == "live" else name))
     assert main(["doctor", "--json", str(tiny_folder)]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["device"]["name"], report["device"]["pretended"]) == ("Tesla T4", True)
@@ -145,7 +148,8 @@ def test_doctor_tells_what_fits_a_pretended_card(
     assert report["disk"]["read"] > 0
     seen = {(one["model"], one["size"]): one for one in report["outlook"]}
     assert seen["nano", "128"]["here"]
-    assert seen["live-english", "720"]["here"]
+    assert seen["live", "64"]["here"], "the downloaded model is looked at itself"
+    assert ("live", "480") not in seen
     assert any(one["model"].endswith("tiny") and one["here"] for one in report["outlook"])
     on_t4 = seen["t4", "480"]
     assert on_t4["fits"]

@@ -1,6 +1,7 @@
 """The doctor's table of models and sizes: what fits this machine, and what it would take."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,21 +28,24 @@ def survey(device: "Device", folders: Sequence[Path], speed: "DiskSpeed | None")
 
     disk = None if speed is None else Figure(speed.read, "measured" if speed.sure else "estimate", str(speed.folder))
     machine = machine_of(device, disk=disk, imagined=True)
-    whole = frozenset(one.model for one in downloaded(quiet_hub()) if one.whole)
-    wanted = [preset for preset in PRESETS.values() if preset.name in whole or preset.name in PLAIN]
-    return [*outlook.folders(_open(folders), machine), *outlook.presets(wanted, machine, whole)]
+    whole = [one.model for one in downloaded(quiet_hub()) if one.whole]
+    here = [*outlook.folders(_open([*_found(folders), *((name, name) for name in whole)]), machine)]
+    wanted = [PRESETS[name] for name in PLAIN if name not in whole]
+    return [*here, *outlook.presets(wanted, machine)]
 
 
-def _open(folders: Sequence[Path]) -> "Iterable[tuple[str, ModelFolder]]":
-    """The models that are here and whole."""
+def _found(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Names and paths of the folders that are whole."""
+    yield from ((found.model, found.path) for found in find(list(folders) or [Path(), Path("models")]) if found.whole)
+
+
+def _open(models: "Iterable[tuple[str, str]]") -> "Iterator[tuple[str, ModelFolder]]":
+    """The models that can be opened; `models` and `inspect` tell what is wrong with others."""
     from infinitetalk.weights.folder import ModelFolder
 
-    for found in find(list(folders) or [Path(), Path("models")]):
-        if found.whole:
-            try:
-                yield found.model, ModelFolder.open(found.path)
-            except ModelError:  # damaged since it was looked at: `models` tells
-                continue
+    for name, path in models:
+        with suppress(ModelError):
+            yield name, ModelFolder.open(path)
 
 
 def time_text(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """What this machine could do: every model and size, here or to be downloaded, with what it would take."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,16 +93,12 @@ def folders(found: Iterable[tuple[str, ModelFolder]], machine: Machine) -> Itera
             yield look(name, networks, _work(folder.defaults, size), machine, here=True, size=table)
 
 
-def presets(known: Iterable[Preset], machine: Machine, here: Set[str]) -> Iterator[Outlook]:
-    """Models that are or can be downloaded; their networks are the 14B model's.
-
-    Args:
-        here: names of presets whose files are all on this machine.
-    """
+def presets(known: Iterable[Preset], machine: Machine) -> Iterator[Outlook]:
+    """Models that can be downloaded; their networks are the 14B model's."""
     for preset in known:
         networks, defaults = preset_networks(preset), ModelDefaults(**dict[str, Any](preset.defaults))
         for table, size in _square(STANDARD_BUCKETS):
-            yield look(preset.name, networks, _work(defaults, size), machine, here=preset.name in here, size=table)
+            yield look(preset.name, networks, _work(defaults, size), machine, here=False, size=table)
 
 
 def preset_networks(preset: Preset) -> Networks:
