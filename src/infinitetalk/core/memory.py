@@ -38,7 +38,7 @@ class MemorySettings:
     num_persistent_param_in_dit: int | None = knob(
         None,
         "parameters of the video network that stay on the GPU while the others come and go; 0 to 4 keep no block, "
-        "7000000000 about 20 of 40; default: what fits",
+        "7000000000 keep 18 of 40; default: what fits",
         MEMORY, least=0, most=1e12, aliases=("--num_persistent_param_in_dit",),
     )  # fmt: skip
 
