@@ -58,6 +58,7 @@ def test_a_file_arrives_where_hugging_face_looks_for_it(fake: FakeHub, hub: Hub,
     assert path.read_bytes() == content(fake, entry)
     assert told[-1] == entry.size
     assert path == Path(str(try_to_load_from_cache(entry.repository, entry.name, hub.cache, entry.revision)))
+    assert not [request for request in fake.asked if request.method == "HEAD"]
     fake.asked.clear()
     again = hf_hub_download(
         entry.repository, entry.name, revision=entry.revision, cache_dir=hub.cache, endpoint=hub.endpoint

@@ -125,6 +125,16 @@ def test_a_commit_that_another_program_uses_keeps_its_content(fake: FakeHub, hub
     assert theirs.stat().st_size == 300_000
 
 
+def test_content_of_another_commit_is_not_downloaded_again(fake: FakeHub, hub: Hub) -> None:
+    fake.add("some/base", BIG.name, fake.repositories["some/base"]["main"].files[BIG.name], revision="earlier")
+    hf_hub_download("some/base", BIG.name, revision="earlier", cache_dir=hub.cache, endpoint=hub.endpoint)
+    fake.asked.clear()
+    record = get(hub, SMALL)
+    assert not fake.bodies(BIG.name)
+    assert on_disk(hub) == record.size
+    assert record.paths(hub)[0].stat().st_size == 300_000
+
+
 def test_an_unfinished_download_goes_on_from_its_record(fake: FakeHub, hub: Hub) -> None:
     record = plan(hub, SMALL)
     fake.cuts["folder/adapter.safetensors"] = [10_000] + [0] * 20

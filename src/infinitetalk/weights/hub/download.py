@@ -54,7 +54,7 @@ def check_possible(hub: Hub, files: Sequence[Held], found: Room) -> None:
         MachineError: not enough room on the disk.
         ModelError: files are lacking, and HF_HUB_OFFLINE is set.
     """
-    lost = [held.entry.short for held in files if cached(hub, held.entry) is None]
+    lost = [held.entry.short for held in files if present(hub, held.entry) < held.entry.size]
     if hub.offline and lost:
         names = ", ".join(lost)
         raise ModelError(f"not in the cache {hub.cache}: {names}; HF_HUB_OFFLINE forbids to download them")

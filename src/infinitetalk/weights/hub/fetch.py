@@ -1,11 +1,12 @@
 """Brings one file of the hub into Hugging Face's cache: resumed where it broke off, and checked against its hash.
 
 huggingface_hub throws away what an interrupted process had received, so the bytes are received here; their place, name
-and lock in the cache are its own, and other programs find the file there.
+and lock in the cache are its own, so that other programs find the file there.
 """
 
 import errno
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from huggingface_hub import hf_hub_download, hf_hub_url
+from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.file_download import are_symlinks_supported
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status
@@ -79,13 +80,15 @@ def fetch(hub: Hub, entry: Entry, told: Told) -> Path:
     if (found := cached(hub, entry)) is not None:
         told(entry.size)
         return found
-    with _disk(hub, entry):
-        _drop_damaged(hub, entry)
-        with _locked(hub, entry):
+    with _disk(hub, entry), _locked(hub, entry):
+        # Another process may have brought it while this one waited for the lock.
+        if (found := cached(hub, entry)) is None:
+            _drop_damaged(hub, entry)
             if not blob_path(hub, entry).is_file():
                 _receive(hub, entry, told)
-        told(entry.size)
-        return _place(hub, entry)
+            found = _place(hub, entry)
+    told(entry.size)
+    return found
 
 
 @contextmanager
@@ -231,19 +234,14 @@ def _start(content_range: str | None) -> int:
 
 
 def _place(hub: Hub, entry: Entry) -> Path:
-    """Makes the file appear under its name at its commit."""
-    pointer = hub.folder(entry.repository) / "snapshots" / entry.commit / entry.name
-    try:
-        if are_symlinks_supported(hub.cache):
-            hf_hub_download(
-                entry.repository, entry.name, revision=entry.commit, cache_dir=hub.cache, endpoint=hub.endpoint
-            )
-        else:
-            # Its library would copy the content here and keep both.
-            pointer.parent.mkdir(parents=True, exist_ok=True)
-            blob_path(hub, entry).replace(pointer)
-    except network_errors() as error:
-        raise explain(error, f"{entry.repository}/{entry.name}", hub) from error
+    """Makes the content appear under the file's name at its commit, as huggingface_hub lays out its cache."""
+    pointer, blob = hub.folder(entry.repository) / "snapshots" / entry.commit / entry.name, blob_path(hub, entry)
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    if are_symlinks_supported(hub.cache):
+        pointer.symlink_to(os.path.relpath(blob, pointer.parent))
+    else:
+        # The content itself goes there: a copy would be a second one.
+        blob.replace(pointer)
     ref = hub.folder(entry.repository) / "refs" / entry.revision
     if not ref.exists():
         ref.parent.mkdir(parents=True, exist_ok=True)
