@@ -1,5 +1,6 @@
 """Weights that come and go: every module computes with its own, in any order that the device may choose."""
 
+import gc
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -168,6 +169,20 @@ def test_the_fake_lanes_see_a_buffer_that_is_filled_too_early(monkeypatch: pytes
         store.close()
         wrong += bool(differ)
     assert wrong > 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_device_that_failed_fails_once(tmp_path: Path) -> None:
+    """What gives memory back afterwards says nothing more."""
+
+    class Failed(DiceLanes):
+        def finish(self) -> None:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    store = store_of(pieces(4), Tier.PINNED, tmp_path, Failed(0))
+    next(iter(store.walk("step")))
+    del store
+    gc.collect()
 
 
 def test_views_are_made_once(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ filled. The processor waits for neither, and nothing is allocated on the way.
 """
 
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -271,9 +272,10 @@ class Store:
         self._groups, self._slots, self._source = {}, [], MemorySource()
 
     def __del__(self) -> None:
-        # A copy under way must not reach memory that others have by then.
-        if self._slots:
-            self.close()
+        # A copy under way must not reach memory that others have by then. On a device that failed, none is.
+        if getattr(self, "_slots", None):
+            with suppress(RuntimeError):
+                self.close()
 
 
 def _leave(module: nn.Module, layout: Layout) -> None:
