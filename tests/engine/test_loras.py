@@ -1,5 +1,6 @@
 """An engine with LoRAs: applied while it is loaded, and no request for others is followed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from safetensors.torch import save_file
 from infinitetalk.core.errors import ModelError, RequestError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.stages import Stage
+from infinitetalk.engine import model
 from infinitetalk.engine.board import Board
 from infinitetalk.engine.engine import Engine
-from infinitetalk.weights import load
+from infinitetalk.weights.folder import ModelFolder
 from tests.engine.inputs import Memory, pictures, talk, voice
 
 
@@ -52,13 +54,30 @@ def test_what_was_left_out_is_told(tiny_folder: Path, tmp_path: Path) -> None:
     assert "shift 2 unless given" in distilled
 
 
+def test_one_of_the_models_own_is_applied_without_advice(tiny_folder: Path, lora: Lora, tmp_path: Path) -> None:
+    fast = tmp_path / "lightx2v.safetensors"
+    fast.write_bytes(lora.path.read_bytes())
+    folder = replace(ModelFolder.open(tiny_folder), loras=(Lora(fast),))
+    board = Board()
+    engine = Engine.from_pretrained(folder, device="cpu", dtype="float32", progress=board, loras=[lora])
+    assert board.notes == [
+        "LoRA lightx2v.safetensors (strength 1) applied to 1 tensor",
+        "LoRA bright.safetensors (strength 2) applied to 1 tensor",
+    ]
+    assert engine.model.loras == (lora,)
+    plain = Engine.from_pretrained(tiny_folder, device="cpu", dtype="float32")
+    torch.testing.assert_close(engine.model.dit.head.head.bias - plain.model.dit.head.head.bias, torch.full((64,), 1.5))
+
+
 def test_one_that_does_not_fit_is_refused_before_a_weight_is_read(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path, lora: Lora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         pytest.fail("weights were about to be read")
 
-    monkeypatch.setattr(load, "assemble", refuse)
+    monkeypatch.setattr(model, "load_dit", refuse)
+    with pytest.raises(pytest.fail.Exception):  # a LoRA that fits comes so far
+        Engine.from_pretrained(tiny_folder, device="cpu", loras=[lora])
     save_file({"diffusion_model.blocks.0.norm3.diff": torch.zeros(5120)}, tmp_path / "large.safetensors")
     with pytest.raises(ModelError, match=r"another model \(a 14B model of Wan\): blocks.0.norm3.weight is \[128\]"):
         Engine.from_pretrained(tiny_folder, device="cpu", loras=[Lora(tmp_path / "large.safetensors")])

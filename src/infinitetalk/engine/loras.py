@@ -28,15 +28,21 @@ def open_loras(folder: ModelFolder, loras: Sequence[Lora], device: torch.device 
     return LoraStack.open(loras, names.dit(folder.dit.config), device) if loras else None
 
 
-def told(stack: LoraStack, modules: Iterable[tuple[str, nn.Module]]) -> Iterator[str]:
-    """One line for each LoRA that was applied, and one for whatever of it the user should know."""
+def told(stack: LoraStack, modules: Iterable[tuple[str, nn.Module]], own: Sequence[Lora] = ()) -> Iterator[str]:
+    """One line for each LoRA that was applied, and one for whatever of it the user should know.
+
+    Args:
+        stack: the LoRAs.
+        modules: of the network that they were applied to, by name.
+        own: those that belong to the model, whose defaults suit them already.
+    """
     branched = {
         f"{name}.weight" for name, module in modules if isinstance(module, Linear) and module.branch_up is not None
     }
     for file in stack.files:
         yield _applied(file, sum(name in branched for name in file.changes))
         yield from (f"LoRA {file.lora.path.name}: {note}" for note in file.notes)
-        if file.lora.distilled:
+        if file.lora.distilled and file.lora not in own:
             yield (
                 f"LoRA {file.lora.path.name} is distilled: shift {DISTILLED_SHIFT:g} unless given; "
                 f"4 to 8 steps, text scale 1 and audio scale 2 are usual with it"

@@ -161,7 +161,7 @@ def load_model(
     with listener.stage(Stage.FEATURE_EXTRACTION):
         stack = open_loras(folder, loras, where)
         housed = load_dit(folder, device, lodging or plan_folder(folder, device, memory, loras).lodging, stack)
-        for line in told(stack, housed.named_modules()) if stack else ():
+        for line in told(stack, housed.named_modules(), folder.loras) if stack else ():
             listener.note(line)
         keep = housed.lodging.keep_encoders
         home = where if keep else torch.device("cpu")

@@ -60,7 +60,7 @@ def named_bytes(names: Sequence[str], shares: Sequence[int]) -> float | None:
 
 
 def networks_of(folder: ModelFolder, loras: Sequence[Lora] = ()) -> Networks:
-    """The shapes of a folder's networks, how its files store them, and what LoRAs add.
+    """The shapes of a folder's networks, how its files store them, and what its LoRAs and others add.
 
     Raises:
         ModelError: a file that is damaged or cannot be read.
