@@ -75,6 +75,50 @@ def test_a_folder_without_a_manifest_is_the_model_that_its_files_make(loose: Pat
             assert torch.equal(tensor, expected), name
 
 
+def test_a_gguf_base_with_the_float_adapter_loads(loose: Path, tiny_folder: Path) -> None:
+    import gguf
+    from safetensors.torch import load_file
+
+    home = loose / "Wan2.1-I2V"
+    state: dict[str, torch.Tensor] = {}
+    for shard in sorted(home.glob("diffusion_pytorch_model*")):
+        state |= load_file(shard) if shard.suffix == ".safetensors" else {}
+        shard.unlink()
+    writer = gguf.GGUFWriter(home / "tiny-Q8_0.gguf", "wan")
+    q8 = gguf.GGMLQuantizationType.Q8_0
+    for name, tensor in state.items():
+        if len(tensor.shape) > 4:
+            writer.add_array(f"comfy.gguf.orig_shape.{name}", list(tensor.shape))
+            writer.add_tensor(name, tensor.reshape(tensor.shape[0], -1).half().numpy())
+        elif name.startswith("blocks.") and tensor.ndim == 2:
+            writer.add_tensor(name, gguf.quants.quantize(tensor.numpy(), q8), raw_dtype=q8)
+        else:
+            writer.add_tensor(name, tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    folder = ModelFolder.open(loose)
+    assert [path.name for path in folder.dit.files] == ["tiny-Q8_0.gguf", "infinitetalk.safetensors"]
+    assert folder.dit.config == make_tiny.DIT
+    loaded, whole = (load_model(each, Device.choose("cpu")).dit for each in (folder, ModelFolder.open(tiny_folder)))
+    generator = torch.Generator().manual_seed(0)
+    config = make_tiny.DIT
+    given = {
+        "latent": torch.randn(1, 16, 2, 4, 4, generator=generator),
+        "condition": torch.randn(1, 20, 2, 4, 4, generator=generator),
+        "audio": torch.randn(
+            1, 5, config.audio_window, config.audio_blocks, config.audio_channels, generator=generator
+        ),
+        "text": torch.randn(1, 3, config.text_dim, generator=generator),
+        "clip": torch.randn(1, config.clip_tokens, config.clip_dim, generator=generator),
+    }
+    with torch.no_grad():
+        ours, theirs = (network(timestep=torch.tensor(500.0), **given) for network in (loaded, whole))
+    assert (ours - theirs).norm() / theirs.norm() < 0.02
+    assert not torch.equal(ours, theirs)
+
+
 def test_a_handful_of_files_in_any_order(large: dict[str, Path]) -> None:
     first: ModelFolder | None = None
     for order in list(permutations(large.values()))[::1680]:
@@ -119,6 +163,32 @@ def test_merged_networks_need_no_adapter_and_take_none(large: dict[str, Path], t
     assert (folder.defaults.window_frames, folder.defaults.motion_frames) == (33, 5)
     with pytest.raises(ModelError, match="holds the base and the audio layers"):
         ModelFolder.open(",".join(map(str, [merged, large["adapter"], *rest])))
+
+
+def test_a_named_file_goes_before_what_lies_in_a_folder(
+    large: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As the reference is called: a folder with the base and the encoders, and a quantised network that holds both.
+    merged = fake_safetensors(tmp_path / "infinitetalk_multi_fp8.safetensors", shapes("meigen merged"))
+    home = tmp_path / "ComfyUI"
+    folder = ModelFolder.open(f"{home},{large['tokenizer']},{merged}")
+    assert (folder.dit.files, folder.max_people) == ((merged,), 2)
+    assert f"DiT base: {large['base']} is left out, as {merged} holds one" in caplog.text
+    fake_safetensors(home / "models" / "diffusion_models" / "merged.safetensors", shapes("meigen merged"))
+    with pytest.raises(ModelError, match="holds the base and the audio layers"):
+        ModelFolder.open(f"{home},{large['tokenizer']}")
+    other = fake_safetensors(tmp_path / "Wan2_1-InfiniteTalk-Multi_fp16.safetensors", adapter(), "F16")
+    (home / "models" / "diffusion_models" / "merged.safetensors").unlink()
+    assert ModelFolder.open(f"{home},{large['tokenizer']},{other}").dit.files == (large["base"], other)
+
+
+def test_an_encoder_of_another_width_is_no_candidate(large: dict[str, Path], tmp_path: Path) -> None:
+    small = {name: tuple(1024 if axis == 1280 else axis for axis in shape) for name, shape in shapes("hf clip").items()}
+    small = {name: tuple(4096 if axis == 5120 else axis for axis in shape) for name, shape in small.items()}
+    fake_safetensors(large["vision"].with_name("clip_vision_l.safetensors"), small, "F16")
+    folder = ModelFolder.open(f"{tmp_path / 'ComfyUI'},{large['tokenizer']}")
+    assert folder.vision is not None
+    assert folder.vision.files == (large["vision"],)
 
 
 def test_lightx2vs_distilled_base_and_adapter_of_one_kind(large: dict[str, Path], tmp_path: Path) -> None:

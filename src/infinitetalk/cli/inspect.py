@@ -64,9 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _tell(given)
         _tell_together(paths, model)
-    asked = {path.resolve() for path in arguments.paths if path.is_file()}
-    bad = any(unit.problem and not asked.isdisjoint(file.resolve() for file in unit.files) for unit in given.units)
-    return USER_ERROR if bad else DONE
+    return USER_ERROR if any(unit.problem and given.is_named(unit) for unit in given.units) else DONE
 
 
 def _declared(paths: Sequence[Path]) -> Together | None:
@@ -104,7 +102,7 @@ def _together(given: "Collected") -> Together:
 def _tell(given: "Collected") -> None:
     for unit in given.units:
         say()
-        print_table(("", ""), list(_rows(unit)))
+        print_table(("", ""), [(_dim(label), value) for label, value in _rows(unit)])
     for folder in given.tokenizers:
         say()
         print_table(("", ""), [("part", ("umT5's tokenizer", "bold")), ("folder", near_path(folder))])
@@ -113,6 +111,10 @@ def _tell(given: "Collected") -> None:
         print_table(("", ""), [("file", near_path(file.path)), (BAD, (_without(file.problem, file.path), "red"))])
     if not (given.units or given.rejected):
         say("No weight files here.")
+
+
+def _dim(label: Cell) -> Cell:
+    return (label, "dim") if isinstance(label, str) else label
 
 
 def _without(problem: str, path: Path) -> str:
@@ -124,7 +126,7 @@ def _rows(unit: "Unit") -> Iterator[tuple[Cell, Cell]]:
     from infinitetalk.weights.detect.fits import partners, shape_words
 
     shards = f", the first of {len(unit.files)} files" if len(unit.files) > 1 else ""
-    yield ("file", near_path(unit.path) + shards)
+    yield ("file", (near_path(unit.path) + shards, "bold cyan"))
     shape = shape_words(unit.config)
     yield ("part", (unit.component.value + (f", {shape}" if shape else ""), "bold"))
     if unit.component in (Component.ADAPTER, Component.MERGED):
@@ -179,6 +181,7 @@ def _tell_together(paths: Sequence[Path], model: Together) -> None:
     rows: list[tuple[Cell, Cell]] = [(GOOD, f"{part}: {place}") for part, place in model.parts.items()]
     rows += [(BAD, f"lacking: {part}") for part in model.lacking]
     rows += [(BAD, (model.problem, "red"))] if model.problem else []
+    rows += [("", note) for note in model.notes]
     print_table(("", ""), rows)
     if model.whole:
         say(f"A whole model:  {command_line('generate', '--model', SEPARATOR.join(map(near_path, paths)))} …")

@@ -104,12 +104,19 @@ def choose(given: Collected, elsewhere: Sequence[Path] = ()) -> Choice:
         ModelError: two files for one part, or a base and an adapter that do not fit.
     """
     choice = Choice()
-    _take(choice, given)
+    named = [unit for unit in given.units if given.is_named(unit)]
+    found = [unit for unit in given.units if not given.is_named(unit)]
+    _take(choice, named)
+    _leave_out(choice, found)
+    _take(choice, found)
+    _take_tokenizer(choice, given)
     for place in elsewhere:
         if not choice.lacks():
             break
         before, had = set(choice.parts), choice.tokenizer
-        _take(choice, collect([place]), only=choice.lacking)
+        there = collect([place])
+        _take(choice, there.units)
+        _take_tokenizer(choice, there)
         new = [(part, unit) for part, unit in choice.parts.items() if part not in before]
         choice.notes += [f"{part.value}: taken from {unit.path}" for part, unit in new]
         if choice.tokenizer != had:
@@ -117,37 +124,47 @@ def choose(given: Collected, elsewhere: Sequence[Path] = ()) -> Choice:
     return choice
 
 
-def refuse_named(given: Collected, paths: Sequence[Path]) -> None:
+def refuse_named(given: Collected) -> None:
     """Refuses files that the user named and no model can have.
 
     Raises:
         ModelError: the first of them, and why.
     """
-    named = {path.resolve() for path in paths if path.is_file()}
     for unit in given.units:
-        if not named.isdisjoint(path.resolve() for path in unit.files):
-            if unit.component is Component.LORA:
-                raise ModelError(f"{unit.path}: is a LoRA, not a part of a model; give it with --lora")
-            if unit.problem:
-                raise ModelError(f"{unit.path}: {unit.problem}")
+        if given.is_named(unit) and unit.component is Component.LORA:
+            raise ModelError(f"{unit.path}: is a LoRA, not a part of a model; give it with --lora")
+        if given.is_named(unit) and unit.problem:
+            raise ModelError(f"{unit.path}: {unit.problem}")
 
 
-def _take(choice: Choice, given: Collected, only: Sequence[Component] | None = None) -> None:
-    """Fills the parts that are lacking from what lies at some paths.
+def _take(choice: Choice, units: Sequence[Unit]) -> None:
+    """Fills the parts that are lacking; the transformer first, so that encoders are compared with it.
 
     Raises:
         ModelError: two files for one part.
     """
-    wanted = (Component.MERGED, *EXAMPLES) if only is None else _with_merged(only)
-    usable = [unit for unit in given.units if unit.usable and unit.component in wanted and _fits(unit, choice)]
-    for component in wanted:
-        units = [unit for unit in usable if unit.component is component]
-        if len(units) > 1:
-            listed = ", ".join(str(unit.path) for unit in units)
-            raise ModelError(f"{len(units)} files could be the {component.value}: {listed}; name the one to use")
-        if units:
-            choice.parts[component] = units[0]
+    for component in _with_merged(choice.lacking):
+        fit = [unit for unit in units if unit.component is component and unit.usable and _fits(unit, choice)]
+        if len(fit) > 1:
+            listed = ", ".join(str(unit.path) for unit in fit)
+            raise ModelError(f"{len(fit)} files could be the {component.value}: {listed}; name the one to use")
+        if fit:
+            choice.parts[component] = fit[0]
     _check_transformers(choice.parts)
+
+
+def _leave_out(choice: Choice, found: Sequence[Unit]) -> None:
+    """Says which halves in a folder are not used, because the user named a network that holds both."""
+    whole = choice.parts.get(Component.MERGED)
+    halves = [unit for unit in found if unit.component in (Component.BASE, Component.ADAPTER)]
+    if whole is not None:
+        choice.notes += [
+            f"{unit.component.value}: {unit.path} is left out, as {whole.path} holds one" for unit in halves
+        ]
+
+
+def _take_tokenizer(choice: Choice, given: Collected) -> None:
+    """Takes umT5's tokenizer from a folder, or from inside of ComfyUI's text encoder."""
     if choice.tokenizer is None and given.tokenizers:
         choice.tokenizer = given.tokenizers[0]
     text = choice.parts.get(Component.TEXT)
@@ -210,7 +227,7 @@ def assemble(paths: Sequence[Path]) -> ModelFolder:
     if lost := next((path for path in paths if not path.exists()), None):
         raise ModelError(f"{lost}: there is no such file or folder")
     given = collect(paths)
-    refuse_named(given, paths)
+    refuse_named(given)
     choice = choose(given, places())
     if lacks := choice.lacks():
         bare = f"there is no {MANIFEST}, and " if len(paths) == 1 and paths[0].is_dir() else ""

@@ -38,6 +38,12 @@ class Collected:
     rejected: tuple[Rejected, ...]
     tokenizers: tuple[Path, ...]
     """Folders with umT5's tokenizer."""
+    named: frozenset[Path] = frozenset()
+    """Files that were named themselves, not found in a folder."""
+
+    def is_named(self, unit: Unit) -> bool:
+        """Whether the user named one of its files."""
+        return not self.named.isdisjoint(path.resolve() for path in unit.files)
 
 
 def collect(paths: Sequence[Path]) -> Collected:
@@ -53,11 +59,12 @@ def collect(paths: Sequence[Path]) -> Collected:
     units: dict[Path, Unit] = {}
     rejected: dict[Path, Rejected] = {}
     tokenizers: dict[Path, None] = {}
+    named: set[Path] = set()
     for path in paths:
         if path.is_dir():
-            found, folders = _walk(path)
+            listed, folders = _walk(path)
             tokenizers.update(dict.fromkeys(folder for folder in folders if is_tokenizer(folder)))
-            for group in _groups(found):
+            for group in _groups(listed):
                 try:
                     files = group.complete()
                     if files[0].resolve() not in units:
@@ -67,9 +74,11 @@ def collect(paths: Sequence[Path]) -> Collected:
         else:
             group = _named(path)
             files = group.complete()
+            named.add(files[0].resolve())
             if files[0].resolve() not in units:
                 units[files[0].resolve()] = look(files)
-    return Collected(_without_twins(tuple(units.values())), tuple(rejected.values()), tuple(tokenizers))
+    found = _without_twins(tuple(units.values()))
+    return Collected(found, tuple(rejected.values()), tuple(tokenizers), frozenset(named))
 
 
 @dataclass(frozen=True, slots=True)
