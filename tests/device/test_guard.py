@@ -132,15 +132,25 @@ def test_names_of_kernels_that_a_t4_has(operation: str, t4: Device) -> None:
 def test_triton_launches_are_caught_and_work_again_afterwards(t4: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stand-in where Triton is not installed; the launcher of torch's own kernels likewise."""
     launched: list[str] = []
-    for module, kind in guarding._LAUNCHERS:
-        launcher = type(kind, (), {"run": lambda self, *_args, **_more: launched.append(type(self).__name__)})
+    for module, kind, method in guarding._LAUNCHERS:
+        launcher = type(kind, (), {method: lambda self, *_args, **_more: launched.append(type(self).__name__)})
         planted = ModuleType(module)
         planted.__dict__[kind] = launcher
         monkeypatch.setitem(sys.modules, module, planted)
         with guard(t4), pytest.raises(ForbiddenKernelError, match=rf"no Triton, but a kernel \({kind}\)"):
-            launcher().run(1, grid=(1,))
-        launcher().run(1, grid=(1,))
-    assert launched == [kind for _, kind in guarding._LAUNCHERS]
+            getattr(launcher(), method)(1, grid=(1,))
+        getattr(launcher(), method)(1, grid=(1,))
+    assert launched == [kind for _, kind, _ in guarding._LAUNCHERS]
+
+
+def test_a_real_triton_kernel_is_caught(t4: Device) -> None:
+    triton = pytest.importorskip("triton", reason="Triton comes with torch for GPUs only")
+
+    def nothing(_pointer: object) -> None:
+        """A kernel that does nothing."""
+
+    with guard(t4), pytest.raises(ForbiddenKernelError, match="no Triton"):
+        triton.jit(nothing)[(1,)](torch.zeros(1))
 
 
 def test_compiled_functions_are_caught(t4: Device) -> None:

@@ -166,3 +166,14 @@ def test_ctrl_c_leaves_the_finished_windows(job: list[object], tmp_path: Path, m
     assert len(frames) % 8 == 5 and 21 <= len(frames) < 200
     assert json.loads((tmp_path / "out.mp4.json").read_text())["complete"] is False
     assert {path.name for path in tmp_path.glob("out*")} == {"out.mp4", "out.mp4.json"}
+
+
+@pytest.mark.parametrize("tier", ["auto", "pinned", "disk"])
+def test_a_pretended_t4_makes_the_video_in_every_tier(
+    tier: str, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFINITETALK_PRETEND", "t4")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    output = tmp_path / "t4.mp4"
+    assert generate(*job, "--device", "auto", "--memory", tier, "--duration", 0.5, "--output", output) == 0
+    assert len(frames_of(output)) == 12

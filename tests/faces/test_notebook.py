@@ -33,9 +33,24 @@ def parameters(source: str, **values: object) -> str:
     return source
 
 
+@pytest.fixture(params=["", pytest.param("t4", marks=pytest.mark.full)])
+def card(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The card that this machine pretends to have; none, or a T4."""
+    monkeypatch.setenv("INFINITETALK_PRETEND", request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def inputs(portrait: Path, voice: Path) -> tuple[Path, Path]:
+    """A picture and a voice."""
+    return portrait, voice
+
+
 def test_it_makes_a_video_and_opens_the_page(
-    notebook: nbformat.NotebookNode, tmp_path: Path, portrait: Path, voice: Path, shown_model: str
+    card: str, notebook: nbformat.NotebookNode, tmp_path: Path, inputs: tuple[Path, Path], shown_model: str
 ) -> None:
+    """On this machine, and on one that pretends to be a T4."""
+    portrait, voice = inputs
     cell = next(cell for cell in notebook.cells if "KEEP_OPEN" in cell.source and "MODEL = " in cell.source)
     values = {"MODEL": shown_model, "PICTURE": str(portrait), "SOUND": str(voice)}
     cell.source = parameters(cell.source, **values, SETTINGS={"duration": 0.5}, KEEP_OPEN=False)
@@ -46,3 +61,5 @@ def test_it_makes_a_video_and_opens_the_page(
     pages = [output.data.get("text/html", "") for output in shown if output.output_type == "execute_result"]
     assert any("<video" in page and "data:video/mp4;base64" in page for page in pages)
     assert any("Running on local URL" in output.text for output in shown if output.output_type == "stream")
+    looked = [output.text for output in shown if output.output_type == "stream"]
+    assert any("Tesla T4 (pretended" in text for text in looked) == (card == "t4")

@@ -283,21 +283,23 @@ def _heard(work: Work) -> float:
     return 70.0 + work.window_frames / FPS
 
 
-def _main_memory(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> int:
-    """Bytes of main memory at the peak."""
+def main_memory(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> dict[str, int]:
+    """Bytes of main memory at the peak, by what holds them."""
     networks = _as_held(plan, networks, machine)
     sizes, blocks = _sizes(networks, machine.number), networks.dit.num_layers
-    window = 3 * FULL * footprint.video_numbers(work.size, work.window_frames)
-    process = round(constant("process_ram" if machine.vram is not None else "process_ram_cpu").value)
-    own = max(_stages(plan, networks, work, machine).values()) if machine.vram is None else 0
-    waiting = 0 if plan.keep_encoders else sizes.guests
     # Weights pass through main memory a block at a time.
     buffers = 2 * sizes.block
     if plan.tier is Tier.PINNED:
         buffers += (blocks - plan.resident_blocks) * sizes.block + blocks * sizes.once
     elif plan.tier is Tier.DISK:
         buffers += STAGES * max(sizes.block, sizes.once)
-    return process + window + own + waiting + buffers
+    return {
+        "process": round(constant("process_ram" if machine.vram is not None else "process_ram_cpu").value),
+        "window": 3 * FULL * footprint.video_numbers(work.size, work.window_frames),
+        "work": max(_stages(plan, networks, work, machine).values()) if machine.vram is None else 0,
+        "waiting networks": 0 if plan.keep_encoders else sizes.guests,
+        "streamed weights": buffers,
+    }
 
 
 def _forward_seconds(networks: Networks, work: Work, machine: Machine) -> float:
@@ -312,7 +314,7 @@ def _forward_seconds(networks: Networks, work: Work, machine: Machine) -> float:
     return products / rates.products.value + moved / rates.memory.value
 
 
-def _step_seconds(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> tuple[float, float]:
+def step_seconds(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> tuple[float, float]:
     """Seconds of one step, and the share of them in which the device waits for weights."""
     computing = work.branches * _forward_seconds(networks, work, machine)
     streamed = (networks.dit.num_layers - plan.resident_blocks) * _sizes(networks, machine.number).block
@@ -322,7 +324,7 @@ def _step_seconds(plan: Lodging, networks: Networks, work: Work, machine: Machin
     return total, 1 - computing / total
 
 
-def _coding_seconds(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> float:
+def coding_seconds(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> float:
     """Seconds of the VAE for a window: motion frames in, all frames out, and key frames of a video."""
     vae, size = networks.vae, work.size
     found = footprint.coding_operations(vae, size, work.motion_frames, encode=True)
@@ -342,15 +344,15 @@ def _pieces(length: int, piece: int) -> int:
 def predict(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> Plan:
     """A way to do the work, with what it will take."""
     networks = _as_held(plan, networks, machine)
-    step, waiting = _step_seconds(plan, networks, work, machine)
+    step, waiting = step_seconds(plan, networks, work, machine)
     rates = machine.rates
     used: list[Figure] = [rates.products, rates.coding, rates.memory]
     used += [] if plan.tier is Tier.RESIDENT else [rates.link]
     used += [rates.disk] if plan.tier is Tier.DISK else []
     prediction = Prediction(
         vram=_stages(plan, networks, work, machine),
-        ram=_main_memory(plan, networks, work, machine),
-        window_seconds=work.steps * step + _coding_seconds(plan, networks, work, machine),
+        ram=sum(main_memory(plan, networks, work, machine).values()),
+        window_seconds=work.steps * step + coding_seconds(plan, networks, work, machine),
         new_seconds=max(1, work.window_frames - work.motion_frames) / FPS,
         waiting=waiting,
         estimate=any(figure.estimate for figure in used),
@@ -414,7 +416,7 @@ class _Need:
 
 
 def _tightest(draft: Lodging, networks: Networks, work: Work, machine: Machine) -> _Need:
-    needs = [_Need("main memory", _main_memory(draft, networks, work, machine), machine.ram)]
+    needs = [_Need("main memory", sum(main_memory(draft, networks, work, machine).values()), machine.ram)]
     if machine.vram is not None:
         needs.append(_Need("GPU memory", max(_stages(draft, networks, work, machine).values()), machine.vram))
     return max(needs, key=lambda need: need.lacking)

@@ -40,11 +40,12 @@ constant_pad_nd pin_memory _pin_memory is_pinned record_stream _local_scalar_den
 """
 _MOVES = frozenset(_MOVED.split())
 
-# Where Triton kernels are launched: module, class. torch's own launcher does not pass through Triton's.
+# Where Triton kernels are launched: module, class, method. torch's own launcher does not pass through Triton's, and
+# Triton's interpreter, for processors, has another one.
 _LAUNCHERS = (
-    ("triton.runtime.jit", "JITFunction"),
-    ("triton.runtime.interpreter", "InterpretedFunction"),
-    ("torch._inductor.runtime.triton_heuristics", "CachingAutotuner"),
+    ("triton.runtime.jit", "JITFunction", "run"),
+    ("triton.runtime.interpreter", "GridExecutor", "__call__"),
+    ("torch._inductor.runtime.triton_heuristics", "CachingAutotuner", "run"),
 )
 
 
@@ -155,10 +156,10 @@ def _without_triton(device: Device) -> ExitStack:
 
     # Under a dispatch mode a compiled function quietly runs uncompiled, so its kernels would never be seen.
     stack.enter_context(_replaced(frames, "_callback_from_stance", _refuse_compiled(device)))
-    for module, kind in _LAUNCHERS:
+    for module, kind, method in _LAUNCHERS:
         if module in sys.modules or (module.startswith("triton") and find_spec("triton") is not None):
             owner = getattr(import_module(module), kind)
-            stack.enter_context(_replaced(owner, "run", _refuse_launch(device, f"a kernel ({kind})")))
+            stack.enter_context(_replaced(owner, method, _refuse_launch(device, f"a kernel ({kind})")))
     return stack
 
 
