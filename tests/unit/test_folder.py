@@ -191,10 +191,20 @@ def test_empty_files_and_tokenizers_are_told(changed: Callable[[Change], Path]) 
         ModelFolder.open(folder)
 
 
+@pytest.mark.parametrize("file", ["Wan2.1_VAE.pth", "infinitetalk.safetensors", "pytorch_model.bin"])
+def test_files_that_are_cut_off_are_told_before_any_is_loaded(changed: Callable[[Change], Path], file: str) -> None:
+    folder = changed(put("name", value="cut"))
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[: len(content) - 100])
+    with pytest.raises(ModelError, match=rf"lists {file}, which cannot be used: .*; get it again"):
+        ModelFolder.open(folder)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ("{", "not readable JSON"),
+        ('{"weight_map": {"a": "../up.safetensors"}}', r"points outside of its folder, to \.\./up\.safetensors"),
         ("{}", "weight_map of diffusion_pytorch_model.* must be a JSON object"),
         ('{"weight_map": {"a": 3}}', "a file in diffusion_pytorch_model.* must be given as text"),
         ('{"weight_map": {"a": "gone.safetensors"}}', r"part dit lists gone\.safetensors, which is not there"),

@@ -9,8 +9,8 @@
      "defaults": {…}, "buckets": {"128": {"1.00": [128, 128]}}}
 
 `text` and `vision` may be absent where the dit has no such input; `defaults` and `buckets` fall back to the 14B
-model's. Paths are relative to the folder. Opening a folder reads no weights, but checks that all of it is there and
-fits.
+model's. Paths are relative to the folder. Opening a folder reads no weights, but checks that all of it is there, whole
+by the files' headers, and fits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,6 +34,7 @@ from infinitetalk.core.presets import PRESETS
 from infinitetalk.core.request import check_values
 from infinitetalk.core.sizes import MASK_CHANNELS, PIXEL_MULTIPLE, Buckets, Pixels
 from infinitetalk.weights import manifest
+from infinitetalk.weights.header import read_header
 from infinitetalk.weights.locate import MANIFEST, locate, loose_files
 
 FORMAT = 1
@@ -149,6 +150,11 @@ def _weight_files(root: Path, name: str, listed: Sequence[str]) -> tuple[Path, .
         raise ModelError(f"the part {name} lists {', '.join(lost)}, which is not there")
     if empty := [file for file in files if not (root / file).stat().st_size]:
         raise ModelError(f"the part {name} lists {', '.join(empty)}, which is empty; get it again")
+    for file in files:
+        try:
+            read_header(root / file)
+        except ModelError as error:
+            raise ModelError(f"the part {name} lists {file}, which cannot be used: {error}") from error
     return tuple(root / file for file in files)
 
 

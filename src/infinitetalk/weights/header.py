@@ -8,7 +8,7 @@ from infinitetalk.core.errors import ModelError
 from infinitetalk.weights.headers.gguf import MAGIC, read_gguf
 from infinitetalk.weights.headers.record import FileKind, Header, TensorInfo, damaged
 from infinitetalk.weights.headers.safe import read_safetensors
-from infinitetalk.weights.headers.torch_zip import read_torch
+from infinitetalk.weights.headers.torch_zip import read_old_torch, read_torch
 
 __all__ = ["SUFFIXES", "FileKind", "Header", "TensorInfo", "read_header"]
 
@@ -54,9 +54,11 @@ def read_header(path: Path) -> Header:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            _check_start(path, kind, file.read(32))
+            start = file.read(32)
+            _check_start(path, kind, start)
             file.seek(0)
-            return _READERS[kind](path, file, size)
+            reader = read_old_torch if start.startswith(_OLD_TORCH) else _READERS[kind]
+            return reader(path, file, size)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -71,10 +73,5 @@ def _check_start(path: Path, kind: FileKind, start: bytes) -> None:
     held = FileKind.GGUF if start.startswith(MAGIC) else FileKind.TORCH if start.startswith(_ZIP) else None
     if held not in (None, kind):
         raise ModelError(f"{path}: holds a {held.value} file in spite of its name; rename it")
-    if kind is FileKind.TORCH and start.startswith(_OLD_TORCH):
-        raise ModelError(
-            f"{path}: a torch file of the kind from before torch 1.6; load and save it with a newer torch, "
-            f"or use a safetensors file"
-        )
-    if kind is FileKind.TORCH and held is None:
+    if kind is FileKind.TORCH and held is None and not start.startswith(_OLD_TORCH):
         raise damaged(path, "not a torch file: it does not begin as a zip file does")

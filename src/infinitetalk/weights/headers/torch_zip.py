@@ -22,6 +22,11 @@ from infinitetalk.weights.headers.safe import BITS
 
 MOST_PICKLE_BYTES = 64 << 20
 PICKLE_NAME = "data.pkl"
+OLD_PICKLES = 5
+"""A sign, a version, facts of the machine, the tensors, and the order of their data."""
+MOST_NUMBERS = 1 << 40
+LENGTH_BYTES = 8
+"""Before each old storage stands its length."""
 
 # What reading a damaged pickle can raise.
 PICKLE_ERRORS = (pickle.UnpicklingError, EOFError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
@@ -123,6 +128,49 @@ class _TensorsOnly(pickle.Unpickler):
                     raise ValueError(f"the storage {key} should have {count} numbers and has {there} bytes")
                 return _Storage(dtype, there)
         raise ValueError(f"a storage that the file does not hold ({pid})")
+
+
+class _OldTensorsOnly(_TensorsOnly):
+    """The same for files from before torch 1.6, in which the data follow the pickle: notes what must follow."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content, {})
+        self.follows: dict[str, int] = {}
+
+    def persistent_load(self, pid: Any, /) -> _Storage:
+        """A storage: its bytes lie behind the pickle, as many as it says."""
+        match pid:
+            case ("storage", _Dtype(dtype), str(key), _, int(count), None) if 0 <= count <= MOST_NUMBERS:
+                self.follows[key] = count * BITS[dtype] // 8
+                return _Storage(dtype, self.follows[key])
+        raise ValueError(f"a storage that is a part of another one or absurd ({pid})")
+
+
+def read_old_torch(path: Path, file: BinaryIO, size: int) -> Header:
+    """Reads the names and shapes of a torch file of the kind from before torch 1.6: five pickles, then the data.
+
+    Raises:
+        ModelError: a file that is cut off, or whose pickle asks for more than tensors.
+    """
+    places = [0]
+    try:
+        for _ in range(OLD_PICKLES):
+            for _ in pickletools.genops(file):  # walks to the end of one pickle and runs nothing
+                pass
+            places.append(file.tell())
+        start, end, data = places[3:]
+        file.seek(start)
+        content = file.read(end - start)
+        _check_memory(path, content)
+        reader = _OldTensorsOnly(content)
+        tensors = _named(path, reader.load())
+    except _Refused as error:
+        _refuse(path, str(error), error)
+    except (*PICKLE_ERRORS, MemoryError, RecursionError) as error:
+        raise damaged(path, f"not a whole torch file ({error})") from error
+    if (wanted := sum(LENGTH_BYTES + count for count in reader.follows.values())) != size - data:
+        raise damaged(path, f"the file is cut off or too long: its tensors take {wanted} bytes, not {size - data}")
+    return Header(path, FileKind.TORCH, tensors, {})
 
 
 def read_torch(path: Path, file: BinaryIO, size: int) -> Header:
