@@ -186,27 +186,42 @@ def compared(one: Combination, expects: Mapping[str, float], found: Mapping[str,
     }
 
 
-def fit(rows: Sequence[Mapping[str, Any]], every: Sequence[Combination]) -> dict[str, Figure]:
+REFERENCE = "h100"
+"""The card that tells what operations between products cost; of all others the products' rate is fitted to that."""
+
+
+def fit(rows: Sequence[Mapping[str, Any]], every: Sequence[Combination], card: str | None) -> dict[str, Figure]:
     """Constants and rates that the measured rows tell of."""
-    source = f"benchmarks.planner on {torch.cuda.get_device_name() if torch.cuda.is_available() else 'a CPU'}"
     found: dict[str, Figure] = {}
     for one, row in zip(every, rows, strict=True):
-        seconds, (_, networks, _, machine) = (
-            row["measured"]["seconds"],
-            situation(one, tiny=every is TINY_COMBINATIONS),
-        )
+        seconds = row["measured"]["seconds"]
+        _, networks, _, machine = situation(one, tiny=every is TINY_COMBINATIONS)
         if one.stage == "denoising" and one.tier is Tier.RESIDENT and one.kind == "dense":
-            products = one.branches * footprint.forward_operations(networks.dit, one.size, one.frames, 1)
-            numbers = one.branches * footprint.tokens(networks.dit, one.size, one.frames) * networks.dit.dim
-            left = max(0.0, seconds - products / machine.rates.products.value) * machine.rates.memory.value
-            each = left * 2 / machine.number / (numbers * networks.dit.num_layers)
-            found["elementwise_bytes"] = Figure(each, "measured", source)
+            found |= _fit_step(one, seconds / one.branches, networks, machine, card)
         if one.stage == "decoding" and one.tile is None and "coding" not in found:
             done = footprint.coding_operations(networks.vae, one.size, one.frames, encode=False)
-            found["coding"] = Figure(done / seconds, "measured", source)
+            found["coding"] = Figure(done / seconds, "measured", f"benchmarks.planner, {one.name}")
     if contexts := [row["measured"]["context"] for row in rows if "context" in row["measured"]]:
-        found["context_bytes"] = Figure(max(contexts) * GIB, "measured", source)
+        found["context_bytes"] = Figure(max(contexts) * GIB, "measured", "benchmarks.planner, all combinations")
     return found
+
+
+def _fit_step(
+    one: Combination, seconds: float, networks: Networks, machine: Machine, card: str | None
+) -> dict[str, Figure]:
+    """What one pass of the transformer tells: the rate of products, or what passes between them."""
+    dit, rates, measured = networks.dit, machine.rates, Figure(0, "measured", f"benchmarks.planner, {one.name}")
+    products = footprint.forward_operations(dit, one.size, one.frames, 1)
+    numbers = footprint.tokens(dit, one.size, one.frames) * dit.dim * dit.num_layers * machine.number / 2
+    if card in (None, REFERENCE):
+        left = max(0.0, seconds - products / rates.products.value)
+        each, rate = left * rates.memory.value / numbers, rates.products.value
+        found = {"elementwise_bytes": replace(measured, value=each)}
+    else:
+        left = seconds - numbers * constant("elementwise_bytes").value / rates.memory.value
+        found, rate = {}, products / left if left > 0 else products / seconds
+    # Together they give the time that was measured, so neither is an estimate on this card any more.
+    return found | {"products": replace(measured, value=rate), "memory": replace(measured, value=rates.memory.value)}
 
 
 def fill_table(table: Path, card: str, figures: Mapping[str, Figure]) -> None:
@@ -259,8 +274,8 @@ def main(words: Sequence[str] | None = None) -> None:
             found = _in_own_process(number, tiny=arguments.tiny, scratch=Path(scratch))
             rows.append(compared(one, expected(one, tiny=arguments.tiny), found))
             sys.stderr.write(f"{rows[-1]['combination']}: {rows[-1]['error']}\n")
-    fitted = fit(rows, every)
     card = Device.choose("cpu" if arguments.tiny else "cuda").card
+    fitted = fit(rows, every, card.key if card is not None else None)
     if arguments.fill is not None and card is not None:
         fill_table(arguments.fill, card.key, fitted)
     report = {

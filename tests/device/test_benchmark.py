@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.planner import BOUNDS, COMBINATIONS, TINY_COMBINATIONS, compared, expected, fill_table, main
-from infinitetalk.core.calibration import TABLE, Figure
+from benchmarks.planner import BOUNDS, COMBINATIONS, TINY_COMBINATIONS, compared, expected, fill_table, fit, main
+from infinitetalk.core.calibration import TABLE, Figure, Rates, constant
 from infinitetalk.runtime.pretend import VARIABLE
 
 
@@ -53,3 +53,17 @@ def test_a_table_takes_what_was_measured(tmp_path: Path) -> None:
     assert row == {"card": "h100", "rate": "coding", "value": 90, "status": "measured", "source": "a run"}
     assert values["constants"]["context_bytes"] == {"value": 5e8, "status": "measured", "source": "a run"}
     assert next(row for row in values["rates"] if row["card"] == "t4")["status"] == "estimate"
+
+
+@pytest.mark.parametrize("card", ["h100", "a100"])
+def test_what_was_expected_and_happened_is_fitted_to_itself(card: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, card)
+    rows = [{"measured": expected(one, tiny=False) | {"context": 0.5}} for one in COMBINATIONS]
+    fitted, rates = fit(rows, COMBINATIONS, card), Rates.of(card)
+    assert fitted["products"].value == pytest.approx(rates.products.value, rel=1e-3)
+    assert fitted["coding"].value == pytest.approx(rates.coding.value, rel=0.02), "motion frames are coded too"
+    assert fitted["context_bytes"].value == 2**29
+    assert not any(figure.estimate for figure in fitted.values())
+    assert ("elementwise_bytes" in fitted) == (card == "h100")
+    if card == "h100":
+        assert fitted["elementwise_bytes"].value == pytest.approx(constant("elementwise_bytes").value, rel=1e-3)
