@@ -28,7 +28,7 @@ from infinitetalk.weights.hub.store import Record, plan, write
 from tests.faces.conftest import write_portrait, write_voice
 from tests.hub.conftest import TABLE
 from tests.hub.fake_hub import Content, FakeHub
-from tests.weights.fake import fake_gguf, fake_safetensors, fake_shards
+from tests.weights.fake import fake_gguf, fake_pieces, fake_safetensors, fake_shards
 from tests.weights.key_lists import adapter, shapes
 from tests.weights.loose import make_loose
 
@@ -58,6 +58,8 @@ def headers(folder: Path, preset: Preset) -> dict[HubFile, Path]:
             fake_gguf(path, network, matrices, "Q4_K" if file.role is Role.BASE else "Q8_0")
         elif path.suffix == ".safetensors":
             fake_safetensors(path, networks[file.role], "F16")
+        elif path.name == PIECES:
+            fake_pieces(path)
         else:
             path.write_text('{"model_type": "wav2vec2"}')
         made[file] = path

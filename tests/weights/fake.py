@@ -40,6 +40,17 @@ def fake_shards(folder: Path, stem: str, shapes: Shapes, count: int, dtype: str 
     return index
 
 
+PIECE = b"\x0a\x08\x0a\x01a\x15\x00\x00\x00\x00"
+"""A token of a sentencepiece model: a word and its score."""
+UMT5_PIECES = 256_300
+
+
+def fake_pieces(path: Path, tokens: int = UMT5_PIECES) -> Path:
+    """A sentencepiece model of many tokens, umT5's number by default, that are all alike."""
+    path.write_bytes(PIECE * tokens + b"\x12\x02\x08\x01")
+    return path
+
+
 def fake_gguf(path: Path, shapes: Shapes, blocks: set[str], kind: str) -> Path:
     """A GGUF file as city96's converter makes it, its header by the gguf package: `blocks` are of one kind, the rest
     float32; what has more than four axes lies flat."""

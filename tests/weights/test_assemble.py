@@ -17,12 +17,12 @@ from infinitetalk.runtime.device import Device
 from infinitetalk.weights.detect.collect import collect
 from infinitetalk.weights.detect.component import Component
 from infinitetalk.weights.detect.places import places
+from infinitetalk.weights.detect.tokens import count_tokens
 from infinitetalk.weights.folder import ModelFolder
-from tests.weights.fake import fake_safetensors, fake_shards
+from tests.weights.fake import fake_pieces, fake_safetensors, fake_shards
 from tests.weights.key_lists import adapter, shapes
 from tests.weights.loose import make_loose
 from tools import make_tiny
-
 
 @pytest.fixture(autouse=True)
 def nowhere_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
@@ -48,7 +48,7 @@ def large(tmp_path: Path) -> dict[str, Path]:
     home = tmp_path / "ComfyUI" / "models"
     tokenizer = tmp_path / "umt5-xxl"
     tokenizer.mkdir()
-    (tokenizer / "spiece.model").write_bytes(b"pieces")
+    fake_pieces(tokenizer / "spiece.model")
     return {
         "base": fake_safetensors(home / "diffusion_models" / "wan2.1_i2v_480p_14B_bf16.safetensors",
                                  shapes("wan i2v 14B")),
@@ -366,6 +366,17 @@ def test_the_tokenizer_of_another_network_is_not_umt5s(tmp_path: Path) -> None:
         tokens = [{"id": 0, "content": "<pad>"}, {"id": end, "content": "</s>"}]
         (tmp_path / name / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}), encoding="utf-8")
     assert collect([tmp_path]).tokenizers == (tmp_path / "umt5",)
+
+
+@pytest.mark.parametrize(("tokens", "fits"), [(256_300, True), (32_100, False), (250_100, False)])
+def test_the_tokenizer_of_a_relative_of_umt5_is_not_taken(large: dict[str, Path], tokens: int, fits: bool) -> None:
+    fake_pieces(large["tokenizer"] / "spiece.model", tokens)
+    assert count_tokens(large["tokenizer"]) == tokens
+    if fits:
+        assert ModelFolder.open(",".join(map(str, large.values()))).text is not None
+    else:
+        with pytest.raises(ModelError, match="lacking: umT5's tokenizer"):
+            ModelFolder.open(",".join(map(str, large.values())))
 
 
 def test_paths_that_are_not_there(tmp_path: Path) -> None:

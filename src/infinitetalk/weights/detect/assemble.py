@@ -22,6 +22,7 @@ from infinitetalk.core.presets import PEOPLE as TRAINED_PEOPLE
 from infinitetalk.weights.detect.collect import Collected, collect
 from infinitetalk.weights.detect.component import Component
 from infinitetalk.weights.detect.places import places
+from infinitetalk.weights.detect.tokens import speaks
 from infinitetalk.weights.detect.unit import Unit
 from infinitetalk.weights.folder import ModelFolder, Part, check_fit
 from infinitetalk.weights.locate import MANIFEST
@@ -165,9 +166,16 @@ def _leave_out(choice: Choice, found: Sequence[Unit]) -> None:
 
 def _take_tokenizer(choice: Choice, given: Collected) -> None:
     """Takes umT5's tokenizer from a folder, or from inside of ComfyUI's text encoder."""
-    if choice.tokenizer is None and given.tokenizers:
-        choice.tokenizer = given.tokenizers[0]
     text = choice.parts.get(Component.TEXT)
+    config = None if text is None else text.config
+
+    def fits(folder: Path) -> bool:
+        return not isinstance(config, TextConfig) or folder.is_file() or speaks(folder, config.vocab)
+
+    if choice.tokenizer is not None and not fits(choice.tokenizer):
+        choice.tokenizer = None
+    if choice.tokenizer is None:
+        choice.tokenizer = next((folder for folder in given.tokenizers if fits(folder)), None)
     if choice.tokenizer is None and text is not None and TOKENIZER_TENSOR in text.kinds:
         choice.tokenizer = text.path
 
