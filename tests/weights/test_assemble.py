@@ -24,6 +24,7 @@ from tests.weights.key_lists import adapter, shapes
 from tests.weights.loose import make_loose
 from tools import make_tiny
 
+
 @pytest.fixture(autouse=True)
 def nowhere_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A home without weights, so that only what a test makes is found; gives it."""
