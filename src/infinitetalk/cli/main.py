@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from itertools import groupby
 
-from infinitetalk.cli import app, demo, doctor, download, generate, inspect, models, verify
+from infinitetalk.cli import app, convert, demo, doctor, download, generate, inspect, models, verify
 from infinitetalk.cli.command import DONE, PROGRAM, STOPPED, USER_ERROR, Command, command_parser
 from infinitetalk.cli.display import emit
 from infinitetalk.core.errors import InfiniteTalkError
@@ -15,6 +15,7 @@ COMMANDS: tuple[Command, ...] = (
     generate.COMMAND,
     app.COMMAND,
     download.COMMAND,
+    convert.COMMAND,
     models.COMMAND,
     inspect.COMMAND,
     verify.COMMAND,

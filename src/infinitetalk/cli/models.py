@@ -109,7 +109,7 @@ def downloaded(hub: "Hub") -> list[Found]:
 
 
 def _downloaded(hub: "Hub", record: "Record") -> Found:
-    from infinitetalk.weights.hub.store import removal
+    from infinitetalk.weights.hub.store import folder_bytes, removal
 
     whole = not record.lacking(hub)
     preset = presets.PRESETS.get(record.name)
@@ -123,7 +123,7 @@ def _downloaded(hub: "Hub", record: "Record") -> Found:
         size="480",
         people=people,
         text=True,
-        bytes=here,
+        bytes=here + sum(folder_bytes(folder) for folder in record.converted),
         shared=sum(held.entry.size for held, _ in removal(hub, record).shared),
     )
 
@@ -140,10 +140,11 @@ def _row(found: Found) -> tuple[Cell, ...]:
 def _altogether(hub: "Hub") -> int:
     """Bytes of all downloaded models, shared files counted once."""
     from infinitetalk.weights.hub.client import present
-    from infinitetalk.weights.hub.store import readable
+    from infinitetalk.weights.hub.store import folder_bytes, readable
 
     files = {held.key: held.entry for record in readable(hub) for held in record.files if not held.replaced_by}
-    return sum(present(hub, entry) for entry in files.values())
+    converted = {folder for record in readable(hub) for folder in record.converted}
+    return sum(present(hub, entry) for entry in files.values()) + sum(folder_bytes(folder) for folder in converted)
 
 
 def _show(folders: Sequence[Path], *, as_json: bool) -> int:
@@ -178,7 +179,7 @@ def _remove(name: str, *, yes: bool, as_json: bool) -> int:
     except ModelError:
         record = None
     if record is not None and not as_json:
-        _show_removal(name, removal(hub, record))
+        _show_removal(name, removal(hub, record), record.converted)
     if not yes and not confirm(f"Remove {name}?", default=False):
         say("Nothing was removed.")
         return FAILED
@@ -194,12 +195,16 @@ def _remove(name: str, *, yes: bool, as_json: bool) -> int:
     return DONE
 
 
-def _show_removal(name: str, found: "Removal") -> None:
+def _show_removal(name: str, found: "Removal", converted: Sequence[Path]) -> None:
+    from infinitetalk.weights.hub.store import folder_bytes
+
     rows: list[tuple[Cell, ...]] = []
     for held in found.free:
         rows.append((("goes", "red"), held.entry.short, size_text(held.entry.size), ""))
     for held, other in found.shared:
         rows.append((("stays", "green"), held.entry.short, size_text(held.entry.size), f"{other} needs it"))
+    for folder in converted:
+        rows.append((("goes", "red"), folder.name, size_text(folder_bytes(folder)), "converted"))
     for held in found.foreign:
         rows.append((("stays", "green"), held.entry.short, size_text(held.entry.size), f"was here before {name}"))
     print_table(("", "file", "size", ""), rows, right=(2,))

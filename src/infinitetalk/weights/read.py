@@ -14,6 +14,7 @@ from infinitetalk.core.errors import ModelError
 from infinitetalk.ops.ggml import Blocks
 from infinitetalk.ops.stored import Stored
 from infinitetalk.weights.header import read_header
+from infinitetalk.weights.headers.packed import is_packed, split_blocks
 from infinitetalk.weights.kinds import DATA, Logical
 from infinitetalk.weights.quanto import check_map
 
@@ -38,6 +39,7 @@ class _Reader(Protocol):
     """An open `safetensors` file."""
 
     def keys(self) -> Iterable[str]: ...
+    def metadata(self) -> Mapping[str, str] | None: ...
     def get_tensor(self, name: str) -> Tensor: ...
 
 
@@ -53,6 +55,7 @@ class _SafeFile(Mapping[str, Tensor]):
 
     def __init__(self, path: Path) -> None:
         self._file = _open_safetensors(path)
+        self.notes = self._file.metadata() or {}
         self._names = dict.fromkeys(self._file.keys())
         if any(name.endswith(DATA) for name in self._names):
             check_map(read_header(path))
@@ -70,6 +73,33 @@ class _SafeFile(Mapping[str, Tensor]):
         if name not in self._names:
             raise KeyError(name)
         return self._file.get_tensor(name)
+
+
+class _PackedFile(Mapping[str, Tensor | Stored]):
+    """The tensors of a file that `convert` wrote: padding is not seen, blocks are under their matrices' names."""
+
+    def __init__(self, path: Path, file: Mapping[str, Tensor]) -> None:
+        self._file = file
+        self._infos = read_header(path).tensors
+        split = ((name, split_blocks(name)) for name in file)
+        self._blocks = {found[0]: name for name, found in split if found is not None}
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def __getitem__(self, name: str) -> Tensor | Stored:
+        if name not in self._blocks:
+            return self._file[name]
+        info = self._infos[name]
+        return Blocks.of(name, self._file[self._blocks[name]], info.dtype, info.shape)
+
+
+def _open_safe(path: Path) -> Mapping[str, Tensor | Stored]:
+    file = _SafeFile(path)
+    return _PackedFile(path, file) if is_packed(path, file.notes) else file
 
 
 class _GgufFile(Mapping[str, Tensor | Stored]):
@@ -117,7 +147,7 @@ def _read_pickle(path: Path) -> Mapping[str, Tensor]:
 
 
 OPENERS: Mapping[str, Callable[[Path], Mapping[str, Tensor | Stored]]] = {
-    ".safetensors": _SafeFile,
+    ".safetensors": _open_safe,
     ".gguf": _GgufFile,
     **dict.fromkeys(PICKLES, _read_pickle),
 }

@@ -142,6 +142,11 @@ def _remove(name: str) -> None:
         os.unlink(name)  # noqa: PTH108 - as above
 
 
+def in_file_order(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as they lie in their mapped file, so that neighbours there are neighbours in a record: one read."""
+    return dict(sorted(tensors.items(), key=lambda item: item[1].data_ptr()))
+
+
 def joined(extents: Sequence[Extent]) -> Iterator[Extent]:
     """Extents in the order of the record; those that follow each other in the file too become one."""
     last: Extent | None = None

@@ -19,7 +19,7 @@ from infinitetalk.runtime.memory.host import HostMemory
 from infinitetalk.runtime.memory.lanes import Event, Lanes, lanes_of, release
 from infinitetalk.runtime.memory.record import Layout, put, sort_by_use, tensors_of
 from infinitetalk.runtime.memory.sources import DiskSource, MemorySource, Record, Source
-from infinitetalk.runtime.memory.spool import Spool
+from infinitetalk.runtime.memory.spool import Spool, in_file_order
 
 SLOTS = 2
 
@@ -122,6 +122,8 @@ class Store:
         tensors = tensors_of(module)
         for use, names in sort_by_use(list(tensors), self._uses, self._steady):
             part = {name: tensors[name] for name in names}
+            if self._spool is not None:
+                part = in_file_order(part)
             layout = Layout.of(part)
             group = self._groups.setdefault(use, _Group())
             if use == self._steady and self._resident(self._count):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from infinitetalk.core.errors import ModelError
+from infinitetalk.weights.headers.packed import is_packed, unpadded
 from infinitetalk.weights.headers.record import FileKind, Header, TensorInfo, damaged
 
 LENGTH_BYTES = 8
@@ -41,7 +42,8 @@ def read_safetensors(path: Path, file: BinaryIO, size: int) -> Header:
     if (there := size - LENGTH_BYTES - length) != end:
         word = "cut off" if there < end else "too long"
         raise damaged(path, f"the file is {word}: its tensors take {end} bytes, but {there} are there")
-    return Header(path, FileKind.SAFETENSORS, {name: info for name, (info, _) in spans.items()}, notes)
+    tensors = {name: info for name, (info, _) in spans.items()}
+    return Header(path, FileKind.SAFETENSORS, unpadded(path, tensors) if is_packed(path, notes) else tensors, notes)
 
 
 def _object(path: Path, content: bytes) -> dict[str, Any]:

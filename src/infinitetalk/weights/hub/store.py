@@ -52,8 +52,13 @@ class Record:
         return sum(held.entry.size for held in self.files if not held.replaced_by)
 
     def present(self, hub: Hub) -> int:
-        """Bytes that are here."""
+        """Bytes that are here, in the cache."""
         return sum(present(hub, held.entry) for held in self.files if not held.replaced_by)
+
+    @property
+    def converted(self) -> tuple[Path, ...]:
+        """Folders of converted weights that stand for some of its files."""
+        return tuple(dict.fromkeys(Path(held.replaced_by) for held in self.files if held.replaced_by))
 
     def lacking(self, hub: Hub) -> tuple[Held, ...]:
         """Files that are not here whole."""
@@ -76,12 +81,26 @@ class Record:
         if lost := self.lacking(hub):
             names = ", ".join(held.entry.short for held in lost)
             raise ModelError(f"model {self.name} lacks {names}; run: infinitetalk download {self.name}")
-        converted = dict.fromkeys(Path(held.replaced_by) for held in self.files if held.replaced_by)
+        if gone := next((path for path in self.converted if not path.is_dir()), None):
+            raise ModelError(
+                f"model {self.name} was converted into {gone}, which is not there any more; "
+                f"run: infinitetalk models --remove {self.name}, and download it again"
+            )
         whole = [(held.entry.role, cached(hub, held.entry)) for held in self.files if not held.replaced_by]
         return (
-            *((Role.BASE, path) for path in converted),
+            *((Role.BASE, path) for path in self.converted),
             *((role, path) for role, path in whole if path is not None),
         )
+
+
+def converted_folder(hub: Hub, name: str) -> Path:
+    """Where a model's transformer goes when it is converted in place."""
+    return hub.records.parent / "converted" / name
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of a folder's own files."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def record_path(hub: Hub, name: str) -> Path:
@@ -210,6 +229,11 @@ def remove(hub: Hub, record: Record) -> int:
         MachineError: a file cannot be removed.
     """
     freed = _free(hub, removal(hub, record).free)
+    own = converted_folder(hub, record.name)
+    for folder in (own, own.with_name(own.name + ".partial")):
+        if folder.is_dir():
+            freed += folder_bytes(folder)
+            rmtree(folder, ignore_errors=True)
     forget(hub, record.name)
     return freed
 
