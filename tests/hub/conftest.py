@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import torch
 from huggingface_hub import constants
+from safetensors.torch import save_file
 
 from infinitetalk.core import presets
 from infinitetalk.core.presets import HubFile, Preset, Repository, Role
 from infinitetalk.weights.hub import fetch
 from infinitetalk.weights.hub.client import Hub
 from tests.hub.fake_hub import FakeHub, serve
+from tests.weights.loose import make_loose
 
 BIG = HubFile(Role.BASE, Repository("some/base", "apache-2.0"), "big.safetensors")
 ADAPTER = HubFile(Role.ADAPTER, Repository("some/adapter", "apache-2.0"), "folder/adapter.safetensors")
@@ -80,3 +83,36 @@ def hub(fake: FakeHub, home: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     for preset in (SMALL, OTHER):
         monkeypatch.setitem(TABLE, preset.name, preset)
     return Hub.from_environment()
+
+
+TINY_FILES = (
+    (Role.BASE, "tiny/base", "Wan2.1-I2V/config.json"),
+    (Role.BASE, "tiny/base", "Wan2.1-I2V/diffusion_pytorch_model*"),
+    (Role.ADAPTER, "tiny/adapter", "InfiniteTalk/multi/infinitetalk.safetensors"),
+    (Role.ADAPTER, "tiny/adapter", "InfiniteTalk/multi/config.json"),
+    (Role.LORA, "tiny/lora", "lightx2v_4step.safetensors"),
+    (Role.TEXT, "tiny/base", "Wan2.1-I2V/models_t5.pth"),
+    (Role.TOKENIZER, "tiny/base", "Wan2.1-I2V/google/umt5-xxl/*"),
+    (Role.VISION, "tiny/clip", "clip/models_clip.pth"),
+    (Role.VISION, "tiny/clip", "clip/config.json"),
+    (Role.VAE, "tiny/base", "Wan2.1-I2V/Wan2.1_VAE.pth"),
+    (Role.SPEECH, "tiny/speech", "wav2vec2/config.json"),
+    (Role.SPEECH, "tiny/speech", "wav2vec2/pytorch_model.bin"),
+)
+
+
+@pytest.fixture
+def tiny_preset(fake: FakeHub, hub: Hub, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The tiny model on the hub, without a manifest and with a LoRA, and the preset `tiny` of its files."""
+    loose = make_loose(tiny_folder, tmp_path / "loose")
+    lora = {"diffusion_model.blocks.0.self_attn.q.lora_down.weight": torch.ones(2, 128) / 100,
+            "diffusion_model.blocks.0.self_attn.q.lora_up.weight": torch.ones(128, 2) / 100}  # fmt: skip
+    save_file(lora, loose / "lightx2v_4step.safetensors")
+    files = tuple(HubFile(role, Repository(repository, "mit"), name) for role, repository, name in TINY_FILES)
+    for file in files:
+        for path in loose.glob(file.name):
+            fake.add(file.repository.name, path.relative_to(loose).as_posix(), path.read_bytes())
+    defaults = {"steps": 2, "shift": 2.0, "text_scale": 1.0, "audio_scale": 1.0, "window_frames": 9, "motion_frames": 1}
+    preset = Preset(name="tiny", card="any", summary="", people=2, files=files, defaults=defaults)
+    monkeypatch.setitem(TABLE, "tiny", preset)
+    return hub

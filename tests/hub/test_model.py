@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from infinitetalk.cli.main import main
 from infinitetalk.core.configs import TOKENIZER_FILES
@@ -18,7 +16,6 @@ from infinitetalk.core.presets import (
     SOULX,
     HubFile,
     Preset,
-    Repository,
     Role,
     find_preset,
 )
@@ -30,7 +27,6 @@ from tests.hub.conftest import TABLE
 from tests.hub.fake_hub import Content, FakeHub
 from tests.weights.fake import fake_gguf, fake_pieces, fake_safetensors, fake_shards
 from tests.weights.key_lists import adapter, shapes
-from tests.weights.loose import make_loose
 
 Shapes = Mapping[str, tuple[int, ...]]
 PIECES = TOKENIZER_FILES[1]
@@ -147,39 +143,6 @@ def test_a_preset_that_is_not_here_names_the_command(
     told = capsys.readouterr().err
     assert "model small lacks big.safetensors" in told
     assert "run: infinitetalk download small" in told
-
-
-TINY_FILES = (
-    (Role.BASE, "tiny/base", "Wan2.1-I2V/config.json"),
-    (Role.BASE, "tiny/base", "Wan2.1-I2V/diffusion_pytorch_model*"),
-    (Role.ADAPTER, "tiny/adapter", "InfiniteTalk/multi/infinitetalk.safetensors"),
-    (Role.ADAPTER, "tiny/adapter", "InfiniteTalk/multi/config.json"),
-    (Role.LORA, "tiny/lora", "lightx2v_4step.safetensors"),
-    (Role.TEXT, "tiny/base", "Wan2.1-I2V/models_t5.pth"),
-    (Role.TOKENIZER, "tiny/base", "Wan2.1-I2V/google/umt5-xxl/*"),
-    (Role.VISION, "tiny/clip", "clip/models_clip.pth"),
-    (Role.VISION, "tiny/clip", "clip/config.json"),
-    (Role.VAE, "tiny/base", "Wan2.1-I2V/Wan2.1_VAE.pth"),
-    (Role.SPEECH, "tiny/speech", "wav2vec2/config.json"),
-    (Role.SPEECH, "tiny/speech", "wav2vec2/pytorch_model.bin"),
-)
-
-
-@pytest.fixture
-def tiny_preset(fake: FakeHub, hub: Hub, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """The tiny model on the hub, without a manifest and with a LoRA, and the preset `tiny` of its files."""
-    loose = make_loose(tiny_folder, tmp_path / "loose")
-    lora = {"diffusion_model.blocks.0.self_attn.q.lora_down.weight": torch.ones(2, 128) / 100,
-            "diffusion_model.blocks.0.self_attn.q.lora_up.weight": torch.ones(128, 2) / 100}  # fmt: skip
-    save_file(lora, loose / "lightx2v_4step.safetensors")
-    files = tuple(HubFile(role, Repository(repository, "mit"), name) for role, repository, name in TINY_FILES)
-    for file in files:
-        for path in loose.glob(file.name):
-            fake.add(file.repository.name, path.relative_to(loose).as_posix(), path.read_bytes())
-    defaults = {"steps": 2, "shift": 2.0, "text_scale": 1.0, "audio_scale": 1.0, "window_frames": 9, "motion_frames": 1}
-    preset = Preset(name="tiny", card="any", summary="", people=2, files=files, defaults=defaults)
-    monkeypatch.setitem(TABLE, "tiny", preset)
-    return hub
 
 
 @pytest.mark.usefixtures("tiny_preset")
