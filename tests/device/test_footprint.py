@@ -120,6 +120,7 @@ def test_the_transformers_operations_are_those_that_torch_counts(people: int) ->
         (torch.bfloat16, 1, 1, None),
         (torch.bfloat16, 2, 3, None),
         (torch.bfloat16, 1, 3, 4),
+        (torch.bfloat16, 1, 3, 3),
         (torch.bfloat16, 2, 1, 1),
         (torch.float16, 1, 3, None),
         (torch.float16, 2, 1, None),
@@ -139,6 +140,20 @@ def test_what_a_step_holds_is_what_lives(
         config, size, 81, at_once=at_once, branches=branches, people=people, wide=wide
     )
     assert predicted == pytest.approx(live, rel=0.05)
+
+
+def test_streaming_in_fp8_needs_less_than_six_gib_on_the_gpu() -> None:
+    """All that the GPU holds while it denoises 640x640, 81 frames, with three branches: three frames at a time."""
+    config, size = DiTConfig(), Pixels(640, 640)
+    live, _ = evaluate(
+        DiTConfig(num_layers=2), Latents.of(81, size), torch.bfloat16, people=1, branches=3, at_once=3, device="meta"
+    )
+    slots = 2 * (footprint.block_step(config).matrices + 2 * footprint.block_step(config).rest)
+    around = 2 * footprint.around_blocks(config).count
+    told = 2 * footprint.keys_and_values(config, 81, 1, 3)
+    widest = 2 * config.dim * config.ffn_dim
+    assert (slots + around + told + widest + live) / GIB < 5.6
+    assert live < 8 * 2 * config.dim * footprint.tokens(config, size, 81)
 
 
 @pytest.mark.parametrize("size", [Pixels(640, 640), Pixels(832, 1088)], ids=str)
@@ -162,7 +177,7 @@ def test_keys_and_values_are_those_of_the_network() -> None:
         latent = torch.zeros(1, 16, *Latents.of(13, Pixels(64, 64)))
         heard = torch.zeros(2, 13, 5, config.audio_blocks, config.audio_channels)
         masks = torch.ones(3, 8, 8)
-        sounds = net.prepare_sounds([(heard, masks), (heard[:1], None)], net.grid(latent))
+        sounds = net.prepare_sounds([(heard, masks), (heard[:1], None)], net.grid(latent), silent=[1])
     prepared = [*texts, picture, *(sound.prepared for sound in sounds)]
     numbers = sum(part.numel() for made in prepared if made for pair in made for part in pair)
     assert footprint.keys_and_values(config, 13, 2, 3) == numbers

@@ -11,7 +11,9 @@ from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import attention_to_places, people_centres, place_positions
 from infinitetalk.models.dit import AudioDiT, Branch
-from infinitetalk.models.dit_blocks import Block, Use
+from infinitetalk.models.dit_blocks import Block, Setting, Use
+from infinitetalk.ops.attention import HEADS_AT_ONCE, attention, attention_in_place
+from infinitetalk.ops.rope import Grid, video_rotation
 from tests.nets.random_nets import noise, shaken
 
 SMALL = DiTConfig(
@@ -202,6 +204,22 @@ def test_a_few_frames_at_a_time_give_the_same(people: int, at_once: int) -> None
     whole = run(net, given)
     net.frames_at_once = at_once
     torch.testing.assert_close(run(net, given), whole, atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_head_and_attention_in_pieces_are_bit_equal() -> None:
+    """Tokens do not meet in the head, heads do not meet in attention."""
+    net, grid = build(), Grid(3, 4, 6)
+    x, time = torch.randn(2, grid.tokens, SMALL.dim), torch.randn(2, SMALL.dim)
+    rotation = video_rotation(grid, SMALL.dim // SMALL.num_heads, x.device)
+    whole = net.head(x, time, Setting(grid, rotation, torch.float32, at_once=3))
+    for at_once in (1, 2):
+        assert torch.equal(net.head(x, time, Setting(grid, rotation, torch.float32, at_once)), whole)
+    q, k, v = torch.randn(3, 2, grid.tokens, 2 * HEADS_AT_ONCE + 1, 8)
+    expected = attention(q, k, v)
+    answer = attention_in_place(q, k, v)
+    assert torch.equal(answer, expected)
+    assert answer.data_ptr() == q.data_ptr()
 
 
 @torch.no_grad()

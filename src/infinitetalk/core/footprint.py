@@ -99,13 +99,12 @@ def tokens(config: DiTConfig, size: Pixels, frames: int) -> int:
 def keys_and_values(config: DiTConfig, frames: int, people: int, branches: int) -> int:
     """Numbers in the prepared keys and values of all blocks: texts, the picture, and sounds of one window.
 
-    Of two or three branches two differ in text, and two in sound; the sound of silence has one voice.
+    Of two or three branches two differ in text, and two in sound; silence has one voice, kept in two frames.
     """
     latents = (frames - 1) // TEMPORAL_STRIDE + 1
     texts = min(branches, 2) if config.text_dim else 0
-    voices = people + (1 if branches > 1 else 0)
     told = texts * config.text_len + (config.clip_tokens if config.clip_dim else 0)
-    told += voices * latents * config.context_tokens
+    told += (people * latents + (min(latents, 2) if branches > 1 else 0)) * config.context_tokens
     return 2 * config.num_layers * config.dim * told
 
 
@@ -124,10 +123,10 @@ def forward_operations(config: DiTConfig, size: Pixels, frames: int, people: int
 # Numbers of [tokens, dim] of 16 bits that are alive at a forward pass's peak, beside the tokens of all branches.
 _WHOLE, _WHOLE_PLACES = 10.05, 11.05
 """Everything at once; with several people in float16 the map of attention is wider."""
-_HEAD = 6.1
-"""The head, which is never cut."""
-_KEPT, _PART = 3.0, 13.2
+_KEPT, _PART = 3.0, 13.1
 """Queries, keys and values of all tokens; and, times the share of tokens, what passes through the linear layers."""
+_PLACES = 4.05
+"""The map of attention to several people's places, beside queries, keys and values."""
 
 
 def forward_numbers(
@@ -145,7 +144,7 @@ def forward_numbers(
     if at_once is None or at_once >= latents:
         units = held + (_WHOLE_PLACES if people > 1 and wide else _WHOLE)
     else:
-        units = held + max(_HEAD, _KEPT + _PART * at_once / latents)
+        units = held + max(_PLACES if people > 1 else 0, _KEPT + _PART * at_once / latents)
     return round(units * HALF * config.dim * tokens(config, size, frames))
 
 

@@ -162,7 +162,7 @@ class AudioDiT(nn.Module):
         for index, block in enumerate(self._blocks(Use.STEP)):
             for number, branch in enumerate(branches):
                 tokens[number] = block(tokens[number], time6, setting, branch.at(index))
-        return [self._unpatchify(self.head(x, time), grid) for x in tokens]
+        return [self._unpatchify(self.head(x, time, setting), grid) for x in tokens]
 
     def lend(self, blocks: Lender | None) -> None:
         """Takes its blocks from somebody who has their weights at hand one after the other; None: from memory."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.models.audio_attention import AudioCrossAttention, attention_to_places
 from infinitetalk.models.layers import KeysValues, LayerNorm, Linear, RMSNorm, in_float32, modulate
-from infinitetalk.ops.attention import attention
+from infinitetalk.ops.attention import attention, attention_in_place
 from infinitetalk.ops.rope import Grid, Rotation, rotate
 
 
@@ -160,10 +160,12 @@ class Block(nn.Module):
         stands = None
         if told.places is not None:
             stands = self.audio_cross_attn.stands(attention_to_places(q, k, told.places))
-        answer = attention(q, k, v).flatten(-2)
-        del q, k, v
         if setting.at_once >= setting.grid.frames:
+            answer = attention(q, k, v).flatten(-2)
+            del q, k, v
             return self._finish(x, answer, later, told, dtype=setting.dtype, stands=stands)
+        answer = attention_in_place(q, k, v).flatten(-2)
+        del q, k, v
         finished = torch.empty_like(x)
         for frames in setting.parts():
             part = setting.tokens(frames)
@@ -212,7 +214,9 @@ class Head(nn.Module):
         self.head = Linear(config.dim, frames * rows * columns * config.out_dim)
         self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, setting: Setting) -> Tensor:
         """Reads tokens [B, L, dim] at the time embedding [B, dim]: [B, L, patch * out_dim] float32."""
         shift, scale = (self.modulation.float() + time.unsqueeze(1)).chunk(2, dim=1)
-        return in_float32(modulate(self.norm(x), shift, scale), self.head)
+        parts = [setting.tokens(frames) for frames in setting.parts()]
+        made = [in_float32(modulate(self.norm(x[:, part]), shift, scale), self.head) for part in parts]
+        return made[0] if len(made) == 1 else torch.cat(made, dim=1)
