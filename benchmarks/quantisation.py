@@ -22,7 +22,6 @@ compare, not how they look.
 import argparse
 import json
 import os
-import re
 import statistics
 import sys
 import time
@@ -167,14 +166,17 @@ TABLES = {"nano": "quantisation_nano.json", "full": "quantisation_full.json"}
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """One result as a table in Markdown."""
+    """One result in Markdown: a line about it, and its rows."""
+    about = "{model}; weights: {weights}; {size}, {frames} frames, {steps} steps; {machine}; torch {torch}".format(
+        **figures
+    )
     head = (
         "| matrices | against | bits per weight | error of a forward pass | error of the latent | PSNR of the video |"
     )
-    lines = [head, "|---|---|---|---|---|---|"]
+    lines = [about[0].upper() + about[1:] + ".", "", head, "|---|---|---|---|---|---|"]
     for row in figures["rows"]:
         quality = "equal" if row["psnr_db"] is None else f"{row['psnr_db']:.1f} dB"
-        name = row["kind"] if row["kind"] != "q4" else f"q4 ({' and '.join(row['stored_as']).upper()})"
+        name = row["kind"] if row["kind"] != "q4" else f"q4 ({' and '.join(map(str.upper, row['stored_as']))})"
         lines.append(
             f"| {name} | {row['against']} | {row['bits_per_weight']:.2f} | {percent(row['forward'])} | "
             f"{percent(row['latent'])} | {quality} |"
@@ -192,11 +194,11 @@ def filled(document: str, results: Path) -> str:
     for name, file in TABLES.items():
         if (results / file).is_file():
             made = table(json.loads((results / file).read_text(encoding="utf-8")))
-            marks = f"<!-- quantisation {name} -->", f"<!-- end of quantisation {name} -->"
-            pattern = re.escape(marks[0]) + ".*?" + re.escape(marks[1])
-            document, count = re.subn(pattern, lambda _: f"{marks[0]}\n{made}\n{marks[1]}", document, flags=re.DOTALL)  # noqa: B023
-            if count != 1:
-                raise SystemExit(f"the document needs one pair of marks {' … '.join(marks)}; it has {count}")
+            begin, end = f"<!-- quantisation {name} -->", f"<!-- end of quantisation {name} -->"
+            if document.count(begin) != 1 or document.count(end) != 1:
+                raise SystemExit(f"the document needs one pair of marks {begin} … {end}")
+            before, rest = document.split(begin)
+            document = f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
     return document
 
 

@@ -51,7 +51,7 @@ def test_a_tiny_random_network_in_every_kind(tmp_path: Path, library: Path) -> N
     assert rows["bf16"]["forward"] < rows["fp8"]["forward"] < rows["int8"]["forward"] < rows["Q4_0"]["forward"]
     assert rows["q4"]["stored_as"] == ["q4_k"]
     assert rows["Q4_K"]["bits_per_weight"] == 4.5
-    assert len(table(figures).splitlines()) == 2 + 1 + len(KINDS)
+    assert len(table(figures).splitlines()) == 4 + 1 + len(KINDS)
 
 
 def test_the_bundled_model_through_the_engine(tmp_path: Path, library: Path) -> None:
