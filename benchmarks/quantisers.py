@@ -29,7 +29,7 @@ Rows = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 BY_GGUF = ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
 BY_GGML = ("Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K")
 KINDS = ("fp8", "int8", *BY_GGUF, *BY_GGML, "q4")
-WEIGHTS_AT_ONCE = 1 << 22
+WEIGHTS_AT_ONCE = 1 << 20
 """How many weights one thread packs in one go."""
 
 

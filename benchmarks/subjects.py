@@ -23,7 +23,7 @@ from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.results import rgb
 from infinitetalk.models.dit import AudioDiT, Branch, Sound
-from infinitetalk.models.dit_blocks import Block, Use
+from infinitetalk.models.dit_blocks import USES, Block, Use
 from infinitetalk.models.layers import Linear
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.ops.stored import Stored
@@ -155,56 +155,57 @@ class Random:
         hollow = drawn(lambda: AudioDiT(replace(config, num_layers=0)), generator, outliers=0)
         assert isinstance(hollow, AudioDiT)
         hollow.config = config
-        self._hollow = self._dit = hollow
-        self._block = drawn(lambda: Block(config), generator, outliers=SIGMAS)
+        self.hollow = self._dit = hollow
+        self.block = drawn(lambda: Block(config), generator, outliers=SIGMAS)
 
         def orders(count: int) -> list[Tensor]:
             return [torch.randperm(count, generator=generator, device=device) for _ in range(config.num_layers)]
 
-        self._orders = {name: orders(layer.out_features) for name, layer in linears(self._block).items()}
-        self._given = inputs(config, size, 1, torch.bfloat16, device)
+        self.orders = {name: orders(layer.out_features) for name, layer in linears(self.block).items()}
+        self.given = inputs(config, size, 1, torch.bfloat16, device)
         self._noise = torch.randn(16, *size, device=device, generator=generator)
-        self._points: list[Point] = []
+        self.points: list[Point] = []
         self._branch: Branch | None = None
         part = ModelFolder.open("nano").vae
         self._vae = build(partial(VideoVAE, part.config), part.files, keymaps.VAE, dtype=torch.float32, device=device)
         self.take(self.matrices(), torch.bfloat16)
 
     def matrices(self) -> Mapping[str, Tensor]:
-        return {name: layer.weight for name, layer in linears(self._block).items()}
+        return {name: layer.weight for name, layer in linears(self.block).items()}
 
     def take(self, matrices: Matrices, dtype: torch.dtype) -> None:
         self._branch = None
-        self._dit, block = copy.deepcopy(self._hollow).to(dtype), copy.deepcopy(self._block).to(dtype)
+        self._dit, block = copy.deepcopy(self.hollow).to(dtype), copy.deepcopy(self.block).to(dtype)
         layers = linears(block)
 
-        def walk(_use: Use) -> Iterator[Block]:
+        def walk(use: Use) -> Iterator[Block]:
             assert isinstance(block, Block)
+            wanted = {name: layer for name, layer in layers.items() if USES.get(name, Use.STEP) is use}
             for number in range(self._config.num_layers):
-                for name, layer in layers.items():
-                    give(layer, reordered(matrices[name], self._orders[name][number]), dtype)
+                for name, layer in wanted.items():
+                    give(layer, reordered(matrices[name], self.orders[name][number]), dtype)
                 yield block
 
         self._dit.lend(walk)
 
     def run(self) -> Outcome:
-        known, asked = self._given["latent"][0, :, :1], list[Point]()
+        known, asked = self.given["latent"][0, :, :1], list[Point]()
 
         def velocity(latent: Tensor, when: float) -> Tensor:
-            asked.append((latent[None], torch.tensor(when, device=latent.device), self._given["condition"]))
+            asked.append((latent[None], torch.tensor(when, device=latent.device), self.given["condition"]))
             return self._ask(asked[-1])[0]
 
         *_, latent = euler(velocity, self._noise, self._times, known)
-        self._points = self._points or asked
+        self.points = self.points or asked
         return Outcome(latent[:, 1:], rgb(decode(self._vae, latent[None])[0].cpu()))
 
     def answers(self) -> list[Tensor]:
-        return [self._ask(point) for point in some(self._points)]
+        return [self._ask(point) for point in some(self.points)]
 
     def _told(self) -> Branch:
-        (text,) = self._dit.prepare_texts([self._given["text"]])
-        (sound,) = self._dit.prepare_sounds([(self._given["audio"], None)], self._dit.grid(self._given["latent"]))
-        return Branch(text, self._dit.prepare_picture(self._given["clip"]), sound)
+        (text,) = self._dit.prepare_texts([self.given["text"]])
+        (sound,) = self._dit.prepare_sounds([(self.given["audio"], None)], self._dit.grid(self.given["latent"]))
+        return Branch(text, self._dit.prepare_picture(self.given["clip"]), sound)
 
     def _ask(self, point: Point) -> Tensor:
         latent, when, condition = point

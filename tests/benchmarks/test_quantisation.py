@@ -1,5 +1,6 @@
 """The benchmark of fewer bits goes through all its steps, and measures what it says."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.quantisation import RESULTS, ROOT, filled, main, psnr, relative, table
+from benchmarks.quantisation import RESULTS, ROOT, TINY, filled, main, psnr, relative, table
 from benchmarks.quantisers import BY_GGML, BY_GGUF, KINDS, Pack, _by_ggml, _load, find_ggml, quantisers
-from benchmarks.subjects import reordered
+from benchmarks.subjects import Random, give, linears, reordered
+from infinitetalk.core.sizes import Latents
 from infinitetalk.ops.stored import Stored
 
 
@@ -66,6 +68,25 @@ def test_the_bundled_model_through_the_engine(tmp_path: Path, library: Path) -> 
     assert 0 < rows["fp8"]["latent"] < rows["Q4_0"]["latent"] < 0.5
     assert rows["fp8"]["psnr_db"] > rows["Q4_0"]["psnr_db"] > 15
     assert rows["q4"]["stored_as"] == ["q4_0", "q4_k"]
+
+
+def test_the_random_network_is_one_with_all_its_blocks(packs: dict[str, Pack]) -> None:
+    subject = Random(TINY, Latents(2, 4, 4), "cpu", 1)
+    stored = {name: packs["Q4_K"](matrix) for name, matrix in subject.matrices().items()}
+    with torch.inference_mode():
+        for matrices in (subject.matrices(), stored):
+            subject.take(matrices, torch.bfloat16)
+            subject.run()
+            whole = copy.deepcopy(subject.hollow)
+            for number in range(TINY.num_layers):
+                block = copy.deepcopy(subject.block)
+                for name, layer in linears(block).items():
+                    give(layer, reordered(matrices[name], subject.orders[name][number]), torch.bfloat16)
+                whole.blocks.append(block)
+            told = {name: value for name, value in subject.given.items() if name not in ("latent", "masks")}
+            latent, when, _ = subject.points[0]
+            velocity = whole(latent, when, **told)
+            assert torch.equal(velocity, subject.answers()[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
