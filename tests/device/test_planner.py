@@ -63,7 +63,7 @@ def test_a_card_of_8_gb_makes_480p_with_the_vae_in_pieces() -> None:
     found = plan(Q4, machine(7.2, 14, "rtx4060"), replace(WORK, steps=4, branches=1))
     assert found.lodging.tile in planner.TILES
     assert found.lodging.tile < 640
-    whole = plan(Q4, machine(9, 14, "rtx4060"), replace(WORK, steps=4, branches=1))
+    whole = plan(Q4, machine(10, 14, "rtx4060"), replace(WORK, steps=4, branches=1))
     assert whole.lodging.tile is None
     assert whole.prediction.seconds_per_second < found.prediction.seconds_per_second
 
