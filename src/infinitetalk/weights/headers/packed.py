@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infinitetalk.core.errors import ModelError
-from infinitetalk.ops.ggml import LAYOUTS
+from infinitetalk.weights.headers.gguf import BLOCKS
 from infinitetalk.weights.headers.record import TensorInfo, damaged
 
 VERSION_NOTE, VERSION = "infinitetalk_format", "1"
 RECORDS_NOTE = "infinitetalk_records"
 """JSON: record → [first byte in the file, bytes]."""
 PADDING = "padding."
+LAYOUTS = {name: (weights, size) for name, weights, size in BLOCKS.values() if name.startswith("Q")}
+"""Kind of block → numbers and bytes in one. From the header's own table: headers are read before torch is imported."""
 
 
 def is_packed(path: Path, notes: Mapping[str, str]) -> bool:
@@ -49,8 +51,8 @@ def unpadded(path: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, TensorI
             found[name] = info
             continue
         stem, kind = split
-        layout = LAYOUTS[kind]
-        if info.dtype != "U8" or len(info.shape) != 2 or info.shape[1] % layout.bytes:
+        weights, size = LAYOUTS[kind]
+        if info.dtype != "U8" or len(info.shape) != 2 or info.shape[1] % size:
             raise damaged(path, f"the tensor {name} ({info.dtype} {list(info.shape)}) is not made of blocks of {kind}")
-        found[stem] = TensorInfo((info.shape[0], info.shape[1] // layout.bytes * layout.weights), kind, info.bytes)
+        found[stem] = TensorInfo((info.shape[0], info.shape[1] // size * weights), kind, info.bytes)
     return found
