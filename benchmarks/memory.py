@@ -33,7 +33,7 @@ from infinitetalk.engine.lodging import empty_store, lend
 from infinitetalk.models.dit import AudioDiT, Branch
 from infinitetalk.models.dit_blocks import Block, Use
 from infinitetalk.models.layers import Linear
-from infinitetalk.ops.stored import Scaled
+from infinitetalk.ops.pack import pack_fp8
 from infinitetalk.runtime.memory.store import Store, seconds_stalled
 from infinitetalk.runtime.platform import GIB, available_memory
 
@@ -41,7 +41,6 @@ TINY = DiTConfig(
     text_len=12, dim=48, ffn_dim=64, freq_dim=16, text_dim=10, num_heads=4, num_layers=5, clip_dim=14, clip_tokens=5,
     audio_blocks=2, audio_channels=6, intermediate_dim=8, output_dim=20, context_tokens=3,
 )  # fmt: skip
-LARGEST_FP8 = 448.0
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -74,14 +73,8 @@ def fill(module: nn.Module, bench: Bench, seed: int) -> nn.Module:
     if bench.kind == "fp8":
         for layer in list(module.modules()):
             if isinstance(layer, Linear):
-                layer.hold(in_rows(layer.weight))
+                layer.hold(pack_fp8(layer.weight))
     return module.eval()
-
-
-def in_rows(weight: Tensor) -> Scaled:
-    """A matrix in fp8 with a scale for each row."""
-    scale = weight.float().abs().amax(dim=1) / LARGEST_FP8
-    return Scaled((weight.float() / scale[:, None]).to(torch.float8_e4m3fn), scale)
 
 
 def build(bench: Bench, tier: Tier) -> tuple[AudioDiT, Store | None]:
