@@ -339,7 +339,9 @@ def test_a_process_that_is_stopped_is_continued(
 ) -> None:
     """Ctrl-C is answered kindly; a kill leaves no time to tidy up."""
     fake.slow = {BIG.name: 0.02}
-    command = [sys.executable, "-c", RUN, "download", "small", "--yes"]
+    # Started in a shell's background, these tests ignore SIGINT, and so would their children.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + RUN
+    command = [sys.executable, "-c", heeding, "download", "small", "--yes"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 20
     while on_disk(Hub("", home / "hub", home)) < 65_536 and time.monotonic() < deadline:
