@@ -8,11 +8,11 @@ outlast the calls (about 25 GB, best in memory). `--from-trained FOLDER` brings 
 the best. Each stage's share of one H100's time:
 
     stage    seconds   does
-    speech       130   trains the speech encoder
-    render       150   draws clips in several processes, as many as there is time for
+    speech       185   trains the speech encoder
+    render       160   draws clips in several processes, as many as there is time for
     vae          420   trains the video VAE
-    encode       110   turns clips into latents and speech into features
-    dit          565   trains the transformer
+    encode       105   turns clips into latents and speech into features
+    dit          560   trains the transformer
     export        20   puts the model folder together, as a check
 
 Every stage has the GPU for itself: side by side, two stages take longer than one after the other.
@@ -73,7 +73,8 @@ class Stage:
 
     def start(self, left: float, *more: str) -> subprocess.Popen[bytes]:
         """Starts it in a call that lasts so many seconds more."""
-        limit = ("--at-most", f"{min(self.seconds, left - STARTING - FINISHING):.0f}") if self.splits else ()
+        most = left - STARTING - FINISHING
+        limit = ("--at-most", f"{min(self.seconds, most) if self.enough else most:.0f}") if self.splits else ()
         return subprocess.Popen([sys.executable, "-u", "-m", *self.command, *limit, *more], start_new_session=True)
 
 
@@ -203,7 +204,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--pilot", nargs="*", default=[], help="transformers to compare first: NAME or NAME@RATE")
     parser.add_argument("--speech-options", default="", help="more options of training.speech.train, in one string")
     parser.add_argument("--dit-options", default="", help="more options of training.nano.train_dit, in one string")
-    for stage, seconds in {"speech": 130, "render": 150, "vae": 420, "encode": 110, "dit": 565}.items():
+    for stage, seconds in {"speech": 185, "render": 160, "vae": 420, "encode": 105, "dit": 560}.items():
         parser.add_argument(f"--{stage}-seconds", type=float, default=seconds)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()

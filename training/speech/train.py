@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=200.0, help="time budget of training (default: %(default)s)")
     parser.add_argument("--device", default="cuda", help="cuda or cpu (default: %(default)s)")
     parser.add_argument(
-        "--batch-seconds", type=float, default=320.0, help="seconds of sound per step (default: %(default)s)"
+        "--batch-seconds", type=float, default=200.0, help="seconds of sound per step (default: %(default)s)"
     )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate (default: %(default)s)")
     parser.add_argument("--no-graph", action="store_true", help="launch every kernel, capture nothing")
