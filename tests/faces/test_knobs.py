@@ -18,8 +18,8 @@ BASE = TalkRequest(image=PICTURE, audio=(VOICE,))
 # Whoever adds, renames or drops a setting changes what users type: this list says so out loud.
 FLAGS = """
 --model --image --video --audio --box --mask --prompt --negative-prompt --lora --size --framing --color-strength --start
---duration --mode --preview --window-frames --motion-frames --seam-frames --seed --steps --shift --text-scale
---audio-scale --apg --apg-momentum --apg-threshold --reference --quality
+--duration --mode --preview --window-frames --motion-frames --seam-frames --seed --recipe --steps --shift --scheduler
+--text-scale --audio-scale --apg --apg-momentum --apg-threshold --reference --quality
 """
 
 

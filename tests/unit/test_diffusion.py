@@ -1,6 +1,8 @@
 """Schedule, guidance and sampler, each against the formula written another way."""
 
+import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from torch import Tensor
 
 from infinitetalk.diffusion.guidance import AdaptiveGuidance, Branch, branches, combine
-from infinitetalk.diffusion.sampler import euler
+from infinitetalk.diffusion.sampler import SCHEDULERS, Scheduler, euler
 from infinitetalk.diffusion.schedule import timesteps
 
 
@@ -77,7 +79,66 @@ def test_adaptive_guidance_without_scales_is_the_full_answer() -> None:
     assert torch.equal(AdaptiveGuidance(1.0, 1.0)({Branch.FULL: answers[Branch.FULL]}), answers[Branch.FULL])
 
 
-def test_a_straight_flow_is_followed_to_its_end() -> None:
+class Normal:
+    """Videos whose numbers are all drawn from one normal distribution: the flow is known, and no line."""
+
+    mean, spread = 0.7, 0.4
+
+    def place(self, noise: Tensor, level: float) -> Tensor:
+        """Where a noise has come at a level from 1 to 0."""
+        return (1 - level) * self.mean + math.hypot((1 - level) * self.spread, level) * noise
+
+    def velocity(self, latent: Tensor, timestep: float) -> Tensor:
+        level = timestep / 1000
+        variance = ((1 - level) * self.spread) ** 2 + level**2
+        growth = (level - (1 - level) * self.spread**2) / variance
+        return growth * (latent - (1 - level) * self.mean) - self.mean
+
+
+def _error(scheduler: Scheduler, levels: list[float]) -> float:
+    flow, noise = Normal(), torch.tensor([[[[-1.3, 0.8, 2.1]]]], dtype=torch.float64)
+    motion = torch.zeros(1, 0, 1, 3, dtype=torch.float64)
+    *_, last = scheduler(flow.velocity, noise, levels, motion)
+    return float((last - flow.place(noise, 0.0)).abs().max())
+
+
+def _even(steps: int) -> list[float]:
+    return [1000 * (1 - step / steps) for step in range(steps + 1)]
+
+
+def _alternating(steps: int) -> list[float]:
+    """Every second step three times as long as the others."""
+    lengths = np.tile([1.0, 3.0], steps // 2)
+    return [float(level) for level in 1000 * (1 - np.append(0, lengths.cumsum()) / lengths.sum())]
+
+
+@pytest.mark.parametrize(("name", "factor"), [("euler", 2.0), ("ab2", 4.0)])
+@pytest.mark.parametrize("levels", [_even, _alternating], ids=["even", "alternating"])
+def test_half_the_step_is_a_half_or_a_quarter_of_the_error(name: str, factor: float, levels: Any) -> None:
+    errors = [_error(SCHEDULERS[name], levels(steps)) for steps in (128, 256, 512)]
+    assert [one / two for one, two in pairwise(errors)] == pytest.approx([factor] * 2, rel=0.08)
+
+
+@pytest.mark.parametrize("shift", [2.0, 3.0, 7.0])
+def test_orders_hold_on_shifted_schedules(shift: float) -> None:
+    def levels(steps: int) -> list[float]:
+        return [shift * level / (1 + (shift - 1) * level / 1000) for level in _even(steps)]
+
+    for name, factor in (("euler", 2.0), ("ab2", 4.0)):
+        coarse, fine = (_error(SCHEDULERS[name], levels(steps)) for steps in (4096, 8192))
+        assert coarse / fine == pytest.approx(factor, rel=0.08)
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.0, 3.0, 7.0, 11.0])
+def test_the_second_order_is_better_from_the_start(shift: float) -> None:
+    """On the product's own schedule, whose last step is from 1 to 0 however many there are."""
+    for steps in (4, 8, 10, 20, 40):
+        assert _error(SCHEDULERS["ab2"], timesteps(steps, shift)) < _error(euler, timesteps(steps, shift))
+    assert _error(SCHEDULERS["ab2"], timesteps(40, shift)) < 0.3 * _error(euler, timesteps(40, shift))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
+def test_a_straight_flow_is_followed_to_its_end(scheduler: Scheduler) -> None:
     """If the velocity always points from the video to the noise, any number of steps arrives exactly."""
     generator = torch.Generator().manual_seed(0)
     video, noise = torch.randn(2, 16, 5, 4, 4, generator=generator)
@@ -90,14 +151,15 @@ def test_a_straight_flow_is_followed_to_its_end() -> None:
         straight: Tensor = noise - video
         return straight
 
-    *_, last = steps = list(euler(velocity, noise, timesteps(6, 7.0), motion))
+    *_, last = steps = list(scheduler(velocity, noise, timesteps(6, 7.0), motion))
     assert len(steps) == 6
     assert torch.allclose(last, video, atol=1e-5)
     for latent in (*seen, *steps):
         assert torch.equal(latent[:, :2], motion)
 
 
-def test_noise_is_left_alone() -> None:
+@pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
+def test_noise_is_left_alone(scheduler: Scheduler) -> None:
     noise = torch.ones(16, 3, 2, 2)
-    list(euler(lambda latent, _: latent, noise, timesteps(2, 1.0), torch.zeros(16, 1, 2, 2)))
+    list(scheduler(lambda latent, _: latent, noise, timesteps(2, 1.0), torch.zeros(16, 1, 2, 2)))
     assert torch.equal(noise, torch.ones(16, 3, 2, 2))

@@ -30,7 +30,10 @@ def _text(control: Control) -> Component:
 
 
 def _choice(control: Control) -> Component:
-    return gr.Radio(choices=list(control.knob.choices), value=control.default, label=control.label, info=_info(control))
+    # A radio once set cannot be emptied, so that leaving it to the model is a choice of its own.
+    open_one = [("usual", "")] if control.default is None else []
+    choices = [*open_one, *((name, name) for name in control.knob.choices)]
+    return gr.Radio(choices=choices, value=control.default or "", label=control.label, info=_info(control))
 
 
 def _switch(control: Control) -> Component:

@@ -6,7 +6,8 @@ from typing import Any
 
 from infinitetalk.core.configs import NetConfig
 from infinitetalk.core.errors import RequestError
-from infinitetalk.core.loras import DISTILLED_SHIFT
+from infinitetalk.core.loras import DISTILLED_SHIFT, Lora
+from infinitetalk.core.recipes import Cook, follow
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import BUCKETS_480, BUCKETS_720, Buckets, Pixels, choose_bucket, parse_size
 
@@ -54,6 +55,7 @@ class Settings:
     text_scale: float
     audio_scale: float
     color_strength: float
+    scheduler: str = "euler"
     prompt: str = field(default="")
     negative_prompt: str = field(default="")
 
@@ -67,6 +69,8 @@ class ModelFacts:
     buckets: Mapping[str, Buckets]
     has_text: bool
     max_people: int
+    loras: tuple[Lora, ...] = ()
+    """LoRAs that belong to it."""
 
 
 STANDARD_BUCKETS: Mapping[str, Buckets] = {"480": BUCKETS_480, "720": BUCKETS_720}
@@ -106,6 +110,12 @@ def check_text(request: TalkRequest, facts: ModelFacts) -> None:
             raise RequestError(name, value, f"the model {facts.name} has no text part; leave it out")
 
 
+def cook_of(request: TalkRequest, facts: ModelFacts) -> Cook:
+    """What a request's recipe must know of the model."""
+    loras = (*facts.loras, *request.loras)
+    return Cook(name=facts.name, has_text=facts.has_text, steps=facts.defaults.steps, loras=loras)
+
+
 def _distilled_shift(request: TalkRequest) -> float | None:
     """The shift that a distilled LoRA asks for; None without one."""
     return DISTILLED_SHIFT if any(lora.distilled and lora.strength for lora in request.loras) else None
@@ -120,7 +130,7 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
     check_text(request, facts)
     if len(request.audio) > facts.max_people:
         raise RequestError("audio", len(request.audio), f"the model {facts.name} can voice {facts.max_people} at most")
-    own = facts.defaults
+    own, recipe = facts.defaults, follow(request.recipe, cook_of(request, facts))
     size_name = _first(request.size, own.size)
     window, motion = _first(request.window_frames, own.window_frames), _first(request.motion_frames, own.motion_frames)
     if motion >= window:
@@ -130,10 +140,17 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
         window_frames=window,
         motion_frames=motion,
         seam_frames=_first(request.seam_frames, 0 if request.reference else SEAM_FRAMES),
-        steps=_first(request.steps, own.steps),
-        shift=_first(request.shift, _distilled_shift(request), own.shift, 11.0 if size_name == "720" else 7.0),
-        text_scale=_first(request.text_scale, own.text_scale) if facts.has_text else 1.0,
-        audio_scale=_first(request.audio_scale, own.audio_scale),
+        steps=_first(request.steps, recipe.get("steps"), own.steps),
+        shift=_first(
+            request.shift,
+            recipe.get("shift"),
+            _distilled_shift(request),
+            own.shift,
+            11.0 if size_name == "720" else 7.0,
+        ),
+        text_scale=_first(request.text_scale, recipe.get("text_scale"), own.text_scale) if facts.has_text else 1.0,
+        audio_scale=_first(request.audio_scale, recipe.get("audio_scale"), own.audio_scale),
+        scheduler=_first(request.scheduler, recipe.get("scheduler"), "euler"),
         # A video's light may change, so its colours are not pulled to one frame unless asked.
         color_strength=_first(request.color_strength, 1.0 if request.image is not None else 0.0),
         prompt=_first(request.prompt, own.prompt),

@@ -46,6 +46,11 @@ class HubFile:
     name: str
     revision: str = "main"
 
+    @property
+    def short(self) -> str:
+        """The file's name without its folders."""
+        return self.name.rpartition("/")[2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
@@ -73,6 +78,7 @@ KIJAI_FP8 = Repository("Kijai/WanVideo_comfy_fp8_scaled", APACHE)
 KIJAI_GGUF = Repository("Kijai/WanVideo_comfy_GGUF", APACHE)
 # LICENSE of Soul-AILab/SoulX-FlashTalk (688982e): Apache 2.0.
 SOULX = Repository("Soul-AILab/SoulX-FlashTalk-14B", APACHE)
+FUSIONX = Repository("vrgamedevgirl84/Wan14BT2VFusioniX", "see its card")
 FACEBOOK = Repository("facebook/wav2vec2-base-960h", APACHE)
 TENCENT = Repository("TencentGameMate/chinese-wav2vec2-base", "mit")
 
@@ -106,6 +112,9 @@ ADAPTER_Q8 = (
 )
 # Comfy-Org/workflow_templates (2a0b959), templates/video_wan2_1_infinitetalk.json: the step-distilled LoRA.
 LORA_4STEP = HubFile(Role.LORA, KIJAI, "Lightx2v/lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors")
+
+# README of MeiGen-AI/InfiniteTalk (0107cd9), "Run with FusioniX or Lightx2v": the other one, in no preset.
+LORA_FUSIONX = HubFile(Role.LORA, FUSIONX, "FusionX_LoRa/Wan2.1_I2V_14B_FusionX_LoRA.safetensors")
 
 # ModelTC/LightX2V (f8aee98), docs/EN/source/getting_started/model_structure.md: the layout of the Wan-AI repositories.
 TEXT_BF16 = HubFile(Role.TEXT, WAN, "models_t5_umt5-xxl-enc-bf16.pth")

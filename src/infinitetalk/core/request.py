@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.loras import Lora
+from infinitetalk.core.recipes import RECIPES
 from infinitetalk.core.sizes import TEMPORAL_STRIDE, nearest_window, parse_size
 
 T = TypeVar("T")
@@ -104,9 +105,13 @@ class TalkRequest:
                                    LENGTH, least=0, most=100, expert=True)  # fmt: skip
 
     seed: int = knob(42, "random seed: the same seed gives the same video", SAMPLING, least=0, most=2**63 - 1)
+    recipe: str | None = knob(None, "steps, schedule and guidance by name; draft (4) and fast (8) need their LoRA",
+                              SAMPLING, choices=tuple(RECIPES))  # fmt: skip
     steps: int | None = knob(None, "denoising steps per window", SAMPLING, least=1, most=1000)
     shift: float | None = knob(None, "weight of high noise: 7 at 480, 11 at 720, 2 for distilled LoRAs", SAMPLING,
                                least=0.01, most=100, expert=True)  # fmt: skip
+    scheduler: str | None = knob(None, "method of the steps: Euler's, or Adams and Bashforth's of second order (euler)",
+                                 SAMPLING, choices=("euler", "ab2"), expert=True)  # fmt: skip
     text_scale: float | None = knob(None, "how strongly the prompt guides", SAMPLING, least=0, most=100)
     audio_scale: float | None = knob(None, "how strongly the sound guides", SAMPLING, least=0, most=100)
     apg: bool = knob(False, "adaptive projected guidance: strong scales without burnt colours", SAMPLING, expert=True)
@@ -132,6 +137,8 @@ class TalkRequest:
             raise RequestError("audio", "nothing", "give at least one sound file")
         if self.size is not None and not self.size.isdecimal():
             parse_size(self.size)
+        if self.reference and self.scheduler not in (None, "euler"):
+            raise RequestError("scheduler", self.scheduler, "the reference has Euler's method only; leave one out")
         self._check_people()
 
     def _check_people(self) -> None:

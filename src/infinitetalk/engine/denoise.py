@@ -9,7 +9,7 @@ from torch import Tensor
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.diffusion.guidance import AdaptiveGuidance, Branch, branches, combine
-from infinitetalk.diffusion.sampler import euler
+from infinitetalk.diffusion.sampler import SCHEDULERS
 from infinitetalk.diffusion.schedule import timesteps
 from infinitetalk.models.dit import AudioDiT, Prepared
 from infinitetalk.models.dit import Branch as Told
@@ -86,7 +86,8 @@ def denoise(
             return guide(answers)
         return combine(answers, settings.text_scale, settings.audio_scale)
 
-    yield from euler(velocity, noise, timesteps(settings.steps, settings.shift), told.motion)
+    scheduler = SCHEDULERS[settings.scheduler]
+    yield from scheduler(velocity, noise, timesteps(settings.steps, settings.shift), told.motion)
 
 
 def ask(dit: AudioDiT, latent: Tensor, timestep: float, told: Conditions, branches: Sequence[Told]) -> list[Tensor]:

@@ -24,6 +24,7 @@ from infinitetalk.media.paths import sidecar_path
 from infinitetalk.media.sidecar import write_sidecar
 from infinitetalk.media.writer import VideoWriter
 from infinitetalk.weights.folder import ModelFolder
+from infinitetalk.weights.hub.recipe import with_lora
 
 if TYPE_CHECKING:
     from infinitetalk.core.planner import Plan
@@ -50,6 +51,7 @@ def prepare(request: TalkRequest, output: Path) -> Job:
     """
     started = time.perf_counter()
     folder = ModelFolder.open(request.model)
+    request = with_lora(request, folder.facts)
     settings = check(request, folder.facts, output)
     if folder.loras or request.loras:
         from infinitetalk.engine.loras import open_loras  # the networks' libraries take seconds to import

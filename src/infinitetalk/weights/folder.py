@@ -127,6 +127,7 @@ class ModelFolder:
             buckets=self.buckets,
             has_text=self.text is not None,
             max_people=self.max_people,
+            loras=self.loras,
         )
 
 
