@@ -34,6 +34,7 @@ from training.nano.reading import begin
 from training.nano.store import FRAMES, SIZE
 from training.nano.train_dit import Data, Trainer, available, pick
 from training.nano.train_vae import Trainer as VAETrainer
+from training.nano.train_vae import change_error
 from training.nano.unpack import unpack
 from training.nano.voices import VoiceBank
 from training.parts import save_parts
@@ -293,6 +294,16 @@ def test_reference_latents_are_those_of_whole_windows() -> None:
         window = torch.zeros(1, 3, FRAMES, 32, 32)
         window[:, :, 0] = pictures.permute(0, 3, 1, 2) / 127.5 - 1
         assert torch.allclose(encode_references(vae, pictures), vae.encode(window), atol=1e-4)
+
+
+def test_a_video_that_steps_costs_more_than_one_of_another_colour() -> None:
+    moving = torch.linspace(-1, 1, 9).view(1, 1, 9, 1, 1).expand(1, 3, 9, 4, 4)
+    weight = torch.ones(1, 1, 1, 4, 4)
+    assert float(change_error(moving + 0.1, moving, weight)) < 1e-6
+    stepping = torch.cat(
+        [moving[:, :, :1], moving[:, :, 4:5].repeat(1, 1, 4, 1, 1), moving[:, :, 8:].repeat(1, 1, 4, 1, 1)], 2
+    )
+    assert float(change_error(stepping, moving, weight)) == pytest.approx(0.375, abs=1e-5)
 
 
 def test_vae_training_lowers_the_error() -> None:

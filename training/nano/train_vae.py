@@ -29,7 +29,8 @@ from training.parts import save_parts
 from training.sheets import save_rows
 
 RATE, MUON_SCALE = 8e-4, 2.0
-GRADIENT, KL = 0.6, 3e-4
+GRADIENT, CHANGE, KL = 0.6, 0.6, 3e-4
+"""Weights of edges, of changes from frame to frame, and of the latents' divergence."""
 AVERAGE = 0.998
 
 
@@ -105,7 +106,8 @@ class Trainer:
         error = (made - video).abs()
         gradient = edge_error(made, video, weight)
         kl = -0.5 * (1 + logvar - mean.square() - logvar.exp()).mean()
-        loss = (error * weight).mean() + GRADIENT * gradient + self.kl * kl
+        steps = change_error(made, video, weight)
+        loss = (error * weight).mean() + GRADIENT * gradient + CHANGE * steps + self.kl * kl
         loss.backward()
         norm = self.optimiser.step()
         marked = (weight > 1).float()
@@ -145,6 +147,15 @@ def edge_error(made: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     across = (difference[..., 1:] - difference[..., :-1]).abs() * weight[..., 1:]
     down = (difference[..., 1:, :] - difference[..., :-1, :]).abs() * weight[..., 1:, :]
     return across.mean() + down.mean()
+
+
+def change_error(made: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean difference of changes from frame to frame, of videos (B, 3, F, h, w) with F > 1.
+
+    Without it the frames of one latent resemble each other, and the picture steps where the next latent begins.
+    """
+    difference = made - truth
+    return ((difference[:, :, 1:] - difference[:, :, :-1]).abs() * weight).mean()
 
 
 @torch.no_grad()
