@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infinitetalk.core.units import GIB
 from infinitetalk.runtime.cgroups import from_table, number
-from infinitetalk.runtime.platform import GIB
 
 CGROUPS = Path("/sys/fs/cgroup")
 SAMPLED_EVERY = 0.02

@@ -26,11 +26,11 @@ from torch import Tensor
 from benchmarks.memory import TINY
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.memory import Lodging, Tier
+from infinitetalk.core.units import GIB
 from infinitetalk.engine.convert import convert, dit_network
 from infinitetalk.engine.lodging import load_dit
 from infinitetalk.runtime.cgroups import from_table
 from infinitetalk.runtime.device import Device
-from infinitetalk.runtime.platform import GIB
 from infinitetalk.weights import names
 from infinitetalk.weights.convert.folder import Job
 from infinitetalk.weights.convert.layout import KINDS, Kind

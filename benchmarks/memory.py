@@ -29,13 +29,14 @@ from torch import Tensor, nn
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.memory import Tier
 from infinitetalk.core.sizes import Latents, Pixels
+from infinitetalk.core.units import GIB
 from infinitetalk.engine.lodging import empty_store, lend
 from infinitetalk.models.dit import AudioDiT, Branch
 from infinitetalk.models.dit_blocks import Block, Use
 from infinitetalk.models.layers import Linear
 from infinitetalk.ops.pack import pack_fp8
 from infinitetalk.runtime.memory.store import Store, seconds_stalled
-from infinitetalk.runtime.platform import GIB, available_memory
+from infinitetalk.runtime.platform import available_memory
 
 TINY = DiTConfig(
     text_len=12, dim=48, ffn_dim=64, freq_dim=16, text_dim=10, num_heads=4, num_layers=5, clip_dim=14, clip_tokens=5,

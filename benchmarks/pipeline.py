@@ -38,6 +38,7 @@ from infinitetalk.core.memory import MemorySettings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLES_PER_FRAME, Pixels
 from infinitetalk.core.stages import Stage
+from infinitetalk.core.units import GIB
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.planning import plan_job
@@ -46,7 +47,7 @@ from infinitetalk.media.inputs import Inputs, Picture, Waveform
 from infinitetalk.media.picture import StillSource
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.memory.store import seconds_stalled
-from infinitetalk.runtime.platform import GIB, peak_memory
+from infinitetalk.runtime.platform import peak_memory
 from infinitetalk.runtime.pretend import VARIABLE
 from infinitetalk.weights.folder import ModelFolder
 from tools import make_tiny

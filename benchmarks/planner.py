@@ -24,8 +24,9 @@ from infinitetalk.core import footprint, planner
 from infinitetalk.core.calibration import RATES, Figure, constant
 from infinitetalk.core.configs import DiTConfig, SpeechConfig, VAEConfig
 from infinitetalk.core.memory import Lodging, Tier
-from infinitetalk.core.planner import GIB, KINDS, Machine, Networks, Work
+from infinitetalk.core.planner import KINDS, Machine, Networks, Work
 from infinitetalk.core.sizes import Latents, Pixels
+from infinitetalk.core.units import GIB
 from infinitetalk.engine.codec import decode
 from infinitetalk.engine.planning import machine_of
 from infinitetalk.models.vae import VideoVAE

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from infinitetalk.core.configs import DiTConfig
+from infinitetalk.core.units import GIB
 from infinitetalk.weights import names
 
-GIB = 2**30
 CONFIG = DiTConfig(
     text_len=8, dim=3072, ffn_dim=8192, freq_dim=64, text_dim=64, num_heads=24, num_layers=10, clip_dim=32,
     clip_tokens=5, audio_blocks=2, audio_channels=32, intermediate_dim=32, output_dim=768, context_tokens=4,

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from infinitetalk.core.units import GIB
 from infinitetalk.runtime import platform
 from infinitetalk.runtime.cgroups import Allowance, allowance
-
-GIB = 2**30
 
 
 def write(folder: Path, **files: object) -> None:

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from infinitetalk.core import footprint
 from infinitetalk.core.calibration import constant
 from infinitetalk.core.configs import DiTConfig, SpeechConfig, TextConfig, VAEConfig, VisionConfig
-from infinitetalk.core.planner import GIB
 from infinitetalk.core.sizes import Latents, Pixels
+from infinitetalk.core.units import GIB
 from infinitetalk.models.dit import AudioDiT, Branch
 from infinitetalk.models.dit_blocks import USES
 from infinitetalk.models.speech import SpeechEncoder

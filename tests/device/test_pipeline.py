@@ -14,7 +14,7 @@ from benchmarks import caps
 from benchmarks.caps import Cage, watching
 from benchmarks.pipeline import TINY, Task, kept, main, stalled
 from benchmarks.random_model import Numbers, write_model
-from infinitetalk.runtime.platform import GIB
+from infinitetalk.core.units import GIB
 from infinitetalk.weights.folder import ModelFolder
 from infinitetalk.weights.read import read_tensors
 from tests.unit.test_package import ABSENT, ROOT

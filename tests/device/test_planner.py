@@ -14,8 +14,9 @@ from infinitetalk.core.calibration import RATES, STATUSES, TABLE, Figure, Rates
 from infinitetalk.core.cards import CARDS
 from infinitetalk.core.configs import DiTConfig, SpeechConfig, TextConfig, VAEConfig, VisionConfig
 from infinitetalk.core.memory import Tier
-from infinitetalk.core.planner import GIB, KINDS, Machine, Misfit, Networks, Plan, Work, choose, nearest
+from infinitetalk.core.planner import KINDS, Machine, Misfit, Networks, Plan, Work, choose, nearest
 from infinitetalk.core.sizes import Pixels
+from infinitetalk.core.units import GIB
 
 FULL = Networks(dit=DiTConfig(), vae=VAEConfig(), speech=SpeechConfig(), text=TextConfig(), vision=VisionConfig())
 FP8 = replace(FULL, dit_bytes=KINDS["fp8"], text_bytes=KINDS["fp8"])

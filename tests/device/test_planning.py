@@ -14,8 +14,9 @@ from infinitetalk.core.defaults import resolve
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.memory import Lodging, MemorySettings, Tier
-from infinitetalk.core.planner import GIB, Plan
+from infinitetalk.core.planner import Plan
 from infinitetalk.core.sizes import Pixels
+from infinitetalk.core.units import GIB
 from infinitetalk.engine import job as jobs
 from infinitetalk.engine import planning
 from infinitetalk.engine.planning import element_bytes, machine_of, named_bytes, networks_of, plan_job, rates_of

@@ -9,8 +9,9 @@ import torch
 from torch.nn.attention import SDPBackend
 
 import infinitetalk
-from infinitetalk.core.cards import CARDS, GIB, find_card, recognise
+from infinitetalk.core.cards import CARDS, find_card, recognise
 from infinitetalk.core.errors import MachineError, RequestError
+from infinitetalk.core.units import GIB
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.pretend import VARIABLE
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from infinitetalk.core.errors import ModelError
+from infinitetalk.core.ggml import TYPES
 from infinitetalk.weights.header import FileKind, TensorInfo, read_header
-from infinitetalk.weights.headers.gguf import BLOCKS
 
 TENSORS = {
     "a.weight": torch.arange(12, dtype=torch.float32).reshape(3, 4),
@@ -121,8 +121,8 @@ def test_no_file(tmp_path: Path) -> None:
 
 def test_the_block_sizes_are_ggmls() -> None:
     gguf = pytest.importorskip("gguf")
-    theirs = {int(kind): (kind.name, *size) for kind, size in gguf.GGML_QUANT_SIZES.items()}
-    assert {kind: theirs[kind] for kind in BLOCKS} == dict(BLOCKS)
+    theirs = {int(kind): (kind.name, size) for kind, size in gguf.GGML_QUANT_SIZES.items()}
+    assert {kind: theirs[kind] for kind in TYPES} == dict(TYPES)
 
 
 def test_a_gguf_header_says_what_the_gguf_package_wrote(tmp_path: Path) -> None:

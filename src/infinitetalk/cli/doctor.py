@@ -13,6 +13,7 @@ from infinitetalk.cli.command import DONE, FAILED, PROGRAM, Command, add_device_
 from infinitetalk.cli.fits import print_outlooks, survey
 from infinitetalk.cli.text import BAD, GOOD, Cell, print_json, print_table, say
 from infinitetalk.core.errors import InfiniteTalkError
+from infinitetalk.core.units import GIB
 
 if TYPE_CHECKING:
     from infinitetalk.runtime.device import Device
@@ -81,8 +82,6 @@ def _library(module: str, distribution: str, use: str, *, needed: bool) -> Findi
 
 
 def _gib(count: int) -> str:
-    from infinitetalk.runtime.platform import GIB
-
     return f"{count / GIB:.1f} GiB"
 
 

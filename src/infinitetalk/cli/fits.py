@@ -9,14 +9,13 @@ from infinitetalk.cli.download import quiet_hub
 from infinitetalk.cli.models import downloaded, find
 from infinitetalk.cli.text import BAD, GOOD, Cell, command_line, print_table, say
 from infinitetalk.core.errors import ModelError
+from infinitetalk.core.units import GIB
 
 if TYPE_CHECKING:
     from infinitetalk.engine.outlook import Outlook
     from infinitetalk.runtime.device import Device
     from infinitetalk.runtime.disk import DiskSpeed
     from infinitetalk.weights.folder import ModelFolder
-
-_GIB = 2**30
 
 
 def survey(device: "Device", folders: Sequence[Path], speed: "DiskSpeed | None") -> "list[Outlook]":
@@ -67,17 +66,17 @@ def _row(one: "Outlook") -> tuple[Cell, ...]:
     if not one.fits:
         need, budget = (one.vram, one.vram_budget) if one.lacking == "GPU memory" else (one.ram, one.ram_budget)
         place = "GPU" if one.lacking == "GPU memory" else "RAM"
-        lacking = f"{place}: {need / _GIB:.1f} GiB needed, {budget / _GIB:.1f} usable; {one.advice.partition(';')[0]}"
+        lacking = f"{place}: {need / GIB:.1f} GiB needed, {budget / GIB:.1f} usable; {one.advice.partition(';')[0]}"
         return (BAD, name, one.size, work, "", "", "", (lacking, "yellow"))
     about = "~" if one.estimate else ""
-    vram = f"{one.vram / _GIB:.1f}" if one.vram else "–"
+    vram = f"{one.vram / GIB:.1f}" if one.vram else "–"
     return (
         GOOD,
         name,
         one.size,
         work,
         vram,
-        f"{one.ram / _GIB:.1f}",
+        f"{one.ram / GIB:.1f}",
         about + time_text(one.seconds_per_second),
         tier_words(one),
     )

@@ -8,7 +8,7 @@ NVIDIA's. Main memory is typical of machines with that card, not a property of t
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-GIB = 2**30
+from infinitetalk.core.units import GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,6 @@ from infinitetalk.core.footprint import FULL, HALF, Weights
 from infinitetalk.core.memory import Lodging, Tier
 from infinitetalk.core.sizes import FPS, PIXEL_MULTIPLE, TEMPORAL_STRIDE, Pixels, nearest_window
 
-GIB = 2**30
-
 SLOTS, STAGES = 2, 3
 """Buffers that streamed blocks pass through: on the device, and in main memory on their way from disk."""
 

@@ -12,8 +12,9 @@ from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.memory import Lodging, MemorySettings, Tier
-from infinitetalk.core.planner import GIB, KINDS, Machine, Misfit, Networks, Plan, Work, choose, fits, nearest, predict
+from infinitetalk.core.planner import KINDS, Machine, Misfit, Networks, Plan, Work, choose, fits, nearest, predict
 from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.units import GIB
 from infinitetalk.diffusion.guidance import branches
 from infinitetalk.runtime.device import DTYPES, Device
 from infinitetalk.weights.folder import ModelFolder

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from infinitetalk.core.errors import ModelError
+from infinitetalk.core.ggml import SIZES
 from infinitetalk.ops.stored import Stored
 
 WEIGHTS_AT_ONCE = 1 << 24
@@ -137,16 +138,19 @@ class Layout:
 
 
 LAYOUTS: Mapping[str, Layout] = {
-    "Q4_0": Layout(32, 18, _q4_0),
-    "Q4_1": Layout(32, 20, _q4_1),
-    "Q5_0": Layout(32, 22, _q5_0),
-    "Q5_1": Layout(32, 24, _q5_1),
-    "Q8_0": Layout(32, 34, _q8_0),
-    "Q2_K": Layout(256, 84, _q2_k),
-    "Q3_K": Layout(256, 110, _q3_k),
-    "Q4_K": Layout(256, 144, _q4_k),
-    "Q5_K": Layout(256, 176, _q5_k),
-    "Q6_K": Layout(256, 210, _q6_k),
+    kind: Layout(*SIZES[kind], values)
+    for kind, values in {
+        "Q4_0": _q4_0,
+        "Q4_1": _q4_1,
+        "Q5_0": _q5_0,
+        "Q5_1": _q5_1,
+        "Q8_0": _q8_0,
+        "Q2_K": _q2_k,
+        "Q3_K": _q3_k,
+        "Q4_K": _q4_k,
+        "Q5_K": _q5_k,
+        "Q6_K": _q6_k,
+    }.items()
 }
 """Kinds of blocks by ggml's names. What has no blocks (F32, F16, BF16) is a plain tensor."""
 

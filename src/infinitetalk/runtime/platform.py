@@ -7,8 +7,6 @@ from pathlib import Path
 
 from infinitetalk.runtime.cgroups import allowance, from_table
 
-GIB = 2**30
-
 
 def system_name() -> str:
     """Operating system, release and processor in words."""

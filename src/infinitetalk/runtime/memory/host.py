@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from infinitetalk.core.errors import MachineError
+from infinitetalk.core.units import GIB
 
 PAGE = 4096
 
@@ -40,7 +41,7 @@ def _pinned_by_torch(count: int) -> Tensor:
         return torch.empty(count, dtype=torch.uint8, pin_memory=True)
     except RuntimeError as error:
         raise MachineError(
-            f"{count / 2**30:.2f} GiB more of main memory could not be pinned; --memory disk needs far less of it"
+            f"{count / GIB:.2f} GiB more of main memory could not be pinned; --memory disk needs far less of it"
         ) from error
 
 

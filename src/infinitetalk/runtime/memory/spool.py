@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from infinitetalk.core.errors import MachineError
+from infinitetalk.core.units import GIB
 from infinitetalk.runtime.memory.record import Layout, aligned
-from infinitetalk.runtime.platform import GIB, mapped_file
+from infinitetalk.runtime.platform import mapped_file
 
 PAGE = 4096
 CHECKED = 64

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from infinitetalk.core.errors import ModelError
+from infinitetalk.core.ggml import TYPES
 from infinitetalk.weights.headers.record import FileKind, Header, TensorInfo, damaged
 
 MAGIC = b"GGUF"
@@ -24,17 +25,6 @@ KEPT_ITEMS = 16
 ALIGNMENT = "general.alignment"
 SHAPE_NOTE = "comfy.gguf.orig_shape."
 """Notes of city96's converter: the shape of a tensor that had to be made flat."""
-
-BLOCKS: Mapping[int, tuple[str, int, int]] = {
-    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 40), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292),
-    16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50),
-    20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136),
-    24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8),
-    29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
-}  # fmt: skip
-"""ggml's number of a type → its name, numbers in a block, bytes of a block."""
 
 _SCALARS: Mapping[int, str] = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
@@ -142,10 +132,10 @@ def _entry(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
 
 
 def _info(path: Path, name: str, axes: tuple[int, ...], kind: int, notes: Mapping[str, str]) -> TensorInfo:
-    if kind not in BLOCKS:
-        known = ", ".join(entry[0] for entry in BLOCKS.values())
+    if kind not in TYPES:
+        known = ", ".join(entry[0] for entry in TYPES.values())
         raise ModelError(f"{path}: the tensor {name} has ggml's type {kind}; known are {known}")
-    dtype, block, block_bytes = BLOCKS[kind]
+    dtype, (block, block_bytes) = TYPES[kind]
     elements = prod(axes)
     if (axes[-1] if axes else 1) % block:
         raise damaged(path, f"the tensor {name} has rows of {axes[-1]}, which {dtype} cannot hold")

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infinitetalk.core.errors import ModelError
-from infinitetalk.weights.headers.gguf import BLOCKS
+from infinitetalk.core.ggml import SIZES
 from infinitetalk.weights.headers.record import TensorInfo, damaged
 
 VERSION_NOTE, VERSION = "infinitetalk_format", "1"
 RECORDS_NOTE = "infinitetalk_records"
 """JSON: record → [first byte in the file, bytes]."""
 PADDING = "padding."
-LAYOUTS = {name: (weights, size) for name, weights, size in BLOCKS.values() if name.startswith("Q")}
-"""Kind of block → numbers and bytes in one. From the header's own table: headers are read before torch is imported."""
+KINDS = frozenset(name for name in SIZES if name.startswith("Q"))
+"""ggml's kinds of blocks that a matrix may be in."""
 
 
 def is_packed(path: Path, notes: Mapping[str, str]) -> bool:
@@ -37,7 +37,7 @@ def split_blocks(name: str) -> tuple[str, str] | None:
     """Name and ggml's kind behind the name of a tensor of blocks; None for any other."""
     stem, _, ending = name.rpartition(".")
     kind = ending.upper()
-    return (stem, kind) if stem and kind in LAYOUTS and ending == kind.lower() else None
+    return (stem, kind) if stem and kind in KINDS and ending == kind.lower() else None
 
 
 def unpadded(path: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
@@ -51,7 +51,7 @@ def unpadded(path: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, TensorI
             found[name] = info
             continue
         stem, kind = split
-        weights, size = LAYOUTS[kind]
+        weights, size = SIZES[kind]
         if info.dtype != "U8" or len(info.shape) != 2 or info.shape[1] % size:
             raise damaged(path, f"the tensor {name} ({info.dtype} {list(info.shape)}) is not made of blocks of {kind}")
         found[stem] = TensorInfo((info.shape[0], info.shape[1] // size * weights), kind, info.bytes)
