@@ -47,9 +47,13 @@ def pack_int8(matrix: Tensor) -> Scaled:
     scale = _row_scales(matrix, LARGEST_INT8)
     data = torch.empty(matrix.shape, dtype=torch.int8, device=matrix.device)
     for rows in _pieces(matrix):
-        steps = (_flat(matrix[rows]) / scale[rows, None]).round_().clamp_(-LARGEST_INT8, LARGEST_INT8)
-        data[rows] = steps.to(torch.int8).reshape(data[rows].shape)
+        data[rows] = int8_steps(_flat(matrix[rows]), scale[rows]).reshape(data[rows].shape)
     return Scaled(data, scale)
+
+
+def int8_steps(rows: Tensor, scale: Tensor) -> Tensor:
+    """Rows float32 [n, k] as whole numbers of a scale each, int8 [n, k]; scales [n] are not zero."""
+    return (rows / scale[:, None]).round_().clamp_(-LARGEST_INT8, LARGEST_INT8).to(torch.int8)
 
 
 def pack_q4(matrix: Tensor) -> Blocks:

@@ -9,20 +9,19 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
+from infinitetalk.ops.pack import LARGEST_INT8, LEAST, int8_steps
 from infinitetalk.ops.stored import Stored
 from infinitetalk.weights.kinds import Logical
 
 SUFFIX = ".scale"
-STEPS = 127
 
 
 def pack_tensor(tensor: Tensor, scale_dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Rounds [out, ...] to int8 of the same shape and scales [out]; the error is at most half a scale."""
     rows = tensor.detach().float().flatten(1)
-    scale = (rows.abs().amax(dim=1) / STEPS).to(scale_dtype)
+    scale = (rows.abs().amax(dim=1) / LARGEST_INT8).to(scale_dtype)
     # A row of zeros has no largest value to divide by; a rounded scale must still reach the largest one.
-    steps = rows / scale.float().clamp_min(torch.finfo(torch.float32).tiny)[:, None]
-    return steps.round().clamp(-STEPS, STEPS).to(torch.int8).reshape(tensor.shape), scale
+    return int8_steps(rows, scale.float().clamp_min(LEAST)).reshape(tensor.shape), scale
 
 
 def unpack_tensor(steps: Tensor, scale: Tensor) -> Tensor:
