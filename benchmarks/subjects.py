@@ -103,11 +103,11 @@ class Listener:
         return self._dit.prepare_sounds(sounds, *rest, **more)
 
     def evaluate(
-        self, latent: Tensor, timestep: Tensor, *, condition: Tensor, branches: Sequence[Branch]
+        self, latent: Tensor, timestep: Tensor, *, condition: Tensor, branches: Sequence[Branch], **more: Any
     ) -> list[Tensor]:
         """See `AudioDiT`."""
         self.points.append((latent, timestep, condition))
-        return self._dit.evaluate(latent, timestep, condition=condition, branches=branches)
+        return self._dit.evaluate(latent, timestep, condition=condition, branches=branches, **more)
 
 
 class Bundled:

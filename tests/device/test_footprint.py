@@ -15,7 +15,7 @@ from infinitetalk.core.calibration import constant
 from infinitetalk.core.configs import DiTConfig, SpeechConfig, TextConfig, VAEConfig, VisionConfig
 from infinitetalk.core.sizes import Latents, Pixels
 from infinitetalk.core.units import GIB
-from infinitetalk.models.dit import AudioDiT, Branch
+from infinitetalk.models.dit import Added, AudioDiT, Branch
 from infinitetalk.models.dit_blocks import USES
 from infinitetalk.models.speech import SpeechEncoder
 from infinitetalk.models.text import TextEncoder
@@ -83,6 +83,7 @@ def evaluate(
     branches: int,
     at_once: int | None,
     device: str,
+    kept: int = 0,
 ) -> tuple[int, int]:
     """Bytes at the peak of one step of the transformer beside weights, keys and values; and operations."""
     with torch.device(device), torch.inference_mode(), patch.object(torch, "autocast", lambda *_, **__: nullcontext()):
@@ -98,7 +99,14 @@ def evaluate(
         time = torch.zeros(())
         counter = FlopCounterMode(display=False)
         if device == "meta":
-            return peak_bytes(lambda: net.evaluate(latent, time, condition=condition, branches=told)), 0
+            added = Added(kept) if kept else None
+
+            def steps() -> None:
+                """As many as fill what is kept, one more, and one that asks no block."""
+                for ahead in (*(None,) * (kept + 1), *(float(kept - 1),) * bool(kept)):
+                    net.evaluate(latent, time, condition=condition, branches=told, added=added, ahead=ahead)
+
+            return peak_bytes(steps), 0
         with counter:
             net.evaluate(latent, time, condition=condition, branches=told)
     return 0, int(counter.get_total_flops())
@@ -138,6 +146,23 @@ def test_what_a_step_holds_is_what_lives(
     wide = dtype == torch.float16
     predicted = footprint.forward_numbers(
         config, size, 81, at_once=at_once, branches=branches, people=people, wide=wide
+    )
+    assert predicted == pytest.approx(live, rel=0.05)
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+@pytest.mark.parametrize(
+    ("dtype", "branches", "at_once"),
+    [(torch.bfloat16, 3, None), (torch.bfloat16, 3, 3), (torch.bfloat16, 2, 1), (torch.float16, 3, 1)],
+)
+def test_what_a_step_cache_holds_is_what_lives(
+    dtype: torch.dtype, branches: int, at_once: int | None, kept: int
+) -> None:
+    config, size = DiTConfig(num_layers=2), Pixels(640, 640)
+    latents, wide = Latents.of(81, size), dtype == torch.float16
+    live, _ = evaluate(config, latents, dtype, people=1, branches=branches, at_once=at_once, device="meta", kept=kept)
+    predicted = footprint.forward_numbers(
+        config, size, 81, at_once=at_once, branches=branches, people=1, wide=wide, kept=kept
     )
     assert predicted == pytest.approx(live, rel=0.05)
 

@@ -19,8 +19,13 @@ BASE = TalkRequest(image=PICTURE, audio=(VOICE,))
 FLAGS = """
 --model --image --video --audio --box --mask --prompt --negative-prompt --lora --size --framing --color-strength --start
 --duration --mode --preview --window-frames --motion-frames --seam-frames --seed --recipe --steps --shift --scheduler
---text-scale --audio-scale --apg --apg-momentum --apg-threshold --reference --quality
+--text-scale --audio-scale --step-cache --cache-threshold --cache-interval --apg --apg-momentum
+--apg-threshold --reference --quality
 """
+
+
+NEEDED = {"cache_threshold": {"step_cache": "teacache"}, "cache_interval": {"step_cache": "taylorseer"}}
+"""Fields that mean something beside others only."""
 
 
 def parse(line: str) -> dict[str, Any]:
@@ -69,7 +74,7 @@ def test_every_flag_reaches_its_field(control: Control) -> None:
         return
     word = control.knob.choices[-1] if control.kind is Kind.CHOICE else words[control.kind]
     value = parse(f"{control.flag} {word}")[control.name]
-    changed = override(BASE, {control.name: value})
+    changed = override(BASE, {control.name: value, **NEEDED.get(control.name, {})})
     assert getattr(changed, control.name) == value
 
 

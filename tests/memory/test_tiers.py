@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -47,6 +48,22 @@ def test_every_tier_makes_the_same_video(tier: str, persistent: int | None, tiny
     assert not any("blocks" in name for name, _ in engine.model.dit.named_parameters())
     assert torch.equal(frames(engine), truth)
     assert torch.equal(frames(engine), truth)
+    engine.model.close()
+
+
+@pytest.mark.parametrize("tier", ["pinned", "disk"])
+def test_steps_that_a_cache_skips_bring_no_block(tier: str, tiny_folder: Path) -> None:
+    media = Memory(pictures(), (voice(15),))
+    asked = talk(steps=9, step_cache="taylorseer", preview=True)
+    plain = Engine.from_pretrained(tiny_folder, device="cpu")
+    truth = Engine(plain.model, media=media).generate(asked).frames
+    engine = Engine.from_pretrained(tiny_folder, device="cpu", memory=MemorySettings(memory=tier))
+    store = engine.model.store
+    assert store is not None
+    with patch.object(store, "walk", wraps=store.walk) as walk:
+        engine.model.dit.lend(store.walk)  # type: ignore[arg-type]
+        assert torch.equal(Engine(engine.model, media=media).generate(asked).frames, truth)
+    assert sum(call.args == (Use.STEP,) for call in walk.call_args_list) == 5
     engine.model.close()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,10 +55,10 @@ class Listening(AudioDiT):
         return super().prepare_sounds(sounds, grid, silent=silent)
 
     def evaluate(
-        self, latent: Tensor, timestep: Tensor, *, condition: Tensor, branches: Sequence[Branch]
+        self, latent: Tensor, timestep: Tensor, *, condition: Tensor, branches: Sequence[Branch], **rest: Any
     ) -> list[Tensor]:
         self.told.append((latent, condition, self.heard))
-        return super().evaluate(latent, timestep, condition=condition, branches=branches)
+        return super().evaluate(latent, timestep, condition=condition, branches=branches, **rest)
 
 
 @dataclass(frozen=True)

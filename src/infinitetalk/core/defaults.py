@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from infinitetalk.core.caching import FEWEST, INTERVAL, THRESHOLD, StepCache
 from infinitetalk.core.configs import NetConfig
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.loras import DISTILLED_SHIFT, Lora
@@ -56,6 +57,9 @@ class Settings:
     audio_scale: float
     color_strength: float
     scheduler: str = "euler"
+    step_cache: str = StepCache.OFF
+    cache_threshold: float | None = None
+    cache_interval: int | None = None
     prompt: str = field(default="")
     negative_prompt: str = field(default="")
 
@@ -121,6 +125,12 @@ def _distilled_shift(request: TalkRequest) -> float | None:
     return DISTILLED_SHIFT if any(lora.distilled and lora.strength for lora in request.loras) else None
 
 
+def _check_cache(request: TalkRequest, steps: int) -> None:
+    if request.step_cache != StepCache.OFF and steps < FEWEST:
+        need = f"with {steps} steps each one is needed; leave it out, or take {FEWEST} or more (20 to 40 are usual)"
+        raise RequestError("step_cache", request.step_cache, need)
+
+
 def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings:
     """Fills in the model's defaults.
 
@@ -135,12 +145,15 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
     window, motion = _first(request.window_frames, own.window_frames), _first(request.motion_frames, own.motion_frames)
     if motion >= window:
         raise RequestError("motion_frames", motion, f"must be fewer than the {window} frames of a window")
+    steps: int = _first(request.steps, recipe.get("steps"), own.steps)
+    _check_cache(request, steps)
+    cache = request.step_cache
     return Settings(
         size=choose_size(size_name, source, facts.buckets),
         window_frames=window,
         motion_frames=motion,
         seam_frames=_first(request.seam_frames, 0 if request.reference else SEAM_FRAMES),
-        steps=_first(request.steps, recipe.get("steps"), own.steps),
+        steps=steps,
         shift=_first(
             request.shift,
             recipe.get("shift"),
@@ -151,6 +164,9 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
         text_scale=_first(request.text_scale, recipe.get("text_scale"), own.text_scale) if facts.has_text else 1.0,
         audio_scale=_first(request.audio_scale, recipe.get("audio_scale"), own.audio_scale),
         scheduler=_first(request.scheduler, recipe.get("scheduler"), "euler"),
+        step_cache=cache,
+        cache_threshold=_first(request.cache_threshold, THRESHOLD) if cache == StepCache.TEACACHE else None,
+        cache_interval=_first(request.cache_interval, INTERVAL) if cache == StepCache.TAYLORSEER else None,
         # A video's light may change, so its colours are not pulled to one frame unless asked.
         color_strength=_first(request.color_strength, 1.0 if request.image is not None else 0.0),
         prompt=_first(request.prompt, own.prompt),

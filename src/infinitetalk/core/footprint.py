@@ -130,7 +130,15 @@ _PLACES = 4.05
 
 
 def forward_numbers(
-    config: DiTConfig, size: Pixels, frames: int, *, at_once: int | None, branches: int, people: int, wide: bool
+    config: DiTConfig,
+    size: Pixels,
+    frames: int,
+    *,
+    at_once: int | None,
+    branches: int,
+    people: int,
+    wide: bool,
+    kept: int = 0,
 ) -> int:
     """Bytes that a step of the transformer holds at its peak beside weights, keys and values.
 
@@ -138,9 +146,12 @@ def forward_numbers(
         at_once: latent frames whose tokens pass through a block's linear layers together; None for all.
         branches: of guidance, whose tokens are all held.
         wide: whether tokens are float32 between blocks, as they are where products are float16.
+        kept: how many times a step cache keeps what the blocks added.
     """
     latents = Latents.of(frames, size).frames
-    held = branches * (2 if wide else 1)
+    # What came in, and what is kept of each branch while its next one is made; that one is made in place.
+    cached = 1 + branches * (kept - 1) if kept else 0
+    held = (branches + cached) * (2 if wide else 1)
     if at_once is None or at_once >= latents:
         units = held + (_WHOLE_PLACES if people > 1 and wide else _WHOLE)
     else:

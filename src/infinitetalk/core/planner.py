@@ -76,6 +76,8 @@ class Work:
     people: int = 1
     still: bool = True
     """Whether the source is a picture, which is encoded once."""
+    kept: int = 0
+    """How many times a step cache keeps what the blocks added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +252,7 @@ def _denoising(plan: Lodging, networks: Networks, work: Work, machine: Machine) 
         branches=work.branches,
         people=work.people,
         wide=machine.wide,
+        kept=work.kept,
     )
     # The widest matrix, made whole from what is stored.
     widest = 0 if networks.dit_bytes is None else networks.dit.dim * networks.dit.ffn_dim * number

@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
+from infinitetalk.core.caching import StepCache
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.recipes import RECIPES
@@ -114,6 +115,12 @@ class TalkRequest:
                                  SAMPLING, choices=("euler", "ab2"), expert=True)  # fmt: skip
     text_scale: float | None = knob(None, "how strongly the prompt guides", SAMPLING, least=0, most=100)
     audio_scale: float | None = knob(None, "how strongly the sound guides", SAMPLING, least=0, most=100)
+    step_cache: str = knob("off", "skip forward passes of steps that change little: quicker, not exact", SAMPLING,
+                           choices=tuple(map(str, StepCache)))  # fmt: skip
+    cache_threshold: float | None = knob(None, "change at which teacache asks the network again (0.2)", SAMPLING,
+                                         least=0, most=100, expert=True)  # fmt: skip
+    cache_interval: int | None = knob(None, "steps from which to which taylorseer asks the network (3)", SAMPLING,
+                                      least=2, most=1000, expert=True)  # fmt: skip
     apg: bool = knob(False, "adaptive projected guidance: strong scales without burnt colours", SAMPLING, expert=True)
     apg_momentum: float = knob(-0.75, "momentum of adaptive projected guidance", SAMPLING, least=-1, most=1,
                                 expert=True)  # fmt: skip
@@ -137,9 +144,17 @@ class TalkRequest:
             raise RequestError("audio", "nothing", "give at least one sound file")
         if self.size is not None and not self.size.isdecimal():
             parse_size(self.size)
+        self._check_methods()
+        self._check_people()
+
+    def _check_methods(self) -> None:
         if self.reference and self.scheduler not in (None, "euler"):
             raise RequestError("scheduler", self.scheduler, "the reference has Euler's method only; leave one out")
-        self._check_people()
+        if self.reference and self.step_cache == StepCache.TAYLORSEER:
+            raise RequestError("step_cache", self.step_cache, "the reference has teacache only; leave one out")
+        for name, method in (("cache_threshold", StepCache.TEACACHE), ("cache_interval", StepCache.TAYLORSEER)):
+            if getattr(self, name) is not None and self.step_cache != method:
+                raise RequestError(name, getattr(self, name), f"is for step_cache {method}, not {self.step_cache}")
 
     def _check_people(self) -> None:
         people = len(self.audio)
@@ -278,10 +293,11 @@ _TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "loras": (_loras, "a list of files, FILE:STRENGTH or [FILE, STRENGTH]"),
     **dict.fromkeys(("preview", "apg", "reference"), (_flag, "true or false")),
     **dict.fromkeys(
-        ("window_frames", "motion_frames", "seam_frames", "seed", "steps", "quality"), (_whole, "a whole number")
+        ("window_frames", "motion_frames", "seam_frames", "cache_interval", "seed", "steps", "quality"),
+        (_whole, "a whole number"),
     ),
     **dict.fromkeys(("color_strength", "start", "duration", "shift", "text_scale"), (_number, "a number")),
-    **dict.fromkeys(("audio_scale", "apg_momentum", "apg_threshold"), (_number, "a number")),
+    **dict.fromkeys(("audio_scale", "cache_threshold", "apg_momentum", "apg_threshold"), (_number, "a number")),
 }
 """Field → what reads its value from Python or JSON, and the type in words. All others are text."""
 

@@ -2,17 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from infinitetalk.core.caching import StepCache
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.request import TalkRequest
+from infinitetalk.diffusion.caching import Course, taylorseer, teacache
 from infinitetalk.diffusion.guidance import AdaptiveGuidance, Branch, branches, combine
 from infinitetalk.diffusion.sampler import SCHEDULERS
 from infinitetalk.diffusion.schedule import timesteps
-from infinitetalk.models.dit import AudioDiT, Prepared
+from infinitetalk.models.dit import Added, AudioDiT, Prepared
 from infinitetalk.models.dit import Branch as Told
+
+LARGE = 614_400
+"""Pixels between the size tables 480 and 720."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +48,30 @@ def passes(request: TalkRequest, settings: Settings) -> tuple[Branch, ...]:
 class Script:
     """What the network has been told in a job, prepared: texts for the whole video, a picture for as long as it stays.
 
-    Keys and values of cross-attention do not depend on the step, so each block's are made once and asked often.
+    Keys and values of cross-attention do not depend on the step, so each block's are made once and asked often. Which
+    steps ask the blocks is chosen once, too.
     """
 
     def __init__(self, dit: AudioDiT) -> None:
         self.dit = dit
         self._texts: tuple[Tensor | None, Tensor | None, Mapping[bool, Prepared | None]] | None = None
         self._picture: tuple[Tensor | None, Prepared | None] | None = None
+        self._course: tuple[Settings, Course] | None = None
+
+    def course(self, settings: Settings) -> Course:
+        """Which steps of a window ask the network's blocks, and how the others do without."""
+        if self._course is None or self._course[0] != settings:
+            self._course = settings, self._choose(settings)
+        return self._course[1]
+
+    def _choose(self, settings: Settings) -> Course:
+        levels = timesteps(settings.steps, settings.shift)[:-1]
+        if settings.cache_threshold is not None:
+            large = settings.size.height * settings.size.width > LARGE
+            return teacache(changes(self.dit, levels), settings.cache_threshold, large=large)
+        if settings.cache_interval is not None:
+            return taylorseer(levels, settings.cache_interval)
+        return (None,) * settings.steps
 
     def branches(self, wanted: Sequence[Branch], told: Conditions) -> list[Told]:
         """The inputs of the wanted passes for one window."""
@@ -79,9 +102,13 @@ def denoise(
     guide = AdaptiveGuidance(settings.text_scale, settings.audio_scale, request.apg_momentum, request.apg_threshold)
     wanted = passes(request, settings)
     branches = script.branches(wanted, told)
+    course = iter(script.course(settings))
+    kept = StepCache(settings.step_cache).kept
+    added = Added(kept) if kept else None
 
     def velocity(latent: Tensor, timestep: float) -> Tensor:
-        answers = dict(zip(wanted, ask(script.dit, latent, timestep, told, branches), strict=True))
+        found = ask(script.dit, latent, timestep, told, branches, added=added, ahead=next(course))
+        answers = dict(zip(wanted, found, strict=True))
         if request.apg:
             return guide(answers)
         return combine(answers, settings.text_scale, settings.audio_scale)
@@ -90,11 +117,29 @@ def denoise(
     yield from scheduler(velocity, noise, timesteps(settings.steps, settings.shift), told.motion)
 
 
-def ask(dit: AudioDiT, latent: Tensor, timestep: float, told: Conditions, branches: Sequence[Told]) -> list[Tensor]:
+def ask(
+    dit: AudioDiT,
+    latent: Tensor,
+    timestep: float,
+    told: Conditions,
+    branches: Sequence[Told],
+    *,
+    added: Added | None = None,
+    ahead: float | None = None,
+) -> list[Tensor]:
     """One step's passes of the network: a velocity [16, T, h, w] float32 per branch."""
     time = torch.tensor(timestep, device=latent.device)
-    answers = dit.evaluate(latent[None], time, condition=told.condition[None], branches=branches)
+    answers = dit.evaluate(
+        latent[None], time, condition=told.condition[None], branches=branches, added=added, ahead=ahead
+    )
     return [velocity[0] for velocity in answers]
+
+
+def changes(dit: AudioDiT, levels: Sequence[float]) -> list[float]:
+    """How much a network's modulation changes from each noise level to the next: relative mean absolute difference."""
+    time = torch.tensor(levels, device=dit.patch_embedding.weight.device)
+    all_of_them = dit.modulations(time).cpu()
+    return [float((after - before).abs().mean() / before.abs().mean()) for before, after in pairwise(all_of_them)]
 
 
 def silence(audio: Tensor) -> Tensor:

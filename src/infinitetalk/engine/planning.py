@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from infinitetalk.core import footprint
+from infinitetalk.core.caching import StepCache
 from infinitetalk.core.calibration import Figure, Rates, constant
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import MachineError
@@ -94,6 +95,7 @@ def work_of(request: TalkRequest, settings: Settings) -> Work:
         branches=len(branches(settings.text_scale, settings.audio_scale, reference=request.reference)),
         people=len(request.audio),
         still=request.image is not None,
+        kept=StepCache(settings.step_cache).kept,
     )
 
 

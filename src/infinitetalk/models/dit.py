@@ -3,7 +3,7 @@
 Parameter names are those of the original checkpoints (Wan 2.1 image-to-video with InfiniteTalk's audio layers).
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -53,6 +53,43 @@ class Branch(NamedTuple):
         text = None if self.text is None else self.text[index]
         picture = None if self.picture is None else self.picture[index]
         return Told(text, picture, self.sound.at(index), self.sound.places)
+
+
+class Added:
+    """What the blocks added to the tokens the last times that they were asked, branch by branch: for steps that do not
+    ask them. One belongs to the steps of one window; its branches come in one order.
+
+    Args:
+        times: how many times are kept, 1 or 2.
+    """
+
+    def __init__(self, times: int = 1) -> None:
+        self._times = times
+        self._before: Tensor | None = None
+        self._kept: list[list[Tensor]] = []
+
+    def begin(self, tokens: Tensor) -> None:
+        """Takes what goes into the blocks, [B, L, dim], and gives memory back that is not needed any more."""
+        self._before = tokens
+        self._kept = self._kept[: self._times - 1]
+
+    def finish(self, tokens: Sequence[Tensor]) -> None:
+        """Takes what came out of the blocks in each branch, and the memory of it."""
+        assert self._before is not None
+        self._kept.insert(0, [after.sub_(self._before) for after in tokens])
+        self._before = None
+
+    def onto(self, tokens: Tensor, ahead: float) -> Iterator[Tensor]:
+        """What would come out of the blocks in each branch.
+
+        Args:
+            tokens: what would go in, [B, L, dim].
+            ahead: how far what they add goes on as it went between the last two times, 1 for as far again.
+        """
+        if len(self._kept) < (2 if ahead else 1):
+            raise ValueError("the blocks were not asked often enough")
+        for number, added in enumerate(self._kept[0]):
+            yield added.lerp(self._kept[1][number], -ahead).add_(tokens) if ahead else tokens + added
 
 
 class PictureProjection(nn.Module):
@@ -141,13 +178,23 @@ class AudioDiT(nn.Module):
         return self.evaluate(latent, timestep, condition=condition, branches=[told])[0]
 
     def evaluate(
-        self, latent: Tensor, timestep: Tensor, *, condition: Tensor, branches: Sequence[Branch]
+        self,
+        latent: Tensor,
+        timestep: Tensor,
+        *,
+        condition: Tensor,
+        branches: Sequence[Branch],
+        added: Added | None = None,
+        ahead: float | None = None,
     ) -> list[Tensor]:
         """Asks the network about the same latents in several branches, block by block: each block is needed once.
 
         Args:
             latent, timestep, condition: as `forward` takes them.
             branches: what `prepare_texts`, `prepare_picture` and `prepare_sounds` made of the other inputs.
+            added: keeps what the blocks add, for later steps of the same window.
+            ahead: takes what follows from `added`, so far ahead, instead of asking the blocks, whose weights are then
+                not needed; None asks them.
 
         Returns:
             a velocity [B, out_dim, T, h, w] float32 per branch.
@@ -157,12 +204,24 @@ class AudioDiT(nn.Module):
         rotation = video_rotation(grid, self.config.dim // self.config.num_heads, x.device)
         setting = Setting(grid, rotation, self.dtype, self.frames_at_once or grid.frames)
         time, time6 = self._embed_time(timestep.to(x.device).expand(x.shape[0]))
+        if ahead is not None:
+            assert added is not None, "nothing is kept that could be followed"
+            return [self._unpatchify(self.head(tokens, time, setting), grid) for tokens in added.onto(x, ahead)]
+        if added is not None:
+            added.begin(x)
         tokens = [x] * len(branches)
         del x
         for index, block in enumerate(self._blocks(Use.STEP)):
             for number, branch in enumerate(branches):
                 tokens[number] = block(tokens[number], time6, setting, branch.at(index))
-        return [self._unpatchify(self.head(x, time, setting), grid) for x in tokens]
+        answers = [self._unpatchify(self.head(x, time, setting), grid) for x in tokens]
+        if added is not None:
+            added.finish(tokens)
+        return answers
+
+    def modulations(self, timesteps: Tensor) -> Tensor:
+        """What all blocks are modulated with at each of the timesteps [S]: [S, 6, dim] float32."""
+        return self._embed_time(timesteps)[1]
 
     def lend(self, blocks: Lender | None) -> None:
         """Takes its blocks from somebody who has their weights at hand one after the other; None: from memory."""
