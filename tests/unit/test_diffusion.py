@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from infinitetalk.diffusion.guidance import AdaptiveGuidance, Branch, branches, combine
-from infinitetalk.diffusion.sampler import SCHEDULERS, Scheduler, euler
-from infinitetalk.diffusion.schedule import timesteps
+from infinitetalk.diffusion.sampler import SCHEDULERS, Scheduler, euler, renoise
+from infinitetalk.diffusion.schedule import level_timesteps, timesteps
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 8, 40, 100])
@@ -163,3 +163,36 @@ def test_noise_is_left_alone(scheduler: Scheduler) -> None:
     noise = torch.ones(16, 3, 2, 2)
     list(scheduler(lambda latent, _: latent, noise, timesteps(2, 1.0), torch.zeros(16, 1, 2, 2)))
     assert torch.equal(noise, torch.ones(16, 3, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("steps", "shift", "levels"),
+    [
+        (4, 1.0, [1000, 750, 500, 250, 0]),
+        (2, 1.0, [1000, 500, 0]),
+        (4, 5.0, [1000, 937.5, 2500 / 3, 625, 0]),
+        (1, 5.0, [1000, 0]),
+    ],
+)
+def test_level_schedule_has_equal_steps_before_the_shift(steps: int, shift: float, levels: list[float]) -> None:
+    assert level_timesteps(steps, shift) == pytest.approx(levels)
+
+
+def test_renoise_finds_the_clean_video_and_noises_it_to_the_next_level() -> None:
+    """With a network that knows the clean video, each step's input is that video at the step's level of fresh noise."""
+    generator = torch.Generator().manual_seed(0)
+    clean, motion = torch.randn(16, 3, 2, 2, generator=generator), torch.randn(16, 1, 2, 2, generator=generator)
+    noise = torch.randn(4, 16, 3, 2, 2, generator=generator)
+    seen: list[tuple[Tensor, float]] = []
+
+    def velocity(latent: Tensor, now: float) -> Tensor:
+        seen.append((latent, now))
+        return (latent - clean) / (now / 1000)
+
+    steps = list(renoise(velocity, noise, level_timesteps(4, 5.0), motion))
+    assert torch.allclose(steps[-1][:, 1:], clean[:, 1:], atol=1e-5)
+    assert len(steps) == len(seen) == 4
+    for (latent, now), fresh in zip(seen, noise, strict=True):
+        level = now / 1000
+        assert torch.allclose(latent[:, 1:], ((1 - level) * clean + level * fresh)[:, 1:], atol=1e-5)
+    assert all(torch.equal(latent[:, :1], motion) for latent in (*steps, *(latent for latent, _ in seen)))

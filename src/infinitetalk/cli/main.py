@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from itertools import groupby
 
-from infinitetalk.cli import app, convert, demo, doctor, download, generate, inspect, models, verify
+from infinitetalk.cli import app, convert, demo, doctor, download, generate, inspect, live, models, verify
 from infinitetalk.cli.command import DONE, PROGRAM, STOPPED, USER_ERROR, Command, command_parser
 from infinitetalk.cli.display import emit
 from infinitetalk.core.errors import InfiniteTalkError
@@ -13,6 +13,7 @@ from infinitetalk.core.errors import InfiniteTalkError
 COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
     generate.COMMAND,
+    live.COMMAND,
     app.COMMAND,
     download.COMMAND,
     convert.COMMAND,

@@ -53,5 +53,21 @@ def adams_bashforth(velocity: Velocity, noise: Tensor, timesteps: Sequence[float
         yield latent
 
 
+def renoise(velocity: Velocity, noise: Tensor, timesteps: Sequence[float], motion: Tensor) -> Iterator[Tensor]:
+    """As `euler`, but each step predicts the clean video and gives it fresh noise of the next step's level.
+
+    For networks that were distilled to jump to the clean video from any level, as consistency models do.
+
+    Args:
+        noise: [steps, C, T, h, w]: what the first step starts from, then the fresh noise of each further one.
+    """
+    latent = hold(noise[0], motion)
+    for step, (now, then) in enumerate(pairwise(timesteps), start=1):
+        clean = latent - velocity(latent, now) * (now / STEPS_OF_TRAINING)
+        level = then / STEPS_OF_TRAINING
+        latent = hold((1 - level) * clean + level * noise[step] if level else clean, motion)
+        yield latent
+
+
 SCHEDULERS: Mapping[str, Scheduler] = {"euler": euler, "ab2": adams_bashforth}
 """All methods by the names that requests give them."""

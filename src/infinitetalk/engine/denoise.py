@@ -12,7 +12,7 @@ from infinitetalk.core.defaults import Settings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.diffusion.caching import Course, taylorseer, teacache
 from infinitetalk.diffusion.guidance import AdaptiveGuidance, Branch, branches, combine
-from infinitetalk.diffusion.sampler import SCHEDULERS
+from infinitetalk.diffusion.sampler import SCHEDULERS, Velocity
 from infinitetalk.diffusion.schedule import timesteps
 from infinitetalk.models.dit import Added, AudioDiT, Prepared
 from infinitetalk.models.dit import Branch as Told
@@ -99,6 +99,13 @@ def denoise(
     script: Script, noise: Tensor, told: Conditions, request: TalkRequest, settings: Settings
 ) -> Iterator[Tensor]:
     """Yields the latent [16, T, h, w] float32 after each step."""
+    scheduler = SCHEDULERS[settings.scheduler]
+    times = timesteps(settings.steps, settings.shift)
+    yield from scheduler(guided(script, told, request, settings), noise, times, told.motion)
+
+
+def guided(script: Script, told: Conditions, request: TalkRequest, settings: Settings) -> Velocity:
+    """The network's guided answer for one window, which a sampler asks once per step, in order."""
     guide = AdaptiveGuidance(settings.text_scale, settings.audio_scale, request.apg_momentum, request.apg_threshold)
     wanted = passes(request, settings)
     branches = script.branches(wanted, told)
@@ -113,8 +120,7 @@ def denoise(
             return guide(answers)
         return combine(answers, settings.text_scale, settings.audio_scale)
 
-    scheduler = SCHEDULERS[settings.scheduler]
-    yield from scheduler(velocity, noise, timesteps(settings.steps, settings.shift), told.motion)
+    return velocity
 
 
 def ask(

@@ -1,6 +1,6 @@
 """The engine: a request in, finished windows of frames out."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +11,34 @@ from torch import Tensor
 
 from infinitetalk.core.defaults import Settings, resolve
 from infinitetalk.core.errors import ModelError, RequestError
+from infinitetalk.core.live import check_live, check_rate, resolve_live
 from infinitetalk.core.loras import Lora, read_loras
 from infinitetalk.core.memory import Lodging, MemorySettings
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.core.sizes import Latents
+from infinitetalk.core.sizes import SAMPLE_RATE, Latents
 from infinitetalk.core.stages import Stage
 from infinitetalk.core.windows import Window, frames_of, plan_request
 from infinitetalk.engine.codec import decode, encode, latent_count
 from infinitetalk.engine.denoise import Conditions, Script, denoise
 from infinitetalk.engine.failures import machine_errors
 from infinitetalk.engine.keyframes import KeyFrames, condition
+from infinitetalk.engine.live import LiveChunk, LiveTalk
 from infinitetalk.engine.model import Model, load_model
 from infinitetalk.engine.noise import window_noise
 from infinitetalk.engine.progress import Progress, StageClock
-from infinitetalk.engine.protocols import Inputs, MediaSource, NoiseSource, SpeechSource, TextSource, VisionSource
+from infinitetalk.engine.protocols import (
+    Inputs,
+    MediaSource,
+    NoiseSource,
+    SpeechSource,
+    TextSource,
+    VisionSource,
+    Waveform,
+)
 from infinitetalk.engine.results import Clip, WindowResult
 from infinitetalk.engine.seams import soften
 from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, Voices
+from infinitetalk.media.arriving import at_speech_rate
 from infinitetalk.media.color import match_colors
 from infinitetalk.media.places import places
 from infinitetalk.runtime.device import Device
@@ -147,6 +158,71 @@ class Engine:
                 yield result
                 del result  # the caller may have let go of it, so that one window at a time is in memory
 
+    def live(
+        self,
+        request: TalkRequest,
+        sound: Iterable[Waveform],
+        rate: int = SAMPLE_RATE,
+        progress: Progress | None = None,
+    ) -> Generator[LiveChunk, None, None]:
+        """Makes frames while sound arrives: a chunk of them as soon as its last sample is there.
+
+        The recipe is SoulX-FlashTalk's: 33 frames at a time, the first 5 of which repeat the chunk before; four steps;
+        sound encoded over the last 8 seconds. The first chunk starts from the portrait. The last one is filled up with
+        silence and cut to the length of the sound. Memory does not grow. Chunks depend on the sound, not on how it was
+        cut into pieces.
+
+        Args:
+            request: a portrait and settings. The file that `audio` names is not opened.
+            sound: mono samples in pieces of any size, [n] floats of full scale 1. Asked for the next piece when the one
+                before is used up; where it ends, the video ends.
+            rate: samples per second, 8000 to 192000.
+
+        Raises:
+            RequestError: at once, a request or rate that cannot work; later, a piece of sound.
+            MediaError: a picture that cannot be used.
+            MachineError: as `stream`.
+        """
+        check_live(request, self.model.facts)
+        check_rate(rate)
+        _check_loras(request, self.model)
+        return self._live(request, at_speech_rate(sound, rate), progress or StageClock())
+
+    def _live(
+        self, request: TalkRequest, sound: Iterable[Waveform], listener: Progress
+    ) -> Generator[LiveChunk, None, None]:
+        with machine_errors(self.model.device, "making chunks of this size"), ExitStack() as files:
+            with self._at_work():
+                talk = self._prepare_live(request, listener, files)
+            for heard in talk.listen(sound):
+                with self._at_work():
+                    chunk = talk.make(heard)
+                yield chunk
+                del chunk
+
+    @torch.inference_mode()
+    def _prepare_live(self, request: TalkRequest, listener: Progress, files: ExitStack) -> LiveTalk:
+        """Opens the portrait and encodes what holds for the whole talk, before the first sample arrives."""
+        with listener.stage(Stage.FEATURE_EXTRACTION):
+            inputs = self._portrait_source().open(request)
+            files.enter_context(inputs.files)
+            settings = resolve_live(request, self.model.facts, inputs.source.size)
+            prompt, negative = self._read(settings)
+        return LiveTalk(
+            request=request,
+            settings=settings,
+            script=Script(self.model.dit),
+            keys=self._keys(request, settings, inputs, (Window(0, 0, settings.window_frames, 0, 0),)),
+            prompt=prompt,
+            negative=negative,
+            speech=self._speech,
+            encode=self._encode,
+            decode=self._decode,
+            noise=self._noise,
+            device=self.model.device,
+            listener=listener,
+        )
+
     def _at_work(self) -> AbstractContextManager[None]:
         """What the networks work in: kernels that the device has. Never open while the caller has its turn."""
         return nullcontext() if self.model.runs_on is None else at_work(self.model.runs_on)
@@ -180,6 +256,13 @@ class Engine:
         from infinitetalk.media.files import FileMedia
 
         return FileMedia()
+
+    def _portrait_source(self) -> MediaSource:
+        if self._media is not None:
+            return self._media
+        from infinitetalk.media.files import PortraitMedia
+
+        return PortraitMedia()
 
     def _voices(self, request: TalkRequest, inputs: Inputs, windows: tuple[Window, ...]) -> Voices:
         width = self.model.dit.config.audio_window

@@ -145,8 +145,8 @@ def _engine(case: Case) -> Engine:
     model = Model(
         facts=facts,
         device=torch.device("cpu"),
-        dit=case.quarters.lodge(network(lambda: AudioDiT(config), _shapes(AudioDiT, config), case.seed, keymaps.DIT)),
-        vae=network(lambda: VideoVAE(codec), _shapes(VideoVAE, codec), case.seed, keymaps.VAE),
+        dit=case.quarters.lodge(network(lambda: AudioDiT(config), shapes_of(AudioDiT, config), case.seed, keymaps.DIT)),
+        vae=network(lambda: VideoVAE(codec), shapes_of(VideoVAE, codec), case.seed, keymaps.VAE),
     )
     return Engine(
         model,
@@ -158,7 +158,7 @@ def _engine(case: Case) -> Engine:
     )
 
 
-def _shapes(kind: Callable[[C], nn.Module], config: C) -> Mapping[str, tuple[int, ...]]:
+def shapes_of(kind: Callable[[C], nn.Module], config: C) -> Mapping[str, tuple[int, ...]]:
     """Names and shapes of a network's parameters, which these two networks share with their checkpoints."""
     with torch.device("meta"):
         return {name: tuple(value.shape) for name, value in kind(config).state_dict().items()}

@@ -39,6 +39,20 @@ class FileMedia:
             return Inputs(source, voices, masks, files.pop_all())
 
 
+class PortraitMedia:
+    """The engine's media source for sound that comes from elsewhere: it opens the picture alone."""
+
+    def open(self, request: TalkRequest) -> Inputs:
+        """Reads the picture.
+
+        Raises:
+            MediaError: a file that cannot be used.
+        """
+        assert request.image is not None, "a request for live talk has a picture"
+        require_file(request.image, "picture")
+        return Inputs(StillSource(read_picture(request.image)), ())
+
+
 def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -> Settings:
     """Refuses in seconds what would fail later: inputs, places of people, model limits and the output path.
 

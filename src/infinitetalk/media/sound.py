@@ -120,8 +120,13 @@ def for_speech(sound: Sound, start: float = 0.0) -> Waveform:
     """
     mono = sound.samples.mean(axis=0, dtype=np.float32)
     heard = Sound(_resample(mono, sound.rate)[None], SAMPLE_RATE, "mono")
-    gain = 10 ** ((LOUDNESS - level) / 20) if (level := loudness(heard.samples[0])) is not None else 1.0
-    return np.ascontiguousarray(heard.cut(start).samples[0] * np.float32(gain))
+    return np.ascontiguousarray(heard.cut(start).samples[0] * speech_gain(heard.samples[0]))
+
+
+def speech_gain(samples: Waveform) -> np.float32:
+    """What brings a mono sound at 16 kHz to -23 LUFS; 1 for silence."""
+    level = loudness(samples)
+    return np.float32(1.0 if level is None else 10 ** ((LOUDNESS - level) / 20))
 
 
 def _resample(mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:

@@ -1,11 +1,13 @@
 """The sound of a written video: AAC at the sound's own rate and channels, as far as the frames have come."""
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infinitetalk.core.errors import RequestError
 from infinitetalk.media.sound import Sound, at_rate
 
 if TYPE_CHECKING:
@@ -52,15 +54,31 @@ def for_aac(sound: Sound) -> Sound:
     return Sound(samples, rate, layout)
 
 
+def check_track_rate(rate: int) -> None:
+    """Refuses a rate that AAC does not have, for sound that cannot be converted as a whole.
+
+    Raises:
+        RequestError: with the rates that work.
+    """
+    if rate not in _RATES:
+        raise RequestError("rate", rate, f"must be one of {', '.join(map(str, _RATES))}")
+
+
 class SoundTrack:
     """Encodes a sound piece by piece; silence follows where the video is longer."""
 
     def __init__(self, container: "OutputContainer", sound: Sound) -> None:
         self._sound = for_aac(sound)
-        self._done = 0
+        self._done = self._forgotten = 0
         self._stream: AudioStream = container.add_stream("aac", rate=self._sound.rate, layout=self._sound.layout)
         each = min(_MOST_BITS, _BITS_PER_SAMPLE * self._sound.rate)
         self._stream.bit_rate = each * self._sound.channels
+
+    def extend(self, samples: NDArray[np.float32]) -> None:
+        """Adds sound [channels, n] that came while the video was made; what is encoded already is forgotten."""
+        kept = self._sound.samples[:, self._done - self._forgotten :]
+        self._forgotten = min(self._done, self._forgotten + self._sound.samples.shape[1])
+        self._sound = replace(self._sound, samples=np.concatenate([kept, samples], axis=1))
 
     def advance(self, seconds: float) -> "list[Packet[AudioStream]]":
         """The packets up to a time in the video, but for what waits for a full AAC frame."""
@@ -81,5 +99,5 @@ class SoundTrack:
         return self._stream.encode(None)
 
     def _piece(self, end: int) -> NDArray[np.float32]:
-        known = self._sound.samples[:, self._done : end].clip(-1, 1)
+        known = self._sound.samples[:, self._done - self._forgotten : end - self._forgotten].clip(-1, 1)
         return np.pad(known, ((0, 0), (0, max(0, end - self._done - known.shape[1]))))

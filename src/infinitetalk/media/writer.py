@@ -74,6 +74,11 @@ class VideoWriter:
             raise
         return self
 
+    def hear(self, samples: NDArray[np.float32]) -> None:
+        """Adds samples [channels, n] to the end of the sound, before the frames that they belong to."""
+        if self._track is not None:
+            self._track.extend(samples)
+
     def write(self, frames: NDArray[np.uint8]) -> None:
         """Adds a window: RGB frames [frames, height, width, 3].
 
