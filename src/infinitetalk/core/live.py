@@ -23,6 +23,9 @@ UNUSED = {
     "preview": "live talk goes on as long as the sound",
     "recipe": "live talk has a recipe of its own",
     "scheduler": "live talk has a method of its own",
+    "step_cache": "live talk needs each of its few steps",
+    "cache_threshold": "live talk needs each of its few steps",
+    "cache_interval": "live talk needs each of its few steps",
     "reference": "the reference implementation has no live talk",
 }
 """Fields that live talk has no use for, and why."""
