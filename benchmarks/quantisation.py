@@ -189,16 +189,21 @@ def percent(share: float) -> str:
     return "0" if share == 0 else f"{float(f'{100 * share:.2g}'):g} %"
 
 
+def put(document: str, name: str, text: str) -> str:
+    """A document with a text between the marks of a name."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    if document.count(begin) != 1 or document.count(end) != 1:
+        raise SystemExit(f"the document needs one pair of marks {begin} … {end}")
+    before, rest = document.split(begin)
+    return f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
+
+
 def filled(document: str, results: Path) -> str:
     """A document with the tables of all results that are there between their marks."""
     for name, file in TABLES.items():
         if (results / file).is_file():
             made = table(json.loads((results / file).read_text(encoding="utf-8")))
-            begin, end = f"<!-- quantisation {name} -->", f"<!-- end of quantisation {name} -->"
-            if document.count(begin) != 1 or document.count(end) != 1:
-                raise SystemExit(f"the document needs one pair of marks {begin} … {end}")
-            before, rest = document.split(begin)
-            document = f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
+            document = put(document, f"quantisation {name}", made)
     return document
 
 
