@@ -129,6 +129,7 @@ def test_doctor_tells_a_gpus_memory(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "driver 580.65.06" in told
     assert "SDPA (flash, cuDNN, memory-efficient, plain)" in told
     assert "replaces xformers and flash-attn" in told
+    assert "--attention auto, math, flash, cudnn, efficient" in told
 
 
 def test_doctor_tells_what_fits_a_pretended_card(
@@ -144,6 +145,7 @@ def test_doctor_tells_what_fits_a_pretended_card(
     report = json.loads(capsys.readouterr().out)
     assert (report["device"]["name"], report["device"]["pretended"]) == ("Tesla T4", True)
     assert report["device"]["attention"] == ["efficient_attention", "math"]
+    assert report["device"]["attention_backends"] == ["math", "efficient"]
     assert not (report["device"]["bfloat16"] or report["device"]["fp8"] or report["device"]["triton"])
     assert report["disk"]["read"] > 0
     seen = {(one["model"], one["size"]): one for one in report["outlook"]}

@@ -205,6 +205,10 @@ CASES: Mapping[str, tuple[Case, tuple[str, ...]]] = {
         ("lora_scale = 1.2", "one per LoRA: 2 would work"),
     ),
     "unknown device": (lambda _: {"device": "abacus"}, ("device = abacus", "cpu, cuda, cuda:1 or mps would work")),
+    "attention back end that does not exist": (
+        lambda _: {"attention": "xformers"},
+        ("attention = xformers: must be auto, math, flash, cudnn",),
+    ),
     "size of no end": (lambda _: {"size": "160000x160000"}, ("size = 160000x160000", "at most 4096")),
     "output folder that is not there": (lambda desk: {"output": desk.path("no/out.mp4")}, ("no/out.mp4", "no folder")),
     "output that is a folder": (lambda desk: {"output": desk.folder}, ("output",)),
@@ -279,6 +283,27 @@ def test_files_are_refused_before_torch_is_imported(tiny_folder: Path, portrait:
     command = [sys.executable, "-c", program, "generate", *words(flags)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("card", "told"),
+    [
+        ("", "cudnn: it needs an NVIDIA GPU, and this runs on "),
+        ("t4", "flash: it needs compute capability from 8.0, and Tesla T4 has 7.5; auto, math, efficient would work"),
+        ("h100", "fa3: FlashAttention-3 is not installed: pip install fa3-fwd; auto, math, flash, cudnn, efficient w"),
+    ],
+)
+def test_an_attention_back_end_that_this_machine_lacks(
+    card: str, told: str, desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("INFINITETALK_PRETEND", card)
+    flags: Words = {"model": desk.tiny, "image": desk.portrait, "audio": desk.voice, "output": desk.path("out.mp4")}
+    assert main(["generate", *words(flags), "--attention", told.partition(":")[0], "--quiet"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: attention = {told}")
+    assert captured.err.count("\n") == 1
+    assert not desk.path("out.mp4").exists()
 
 
 def test_a_device_that_is_not_there_is_the_machines_fault(

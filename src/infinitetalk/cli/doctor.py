@@ -122,12 +122,15 @@ def _device(device: "Device") -> Iterator[Finding]:
 
 def _kernels(device: "Device") -> Iterator[Finding]:
     """What the device computes with. SDPA is PyTorch's own attention; nothing has to be installed for it."""
+    from infinitetalk.runtime.attention import usable_backends
+
     names = {"FLASH_ATTENTION": "flash", "CUDNN_ATTENTION": "cuDNN", "EFFICIENT_ATTENTION": "memory-efficient"}
     ways = [names.get(one.name, "plain") for one in device.attention]
     if device.capability is None:
         ways = ["fused for this device", "plain"]
     sdpa = f"PyTorch's SDPA ({', '.join(ways)}); it replaces xformers and flash-attn, which are not needed"
     yield Finding("kernels", "attention", sdpa)
+    yield Finding("kernels", "--attention", f"auto, {', '.join(usable_backends(device))}")
     others = (
         "" if device.bfloat16 else "not on this card: it computes in float16, with float32 where that is too narrow"
     )
@@ -206,6 +209,8 @@ def _mark(finding: Finding) -> Cell:
 
 def _facts(device: "Device") -> dict[str, object]:
     """A device for programs; memory in bytes."""
+    from infinitetalk.runtime.attention import usable_backends
+
     return {
         "name": device.name,
         "pretended": device.pretended is not None,
@@ -218,6 +223,7 @@ def _facts(device: "Device") -> dict[str, object]:
         "main_memory": device.main_memory,
         "free_main_memory": device.free_main_memory,
         "attention": [backend.name.lower() for backend in device.attention],
+        "attention_backends": list(usable_backends(device)),
         "bfloat16": device.bfloat16,
         "fp8": device.fp8,
         "triton": device.triton,

@@ -65,6 +65,7 @@ GROUP_TITLES: Mapping[str, str] = {
     "sampling": "sampling",
     "output": "video file",
     "memory": "memory of this run (never changes the video)",
+    "kernels": "kernels of this run",
     "expert": "expert settings",
 }
 

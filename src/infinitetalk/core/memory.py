@@ -1,12 +1,14 @@
-"""Where a job's networks live in memory: settings of a run, not of a video.
+"""Where a job's networks live in memory, and by which kernels they attend: settings of a run, not of a video.
 
-They change how long a video takes and what it needs, never what it shows. So they are no part of `TalkRequest` and of
-the file beside a video: whoever repeats a video on another machine must not inherit this one's memory.
+They change how long a video takes and what it needs, not what it shows; another exact kernel rounds differently. So
+they are no part of `TalkRequest` and of the file beside a video: whoever repeats a video on another machine must not
+inherit this one's memory.
 """
 
 from dataclasses import dataclass, fields
 from enum import Enum
 
+from infinitetalk.core.attention import NAMES
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Knob, knob
 
@@ -20,12 +22,12 @@ class Tier(Enum):
 
 
 AUTO = "auto"
-MEMORY = "memory"
+MEMORY, KERNELS = "memory", "kernels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySettings:
-    """How much memory a run may take, and where its weights live.
+    """How much memory a run may take, where its weights live, and how it attends.
 
     Raises:
         RequestError: a value that cannot work.
@@ -41,6 +43,8 @@ class MemorySettings:
         "7000000000 keep 18 of 40; default: what fits",
         MEMORY, least=0, most=1e12, aliases=("--num_persistent_param_in_dit",),
     )  # fmt: skip
+    attention: str = knob(AUTO, "what computes attention in the video network; auto: the quickest, measured once",
+                          KERNELS, choices=(AUTO, *NAMES))  # fmt: skip
 
     def __post_init__(self) -> None:
         for item in fields(self):

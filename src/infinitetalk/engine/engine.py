@@ -120,11 +120,12 @@ class Engine:
     ) -> Self:
         """Loads a bundled or downloaded model by name, a model folder by path or one that is open, with LoRAs or not.
 
-        `memory` says where weights may live, `lodging` where they do: a plan is made unless it is given.
+        `memory` says where weights may live and what computes attention, `lodging` where weights do live: a plan is
+        made unless it is given.
 
         Raises:
             ModelError: a folder that lacks a part, weights or a LoRA that do not fit.
-            RequestError: a name that no device has.
+            RequestError: a name that no device has, or an attention back end that cannot serve here.
             MachineError: a device that cannot be used, or memory that is too small.
         """
         folder = name if isinstance(name, ModelFolder) else ModelFolder.open(name)

@@ -158,13 +158,18 @@ class Workshop:
         """How the job will be done on this device.
 
         Raises:
+            RequestError: an attention back end that cannot serve here.
             MachineError: a device that cannot be used, or on which nothing of this size fits; then the line names the
                 nearest setting that does.
         """
         from infinitetalk.engine.planning import plan_job
+        from infinitetalk.runtime.attention import check_attention
         from infinitetalk.runtime.device import Device
 
         device = Device.choose(self._device)
+        if self._memory is not None:
+            config = job.folder.dit.config
+            check_attention(device, self._memory.attention, config.dim // config.num_heads)
         now = None if self._engine is None else self._engine.model.lodging
         return plan_job(job.folder, job.request, job.settings, device, self._memory, now=now)
 

@@ -27,6 +27,7 @@ from infinitetalk.models.text import TextEncoder
 from infinitetalk.models.tokenizer import PromptEncoder, Tokenizer
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.models.vision import VisionEncoder
+from infinitetalk.runtime.attention import choose_attention
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.memory.lanes import release
 from infinitetalk.runtime.memory.store import Store
@@ -147,20 +148,25 @@ def load_model(
 ) -> Model:
     """Reads the weights of a model folder, and applies LoRAs to its DiT in the order given.
 
-    Where weights live is planned for the model's own size within the budgets of `memory`, unless `lodging` says it.
+    Where weights live is planned for the model's own size within the budgets of `memory`, unless `lodging` says it;
+    `memory` also names what computes attention.
 
     The DiT and the text and picture encoders compute in the device's number format. The VAE, whose small errors add up
     from window to window, and the small speech encoder stay in float32.
 
     Raises:
         ModelError: weights that are missing, damaged or do not fit; a LoRA that does not fit, before any is read.
+        RequestError: an attention back end that cannot serve here.
         MachineError: memory that is too small.
     """
     listener = progress or StageClock()
     where = device.torch_device
     with listener.stage(Stage.FEATURE_EXTRACTION):
+        config = folder.dit.config
+        kernel = choose_attention(device, (memory or MemorySettings()).attention, config.dim // config.num_heads)
         stack = open_loras(folder, loras, where)
         housed = load_dit(folder, device, lodging or plan_folder(folder, device, memory, loras).lodging, stack)
+        housed.dit.attend_by = kernel
         for line in told(stack, housed.named_modules(), folder.loras) if stack else ():
             listener.note(line)
         keep = housed.lodging.keep_encoders
@@ -175,7 +181,7 @@ def load_model(
             loras=tuple(loras),
             vae=vae,
             speech=SpeechPart(speech, where, None if keep else Guest(speech, where)),
-            text=_text(folder.text, folder.dit.config.text_len, device, keep=keep) if folder.text else None,
+            text=_text(folder.text, config.text_len, device, keep=keep) if folder.text else None,
             vision=_vision(folder.vision, device, keep=keep) if folder.vision else None,
             lodging=housed.lodging,
             store=housed.store,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.layers import KeysValues, Linear
-from infinitetalk.ops.attention import attention
+from infinitetalk.ops.attention import Kernel, attention, sdpa
 from infinitetalk.ops.rope import line_rotation, rotate
 
 
@@ -94,7 +94,7 @@ def place_positions(attention_map: Tensor, class_range: int, interval: int) -> T
 
 
 @torch.no_grad()
-def attention_to_places(q: Tensor, k: Tensor, places: Tensor) -> Tensor:
+def attention_to_places(q: Tensor, k: Tensor, places: Tensor, *, kernel: Kernel = sdpa) -> Tensor:
     """Mean attention of every video token to each place in the first latent frame.
 
     The places enter attention as value channels, so that no [L, rows * columns] weights are kept.
@@ -102,6 +102,7 @@ def attention_to_places(q: Tensor, k: Tensor, places: Tensor) -> Tensor:
     Args:
         q, k: [B, L, heads, d], after rotary embedding.
         places: [B, P + 1, rows * columns].
+        kernel: what computes attention.
 
     Returns:
         [B, P + 1, L] float32.
@@ -110,7 +111,7 @@ def attention_to_places(q: Tensor, k: Tensor, places: Tensor) -> Tensor:
     used = max(1, heads // 2 * 2)  # the trained function averages two groups of heads // 2 heads
     keys = k[:, : places.shape[2], :used]
     values = places.transpose(1, 2).unsqueeze(2).expand(-1, -1, used, -1).to(q.dtype)
-    share = attention(q[:, :, :used], keys, values).float().mean(dim=2).transpose(1, 2)
+    share = attention(q[:, :, :used], keys, values, kernel=kernel).float().mean(dim=2).transpose(1, 2)
     return share / places.float().sum(dim=2).clamp_min(1).unsqueeze(2)
 
 
@@ -140,7 +141,7 @@ class AudioCrossAttention(nn.Module):
         """Whose voice each token hears, as rotary positions [B, L], from its attention to places [B, P + 1, L]."""
         return place_positions(attention_map, self.class_range, self.interval)
 
-    def forward(self, x: Tensor, sound: KeysValues, stands: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sound: KeysValues, stands: Tensor | None, kernel: Kernel) -> Tensor:
         """Answers [B, L, dim] for the video tokens x [B, L, dim] of the T latent frames that the sound is of.
 
         `stands` [B, L] as the method of this name gives them, where there are several people.
@@ -149,5 +150,6 @@ class AudioCrossAttention(nn.Module):
         if stands is not None:
             q = rotate(q, line_rotation(stands, self.head_dim)).to(q.dtype)
         q = q.unflatten(1, (sound.keys.shape[1], -1)).flatten(0, 1)
-        answer: Tensor = self.proj(attention(q, sound.keys.flatten(0, 1), sound.values.flatten(0, 1)).reshape(x.shape))
+        heard = attention(q, sound.keys.flatten(0, 1), sound.values.flatten(0, 1), kernel=kernel)
+        answer: Tensor = self.proj(heard.reshape(x.shape))
         return answer

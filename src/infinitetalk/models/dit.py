@@ -15,6 +15,7 @@ from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import AudioProjection
 from infinitetalk.models.dit_blocks import Block, CrossAttention, Head, Setting, Told, Use
 from infinitetalk.models.layers import KeysValues, Linear, RMSNorm, in_float32, sinusoid
+from infinitetalk.ops.attention import Kernel, sdpa
 from infinitetalk.ops.rope import Grid, video_rotation
 
 Prepared = tuple[KeysValues, ...]
@@ -135,6 +136,8 @@ class AudioDiT(nn.Module):
         self.frames_at_once: int | None = None
         """Latent frames whose tokens pass through a block's linear layers together: fewer take less memory. Not for
         training."""
+        self.attend_by: Kernel = sdpa
+        """What computes all attention."""
         self._lender: Lender | None = None
 
     @property
@@ -202,7 +205,7 @@ class AudioDiT(nn.Module):
         x = self._patches(latent, condition)
         grid = self.grid(latent)
         rotation = video_rotation(grid, self.config.dim // self.config.num_heads, x.device)
-        setting = Setting(grid, rotation, self.dtype, self.frames_at_once or grid.frames)
+        setting = Setting(grid, rotation, self.dtype, self.frames_at_once or grid.frames, self.attend_by)
         time, time6 = self._embed_time(timestep.to(x.device).expand(x.shape[0]))
         if ahead is not None:
             assert added is not None, "nothing is kept that could be followed"

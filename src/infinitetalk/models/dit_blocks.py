@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.models.audio_attention import AudioCrossAttention, attention_to_places
 from infinitetalk.models.layers import KeysValues, LayerNorm, Linear, RMSNorm, in_float32, modulate
-from infinitetalk.ops.attention import attention, attention_in_place
+from infinitetalk.ops.attention import Kernel, attention, attention_in_place, sdpa
 from infinitetalk.ops.rope import Grid, Rotation, rotate
 
 
@@ -46,6 +46,8 @@ class Setting:
     """Of the matrix products; the tokens between blocks may be wider."""
     at_once: int
     """Latent frames whose tokens pass through a block's linear layers together."""
+    kernel: Kernel = sdpa
+    """What computes all attention."""
 
     def parts(self) -> list[slice]:
         """The latent frames, `at_once` at a time."""
@@ -123,9 +125,9 @@ class CrossAttention(nn.Module):
         keys = self.norm_k_img(self.k_img(picture)).unflatten(-1, shape)
         return KeysValues(keys, self.v_img(picture).unflatten(-1, shape))
 
-    def forward(self, x: Tensor, told: Told) -> Tensor:
+    def forward(self, x: Tensor, told: Told, kernel: Kernel) -> Tensor:
         q = self.norm_q(self.q(x)).unflatten(-1, (self.heads, -1))
-        answers = [attention(q, *known) for known in (told.text, told.picture) if known is not None]
+        answers = [attention(q, *known, kernel=kernel) for known in (told.text, told.picture) if known is not None]
         answer: Tensor = self.o(sum(answers[1:], answers[0]).flatten(-2))
         return answer
 
@@ -159,19 +161,19 @@ class Block(nn.Module):
         q, k, v = self._project(x, shift1, scale1, setting)
         stands = None
         if told.places is not None:
-            stands = self.audio_cross_attn.stands(attention_to_places(q, k, told.places))
+            stands = self.audio_cross_attn.stands(attention_to_places(q, k, told.places, kernel=setting.kernel))
         if setting.at_once >= setting.grid.frames:
-            answer = attention(q, k, v).flatten(-2)
+            answer = attention(q, k, v, kernel=setting.kernel).flatten(-2)
             del q, k, v
-            return self._finish(x, answer, later, told, dtype=setting.dtype, stands=stands)
-        answer = attention_in_place(q, k, v).flatten(-2)
+            return self._finish(x, answer, later, told, setting, stands=stands)
+        answer = attention_in_place(q, k, v, kernel=setting.kernel).flatten(-2)
         del q, k, v
         finished = torch.empty_like(x)
         for frames in setting.parts():
             part = setting.tokens(frames)
             sound = KeysValues(told.sound.keys[:, frames], told.sound.values[:, frames])
             now, here = told._replace(sound=sound), None if stands is None else stands[:, part]
-            finished[:, part] = self._finish(x[:, part], answer[:, part], later, now, dtype=setting.dtype, stands=here)
+            finished[:, part] = self._finish(x[:, part], answer[:, part], later, now, setting, stands=here)
         return finished
 
     def _project(self, x: Tensor, shift: Tensor, scale: Tensor, setting: Setting) -> list[Tensor]:
@@ -190,16 +192,16 @@ class Block(nn.Module):
         return whole
 
     def _finish(
-        self, x: Tensor, answer: Tensor, modulation: Sequence[Tensor], told: Told, *, dtype: torch.dtype,
+        self, x: Tensor, answer: Tensor, modulation: Sequence[Tensor], told: Told, setting: Setting, *,
         stands: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """All that follows self-attention, for whole frames of tokens: no token looks at another one any more."""
         gate1, shift2, scale2, gate2 = modulation
         x = (x + self.self_attn.o(answer) * gate1).to(x.dtype)
         if self.cross_attn is not None and self.norm3 is not None:
-            x = x + self.cross_attn(self.norm3(x).to(dtype), told)
-        x = x + self.audio_cross_attn(self.norm_x(x).to(dtype), told.sound, stands)
-        calm = modulate(self.norm2(x), shift2, scale2).to(dtype)
+            x = x + self.cross_attn(self.norm3(x).to(setting.dtype), told, setting.kernel)
+        x = x + self.audio_cross_attn(self.norm_x(x).to(setting.dtype), told.sound, stands, setting.kernel)
+        calm = modulate(self.norm2(x), shift2, scale2).to(setting.dtype)
         fed: Tensor = self.ffn(calm)
         return (x + fed * gate2).to(x.dtype)
 

@@ -40,14 +40,14 @@ def measure(device: Device) -> DeviceRates:
     host = torch.ones(block.shape, dtype=torch.uint8, pin_memory=device.pinned)
     pixels = picture.shape[2] * picture.shape[3]
     return DeviceRates(
-        products=2 * side**3 / _seconds(lambda: matrix @ matrix, where),
-        coding=2 * 9 * 96**2 * pixels / _seconds(lambda: F.conv2d(picture, kernel, padding=1), where),
-        memory=2 * block.nbytes / _seconds(block.clone, where),
-        link=block.nbytes / _seconds(lambda: block.copy_(host, non_blocking=True), where),
+        products=2 * side**3 / seconds_of(lambda: matrix @ matrix, where),
+        coding=2 * 9 * 96**2 * pixels / seconds_of(lambda: F.conv2d(picture, kernel, padding=1), where),
+        memory=2 * block.nbytes / seconds_of(block.clone, where),
+        link=block.nbytes / seconds_of(lambda: block.copy_(host, non_blocking=True), where),
     )
 
 
-def _seconds(call: Callable[[], object], where: torch.device) -> float:
+def seconds_of(call: Callable[[], object], where: torch.device) -> float:
     """Seconds of one call, after one that does not count."""
     call()
     _wait(where)

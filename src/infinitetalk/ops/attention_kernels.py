@@ -1,0 +1,56 @@
+"""The kernels behind the back ends that `core.attention` lists. Other libraries are imported when theirs is loaded."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor
+from torch.nn.attention import SDPBackend
+
+from infinitetalk.ops.attention import Kernel, only, sdpa
+
+
+def _of_torch(backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    with only([backend]):
+        return sdpa(q, k, v)
+
+
+def _flash3(library: Any) -> Kernel:
+    def kernel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        # Older versions of the interface give the sums of the exponentials as well.
+        made = library.flash_attn_func(q, k, v)
+        answer: Tensor = made[0] if isinstance(made, tuple) else made
+        return answer
+
+    return kernel
+
+
+def _sage(library: Any) -> Kernel:
+    def kernel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        answer: Tensor = library.sageattn(q.contiguous(), k.contiguous(), v.contiguous(), tensor_layout="NHD")
+        return answer
+
+    return kernel
+
+
+_TORCHS: Mapping[str, SDPBackend] = {
+    "math": SDPBackend.MATH,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
+
+_OTHERS: Mapping[str, Callable[[Any], Kernel]] = {"fa3": _flash3, "sage": _sage}
+
+
+def load_kernel(name: str, module: str | None) -> Kernel:
+    """The kernel of a back end; `module` is the library that has it, for those that torch has not.
+
+    Raises:
+        ImportError, OSError: a library that is there but broken.
+    """
+    if name in _TORCHS:
+        return partial(_of_torch, _TORCHS[name])
+    assert module is not None
+    return _OTHERS[name](import_module(module))
