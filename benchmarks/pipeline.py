@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -57,6 +58,8 @@ TINY = Full(
     defaults=make_tiny.DEFAULTS, buckets=make_tiny.BUCKETS,
 )  # fmt: skip
 CACHE = "INFINITETALK_CACHE"
+ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""Where torch reads how it shall keep the GPU's memory; `expandable_segments:True` leaves fewer gaps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +142,9 @@ def hold(device: torch.device, cap: float | None) -> None:
     torch.cuda.set_per_process_memory_fraction((cap * GIB - context) / total, device)
 
 
-def carry_out(task: Task) -> dict[str, Any]:
-    """Makes the video and tells how it went."""
-    figures: dict[str, Any] = {"ftfy": without_ftfy()}
+def carry_out(task: Task, figures: dict[str, Any], clock: Peaks) -> None:
+    """Makes the video and tells how it went, in figures that are there even if it does not go well."""
+    figures |= {"ftfy": without_ftfy(), "allocator": {name: os.environ.get(name) for name in ALLOCATOR}}
     folder = ModelFolder.open(task.folder)
     device = Device.choose(task.device)
     memory = MemorySettings(memory=task.memory, vram=task.vram, ram=task.ram)
@@ -168,23 +171,52 @@ def carry_out(task: Task) -> dict[str, Any]:
     with driver.watching():
         model = Engine.from_pretrained(folder, task.device, memory=memory, lodging=plan.lodging).model
         figures["load_seconds"] = time.perf_counter() - started
-        figures |= worked(model, task, request, settings, device)
+        figures |= worked(model, task, request, device, clock)
     if on_gpu:
         figures["driver_peak_gib"] = driver.driver / GIB
     model.close()
-    return figures | {"on_gpu": on_gpu, "resident_peak_gib": peak_memory() / GIB}
+    figures |= {"on_gpu": on_gpu, "resident_peak_gib": peak_memory() / GIB}
 
 
-def worked(model: Model, task: Task, request: TalkRequest, settings: Settings, device: Device) -> dict[str, Any]:
+def failure(error: Exception, clock: Peaks) -> dict[str, Any]:
+    """What a job that failed left: where it was, what was held, and the peaks up to then."""
+    figures: dict[str, Any] = {
+        "error": str(error),
+        "failed_in": None if clock.failed is None else clock.failed.value,
+        "stage_peak_allocated_gib": in_gib(clock.bytes),
+        "traceback": innermost(error),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        # The error's traceback keeps the tensors of the failed calls alive.
+        figures["allocated_at_failure_gib"] = torch.cuda.memory_allocated() / GIB
+        figures["reserved_at_failure_gib"] = torch.cuda.memory_reserved() / GIB
+    return figures
+
+
+def innermost(error: BaseException, most: int = 12) -> list[str]:
+    """The innermost frames of the product's own code behind an error, the innermost one last, and what was said."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    own = [frame for frame in traceback.extract_tb(first.__traceback__) if "infinitetalk" in Path(frame.filename).parts]
+    told = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}: {frame.line}" for frame in own[-most:]]
+    return [*told, f"{type(first).__name__}: {first}"]
+
+
+def in_gib(counts: Mapping[Stage, int]) -> dict[str, float]:
+    """Bytes per stage as they are written down."""
+    return {stage.value: count / GIB for stage, count in counts.items()}
+
+
+def worked(model: Model, task: Task, request: TalkRequest, device: Device, clock: Peaks) -> dict[str, Any]:
     """The video of a loaded model, with stages and stalls."""
     hold(device.torch_device, task.cap)  # a pretended card sets its own limit when it is chosen
-    media = inputs(settings, task.windows)
-    clock = Peaks()
+    media = inputs(resolve(request, model.facts, Pixels(1, 1)), task.windows)
     if model.store is not None and device.torch_device.type == "cuda":
         model.store.stalls = []
     figures = streamed(Engine(model, media=media), request, clock)
     figures["stage_seconds"] = {stage.value: spent for stage, spent in clock.seconds.items() if spent}
-    figures["stage_peak_allocated_gib"] = {stage.value: most / GIB for stage, most in clock.bytes.items()}
+    figures["stage_peak_allocated_gib"] = in_gib(clock.bytes)
     if model.store is not None and model.store.stalls:
         figures["stalls"] = stalled(seconds_stalled(model.store.stalls))
     return figures
@@ -320,15 +352,24 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     return report
 
 
+def carry_out_and_tell(task: Task, out: Path) -> None:
+    """Writes the figures of one task, of a failed one too; exits 1 then."""
+    figures: dict[str, Any] = {}
+    clock, failed = Peaks(), None
+    try:
+        carry_out(task, figures, clock)
+    except (InfiniteTalkError, RuntimeError) as error:
+        figures, failed = figures | failure(error, clock), error
+    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if failed is not None:
+        raise SystemExit(str(failed)) from failed
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Measures and writes one JSON object; exits 1 if a budget was not kept."""
     arguments = read_arguments(words)
     if arguments.task is not None:
-        try:
-            figures = carry_out(Task(**json.loads(arguments.task)))
-        except InfiniteTalkError as error:
-            raise SystemExit(str(error)) from error
-        arguments.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        carry_out_and_tell(Task(**json.loads(arguments.task)), arguments.out)
         return
     with tempfile.TemporaryDirectory(dir=arguments.scratch, prefix="pipeline-") as scratch:
         report = measure(arguments, Path(scratch))

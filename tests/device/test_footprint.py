@@ -181,16 +181,17 @@ def test_streaming_in_fp8_needs_less_than_six_gib_on_the_gpu() -> None:
     assert live < 8 * 2 * config.dim * footprint.tokens(config, size, 81)
 
 
+@pytest.mark.parametrize("at_once", [None, 1, 2])
 @pytest.mark.parametrize("size", [Pixels(640, 640), Pixels(832, 1088)], ids=str)
-def test_what_coding_holds_is_what_lives(size: Pixels) -> None:
+def test_what_coding_holds_is_what_lives(size: Pixels, at_once: int | None) -> None:
     config = VAEConfig()
     with torch.device("meta"):
         net = VideoVAE(config).eval()
         video, latent = torch.empty(1, 3, 17, *size), torch.empty(1, 16, *Latents.of(17, size))
-    coded = peak_bytes(lambda: [None for _ in net.encode_stream([video])])
-    decoded = peak_bytes(lambda: [None for _ in net.decode_stream([latent])])
-    assert footprint.coding_numbers(config, size, encode=True) * 4 == pytest.approx(coded, rel=0.05)
-    assert footprint.coding_numbers(config, size, encode=False) * 4 == pytest.approx(decoded, rel=0.05)
+    coded = peak_bytes(lambda: [None for _ in net.encode_stream([video], 1, at_once)])
+    decoded = peak_bytes(lambda: [None for _ in net.decode_stream([latent], 1, at_once)])
+    assert footprint.coding_numbers(config, size, encode=True, at_once=at_once) * 4 == pytest.approx(coded, rel=0.05)
+    assert footprint.coding_numbers(config, size, encode=False, at_once=at_once) * 4 == pytest.approx(decoded, rel=0.05)
 
 
 def test_keys_and_values_are_those_of_the_network() -> None:
@@ -203,9 +204,9 @@ def test_keys_and_values_are_those_of_the_network() -> None:
         heard = torch.zeros(2, 13, 5, config.audio_blocks, config.audio_channels)
         masks = torch.ones(3, 8, 8)
         sounds = net.prepare_sounds([(heard, masks), (heard[:1], None)], net.grid(latent), silent=[1])
-    prepared = [*texts, picture, *(sound.prepared for sound in sounds)]
+    prepared = [*(text.prepared for text in texts if text), picture, *(sound.prepared for sound in sounds)]
     numbers = sum(part.numel() for made in prepared if made for pair in made for part in pair)
-    assert footprint.keys_and_values(config, 13, 2, 3) == numbers
+    assert footprint.keys_and_values(config, 13, 2, 3, (3, 3)) == numbers
 
 
 def test_the_h100s_figures_are_met() -> None:

@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from benchmarks.caps import Cage, watching
 from benchmarks.pipeline import TINY, Task, kept, main, stalled
 from benchmarks.random_model import Numbers, write_model
 from infinitetalk.core.units import GIB
+from infinitetalk.models.dit import AudioDiT
 from infinitetalk.weights.folder import ModelFolder
 from infinitetalk.weights.read import read_tensors
 from tests.unit.test_package import ABSENT, ROOT
@@ -109,6 +111,34 @@ def test_it_runs_on_a_bare_machine(tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert figures["windows"] == 2
     assert figures["ftfy"].startswith("absent")
+
+
+def test_a_run_that_fails_tells_where_and_what_was_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory runs out in the second window's denoising."""
+    error, left = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), [1]
+    whole = AudioDiT.evaluate
+
+    def evaluate(*arguments: Any, **words: Any) -> Any:
+        if not left[0]:
+            raise error
+        left[0] -= 1
+        return whole(*arguments, **words)
+
+    monkeypatch.setattr(AudioDiT, "evaluate", evaluate)
+    folder = write_model(tmp_path / "model", "fp8", TINY, Numbers(1 << 16))
+    more = dict.fromkeys(("vram", "cap", "ram", "size", "frames"))
+    task = Task(folder=str(folder), device="cpu", memory="disk", windows=2, steps=1, **more)
+    monkeypatch.setenv("INFINITETALK_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit, match="stage denoising"):
+        main(["--out", str(tmp_path / "out.json"), "--task", json.dumps(asdict(task))])
+    figures = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert figures["failed_in"] == "denoising (DiT)"
+    assert "asked for 2.00 GiB" in figures["error"]
+    assert figures["lodging"]["tier"] == "disk"
+    assert set(figures["expected_vram_gib"]) >= {"denoising", "decoding"}
+    assert figures["traceback"][-1] == f"OutOfMemoryError: {error}"
+    assert any(line.startswith("denoise.py:") and " ask: " in line for line in figures["traceback"])
+    assert set(figures["allocator"]) == {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}
 
 
 def test_a_process_that_takes_too_much_is_ended() -> None:

@@ -241,10 +241,10 @@ def test_still_picture_is_encoded_once(make_engine: Make, tiny: Model, monkeypat
     encoded: list[int] = []
     true = tiny.vae.encode_stream
 
-    def counted(chunks: Any, step: int = 1) -> Iterator[Tensor]:
+    def counted(chunks: Any, step: int = 1, at_once: int | None = None) -> Iterator[Tensor]:
         (video,) = chunks
         encoded.append(video.shape[2])
-        return true([video], step)
+        return true([video], step, at_once)
 
     monkeypatch.setattr(tiny.vae, "encode_stream", counted)
     make_engine(29).generate(talk())

@@ -18,7 +18,11 @@ from infinitetalk.runtime.platform import read_at
 
 DEMO = Path(__file__).parents[2] / "src" / "infinitetalk" / "assets" / "demo"
 
-FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.75 GiB")
+FULL = torch.OutOfMemoryError(
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.75 GiB of which 1.1 GiB is free. "
+    "Of the allocated memory 12.50 GiB is allocated by PyTorch, and 310.00 MiB is reserved by PyTorch but unallocated."
+)
+ENGINE = RuntimeError("GET was unable to find an engine to execute this computation")
 LOST = torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be asynchronously …")
 GONE = RuntimeError("CUDA error: GPU is lost")
 DISK = OSError(5, "Input/output error")
@@ -55,6 +59,12 @@ def later(true: Callable[..., Any], calls: int, error: Exception) -> Callable[..
     ("error", "says"),
     [
         (FULL, "cpu has too little memory for making a window of this size: a smaller size"),
+        (
+            FULL,
+            "take less (stage denoising (DiT); asked for 2.00 GiB, in tensors 12.50 GiB, "
+            "reserved beside them 310.00 MiB)",
+        ),
+        (ENGINE, "cpu has too little memory for making a window of this size"),
         (LOST, "cpu stopped working while making a window of this size (CUDA error: unspecified launch failure)"),
         (GONE, "(CUDA error: GPU is lost)"),
     ],

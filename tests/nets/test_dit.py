@@ -182,6 +182,25 @@ def told(net: AudioDiT, given: dict[str, Tensor]) -> Branch:
 
 
 @torch.no_grad()
+def test_what_pads_a_text_is_kept_once() -> None:
+    """A short text gives what it gives with zeros up to the full length, and keeps as many tokens as it has and one."""
+    net, given = build(), inputs(1)
+    length = net.config.text_len
+    text = given["text"]
+    zeros = torch.nn.functional.pad(text, (0, 0, 0, length - text.shape[1]))
+    short, long = net.prepare_texts([text, zeros])
+    assert short is not None
+    assert long is not None
+    assert {part.shape[1] for pair in short.prepared for part in pair} == {text.shape[1] + 1}
+    assert text.shape[1] + 1 < length
+    for index in range(len(net.blocks)):
+        for kept, whole in zip(short.at(index), long.at(index), strict=True):
+            assert kept.shape == whole.shape
+            torch.testing.assert_close(kept, whole, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(run(net, given, text=text), run(net, given, text=zeros), atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
 def test_branches_together_are_branches_alone() -> None:
     """Block by block through all branches, exactly what each of them gives by itself."""
     net, first, second = build(), inputs(2), inputs(2, seed=50)

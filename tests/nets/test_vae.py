@@ -49,6 +49,24 @@ def test_decoding_in_pieces(vae: VideoVAE, cuts: list[int], step: int) -> None:
     torch.testing.assert_close(torch.cat(pieces, dim=2), vae.decode(latent), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("times", [(False, True, True), (True, True, False), (False, False, True), (False,) * 3])
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+@torch.inference_mode()
+def test_few_frames_at_once_through_the_layers_with_the_most_pixels(times: tuple[bool, ...], at_once: int) -> None:
+    """Less memory, the same video; no layer there meets more frames than it may."""
+    vae = build(replace(SMALL, temporal_downsample=times))
+    video = noise(1, 3, 1 + 3 * 2 ** sum(times), 16, 16)
+    latent = vae.encode(video)
+    met: list[int] = []
+    for layer in (vae.encoder.conv1, vae.decoder.head[-1]):
+        layer.register_forward_hook(lambda _layer, given, _made: met.append(given[0].shape[1]))
+    coded = torch.cat(list(vae.encode_stream([video], 2, at_once)), dim=2)
+    decoded = torch.cat(list(vae.decode_stream([latent], 2, at_once)), dim=2)
+    assert max(met) <= at_once
+    torch.testing.assert_close(coded, latent, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(decoded, vae.decode(latent), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("times", [(True, True, False), (False, False, True), (False, False, False)])
 @torch.inference_mode()
 def test_any_time_strides(times: tuple[bool, ...]) -> None:

@@ -96,16 +96,28 @@ def tokens(config: DiTConfig, size: Pixels, frames: int) -> int:
     return prod(side // patch for side, patch in zip(latent, config.patch_size, strict=True))
 
 
-def keys_and_values(config: DiTConfig, frames: int, people: int, branches: int) -> int:
+Words = tuple[int, int]
+"""Tokens of prompt and negative prompt, about; what pads them is one token more."""
+
+
+def told_throughout(config: DiTConfig, branches: int, words: Words | None = None) -> int:
+    """Numbers in the prepared keys and values that last for a whole job: texts and the picture.
+
+    Of two or three branches two differ in text. Without `words` texts have all the tokens that the network reads.
+    """
+    lengths = (config.text_len,) * 2 if words is None else tuple(min(config.text_len, count + 1) for count in words)
+    told = sum(lengths[: min(branches, 2)]) if config.text_dim else 0
+    return 2 * config.num_layers * config.dim * (told + (config.clip_tokens if config.clip_dim else 0))
+
+
+def keys_and_values(config: DiTConfig, frames: int, people: int, branches: int, words: Words | None = None) -> int:
     """Numbers in the prepared keys and values of all blocks: texts, the picture, and sounds of one window.
 
-    Of two or three branches two differ in text, and two in sound; silence has one voice, kept in two frames.
+    Of two or three branches two differ in sound; silence has one voice, kept in two frames.
     """
     latents = (frames - 1) // TEMPORAL_STRIDE + 1
-    texts = min(branches, 2) if config.text_dim else 0
-    told = texts * config.text_len + (config.clip_tokens if config.clip_dim else 0)
-    told += (people * latents + (min(latents, 2) if branches > 1 else 0)) * config.context_tokens
-    return 2 * config.num_layers * config.dim * told
+    told = (people * latents + (min(latents, 2) if branches > 1 else 0)) * config.context_tokens
+    return told_throughout(config, branches, words) + 2 * config.num_layers * config.dim * told
 
 
 def forward_operations(config: DiTConfig, size: Pixels, frames: int, people: int) -> float:
@@ -244,18 +256,20 @@ def coding_operations(config: VAEConfig, size: Pixels, frames: int, *, encode: b
     return found
 
 
-_ENCODE, _DECODE = 38.9, 44.9
-"""Numbers per pixel and base channel that are alive while one latent frame is encoded or decoded."""
+_ENCODE, _DECODE = (20.9, 3.5), (30.9, 3.97)
+"""Numbers per pixel and base channel that are alive while one latent frame is encoded or decoded: what the layers
+remember, and what each frame adds that passes at once through the layers with the most pixels."""
 
 
-def coding_numbers(config: VAEConfig, size: Pixels, *, encode: bool, at_once: int = 1) -> int:
-    """Numbers that encoding or decoding holds at its peak beside weights and the video itself.
+def coding_numbers(config: VAEConfig, size: Pixels, *, encode: bool, at_once: int | None = None) -> int:
+    """Numbers that encoding or decoding a latent frame at a time holds at its peak, beside weights and the video.
 
     Args:
-        at_once: latent frames at a time; further ones add less than the first, which brings the layers' memory.
+        at_once: video frames that pass together through the layers with the most pixels; None for all.
     """
-    pixel = config.dim * (_ENCODE if encode else _DECODE)
-    return round(pixel * size.height * size.width * (1 + 0.4 * (at_once - 1)))
+    remembered, frame = _ENCODE if encode else _DECODE
+    frames = min(at_once or TEMPORAL_STRIDE, TEMPORAL_STRIDE)
+    return round(config.dim * (remembered + frame * frames) * size.height * size.width)
 
 
 def video_numbers(size: Pixels, frames: int) -> int:

@@ -73,6 +73,8 @@ class Lodging:
     """Latent frames that pass through a block's linear layers together; None for all."""
     keep_encoders: bool = True
     """Whether encoders and VAE stay on the device between their turns."""
+    coded_at_once: int | None = None
+    """Video frames that pass together through the VAE's layers with the most pixels; None for all there are."""
     tile: int | None = None
     """Pixels on a side of the pieces in which the VAE works; None for whole frames."""
 

@@ -20,6 +20,10 @@ from infinitetalk.core.footprint import FULL, HALF, Weights
 from infinitetalk.core.memory import Lodging, Tier
 from infinitetalk.core.sizes import FPS, PIXEL_MULTIPLE, TEMPORAL_STRIDE, Pixels, nearest_window
 
+FILLED = 0.95
+"""Share of the device's memory that blocks may fill up: the rest is for what nobody can count, as the libraries' room
+to work in and gaps between tensors. Full to the brim, a job fails for a fraction of a GiB."""
+
 SLOTS, STAGES = 2, 3
 """Buffers that streamed blocks pass through: on the device, and in main memory on their way from disk."""
 
@@ -58,6 +62,8 @@ class Networks:
     vision: VisionConfig | None = None
     dit_bytes: float | None = None
     """Bytes per element of the transformer's matrices in memory; None: as they are computed."""
+    around_bytes: float | None = None
+    """The same of its matrices that are in no block, which many files keep in 16 bits."""
     text_bytes: float | None = None
     lora_rank: int = 0
     """Of LoRAs that are side branches of stored matrices; merged ones take nothing."""
@@ -74,6 +80,8 @@ class Work:
     branches: int
     """Passes of the network in each step."""
     people: int = 1
+    words: footprint.Words | None = None
+    """Tokens of prompt and negative prompt, about; None for as many as the network reads."""
     still: bool = True
     """Whether the source is a picture, which is encoded once."""
     kept: int = 0
@@ -192,7 +200,7 @@ def _sizes(networks: Networks, number: int) -> _Sizes:
     return _Sizes(
         block=held(step, element, number) + _lora(step, networks, number),
         once=held(once, element, number) + _lora(once, networks, number),
-        around=held(footprint.around_blocks(networks.dit), element, number),
+        around=held(footprint.around_blocks(networks.dit), networks.around_bytes, number),
         vae=footprint.autoencoder(networks.vae).count * FULL,
         speech=footprint.speech_encoder(networks.speech).count * FULL,
         text=held(text, None, number),
@@ -226,7 +234,7 @@ def _turns(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> I
 def _coding_numbers(plan: Lodging, networks: Networks, work: Work, *, encode: bool) -> int:
     """Numbers that the VAE holds at its peak, the video included."""
     video, piece = footprint.video_numbers(work.size, work.window_frames), _piece(work.size, plan.tile)
-    coding = footprint.coding_numbers(networks.vae, piece, encode=encode)
+    coding = footprint.coding_numbers(networks.vae, piece, encode=encode, at_once=plan.coded_at_once)
     if piece == work.size:
         return video + coding
     own = footprint.video_numbers(piece, work.window_frames)
@@ -243,7 +251,7 @@ def _denoising(plan: Lodging, networks: Networks, work: Work, machine: Machine) 
     sizes, number = _sizes(networks, machine.number), machine.number
     streamed = networks.dit.num_layers - plan.resident_blocks
     slots = 0 if plan.tier is Tier.RESIDENT else min(SLOTS, max(streamed, 1)) * max(sizes.block, sizes.once)
-    told = footprint.keys_and_values(networks.dit, work.window_frames, work.people, work.branches) * number
+    told = number * footprint.keys_and_values(networks.dit, work.window_frames, work.people, work.branches, work.words)
     step = footprint.forward_numbers(
         networks.dit,
         work.size,
@@ -275,8 +283,12 @@ def _stages(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> 
     share = 0.0
     if machine.vram is not None:
         stays, share = stays + round(constant("context_bytes").value), constant("allocator_share").value
-    turns = _turns(plan, networks, work, machine)
-    return {name: stays + turn.weights + round(turn.tensors * (1 + share)) for name, turn in turns}
+    # From the first window on, what the transformer was told of texts and picture waits while others work.
+    waits = footprint.told_throughout(networks.dit, work.branches, work.words) * machine.number
+    return {
+        name: stays + turn.weights + round((turn.tensors + (0 if name == "denoising" else waits)) * (1 + share))
+        for name, turn in _turns(plan, networks, work, machine)
+    }
 
 
 def _heard(work: Work) -> float:
@@ -368,12 +380,15 @@ def _drafts(networks: Networks, work: Work, machine: Machine) -> Iterator[Lodgin
     tiers = [tier for tier in Tier if tier in machine.tiers]
     if machine.vram is None and len(tiers) > 1:
         tiers.remove(Tier.PINNED)  # such a device reads main memory: there is nothing to pin
-    for tile in (None, *(side for side in TILES if side < max(work.size))):
+    # Few frames at once take a little longer and give the same; pieces cost much, and are only nearly the same.
+    pieces = [(None, None), *((side, 1) for side in (None, *TILES) if side is None or side < max(work.size))]
+    for tile, coded in pieces:
         for tier in tiers:
             first = Lodging(
                 tier=tier,
                 resident_blocks=networks.dit.num_layers,
                 keep_encoders=tier is Tier.RESIDENT,
+                coded_at_once=coded,
                 tile=tile,
             )
             ways = [replace(first, frames_at_once=cut) for cut in cuts]
@@ -396,7 +411,7 @@ def _streamed(ways: Sequence[Lodging], networks: Networks, work: Work, machine: 
     else:
         block, fitting = _sizes(networks, machine.number).block, []
         for way in none:
-            left = machine.vram - max(_stages(way, networks, work, machine).values())
+            left = round(machine.vram * FILLED) - max(_stages(way, networks, work, machine).values())
             fitting.append(replace(way, resident_blocks=max(0, min(blocks - SLOTS, left // block))))
         # Pinned blocks are those that are not resident, so the most resident ones also need the least main memory.
         yield from sorted(fitting, key=lambda way: -way.resident_blocks)

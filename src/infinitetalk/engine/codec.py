@@ -21,26 +21,27 @@ OVERLAP = 8
 """Latent cells (64 pixels) that neighbouring tiles share; there one fades into the other."""
 
 
-def encode(vae: VideoVAE, video: Tensor, tile: int | None = None) -> Tensor:
+def encode(vae: VideoVAE, video: Tensor, tile: int | None = None, at_once: int | None = None) -> Tensor:
     """Video [1, 3, F, H, W] in [-1, 1] → latents [1, 16, T, h, w] float32; frames behind the last 4n+1 are not seen.
 
     With `tile`, in square pieces of so many pixels: nearly the same (each frame's attention ends at the piece).
+    `at_once` as `VideoVAE.encode_stream` takes it.
     """
     whole = (latent_count(video.shape[2]) - 1) * TEMPORAL_STRIDE + 1
 
     def code(part: Tensor) -> Tensor:
         step = _step(part.shape[3] * part.shape[4])
-        return torch.cat(list(vae.encode_stream([part], step)), dim=2)
+        return torch.cat(list(vae.encode_stream([part], step, at_once)), dim=2)
 
     return _in_tiles(code, video[:, :, :whole], tile, SPATIAL_STRIDE, 1)
 
 
-def decode(vae: VideoVAE, latent: Tensor, tile: int | None = None) -> Tensor:
-    """Latents [1, 16, T, h, w] → video [1, 3, 4 (T - 1) + 1, H, W] float32, clamped to [-1, 1]; `tile` as `encode`."""
+def decode(vae: VideoVAE, latent: Tensor, tile: int | None = None, at_once: int | None = None) -> Tensor:
+    """Latents [1, 16, T, h, w] → video [1, 3, 4 (T - 1) + 1, H, W] float32, clamped to [-1, 1]; else as `encode`."""
 
     def code(part: Tensor) -> Tensor:
         step = _step(part.shape[3] * part.shape[4] * SPATIAL_STRIDE**2)
-        return torch.cat([video.clamp(-1, 1) for video in vae.decode_stream([part], step)], dim=2)
+        return torch.cat([video.clamp(-1, 1) for video in vae.decode_stream([part], step, at_once)], dim=2)
 
     return _in_tiles(code, latent, tile, 1, SPATIAL_STRIDE)
 

@@ -14,7 +14,7 @@ from infinitetalk.diffusion.caching import Course, taylorseer, teacache
 from infinitetalk.diffusion.guidance import AdaptiveGuidance, Branch, branches, combine
 from infinitetalk.diffusion.sampler import SCHEDULERS, Velocity
 from infinitetalk.diffusion.schedule import timesteps
-from infinitetalk.models.dit import Added, AudioDiT, Prepared
+from infinitetalk.models.dit import Added, AudioDiT, Prepared, Words
 from infinitetalk.models.dit import Branch as Told
 
 LARGE = 614_400
@@ -54,7 +54,7 @@ class Script:
 
     def __init__(self, dit: AudioDiT) -> None:
         self.dit = dit
-        self._texts: tuple[Tensor | None, Tensor | None, Mapping[bool, Prepared | None]] | None = None
+        self._texts: tuple[Tensor | None, Tensor | None, Mapping[bool, Words | None]] | None = None
         self._picture: tuple[Tensor | None, Prepared | None] | None = None
         self._course: tuple[Settings, Course] | None = None
 
@@ -85,7 +85,7 @@ class Script:
         by_sound = dict(zip(heard, self.dit.prepare_sounds(sounds, grid, silent=silent), strict=True))
         return [Told(texts[branch.reads], self._picture[1], by_sound[branch.hears]) for branch in wanted]
 
-    def _read(self, wanted: Sequence[Branch], told: Conditions) -> Mapping[bool, Prepared | None]:
+    def _read(self, wanted: Sequence[Branch], told: Conditions) -> Mapping[bool, Words | None]:
         """Prompt and negative prompt, by whether a branch reads; only those that the passes need."""
         if self._texts is None or self._texts[0] is not told.prompt or self._texts[1] is not told.negative:
             read = sorted({branch.reads for branch in wanted})

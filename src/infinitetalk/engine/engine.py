@@ -148,9 +148,13 @@ class Engine:
             MachineError: memory that is too small, or a device that stops working.
         """
         _check_loras(request, self.model)
-        listener = progress or StageClock()
+        listener = StageClock(progress)
         past: _Past | None = None
-        with machine_errors(self.model.device, "making a window of this size"), ExitStack() as files:
+
+        def failed() -> str | None:
+            return None if listener.failed is None else listener.failed.value
+
+        with machine_errors(self.model.device, "making a window of this size", failed), ExitStack() as files:
             with self._at_work():
                 job = self._prepare(request, listener, files)
             for window in job.windows:
@@ -352,11 +356,11 @@ class Engine:
 
     def _encode(self, video: Tensor) -> Tensor:
         with self.model.coding() as vae:
-            return encode(vae, video, self.model.lodging.tile)
+            return encode(vae, video, self.model.lodging.tile, self.model.lodging.coded_at_once)
 
     def _decode(self, latent: Tensor) -> Tensor:
         with self.model.coding() as vae:
-            return decode(vae, latent, self.model.lodging.tile)
+            return decode(vae, latent, self.model.lodging.tile, self.model.lodging.coded_at_once)
 
 
 def color_reference(request: TalkRequest, first: Tensor, current: Tensor) -> Tensor:

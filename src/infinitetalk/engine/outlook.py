@@ -13,7 +13,7 @@ from infinitetalk.core.planner import Machine, Misfit, Networks, Plan, Work, cho
 from infinitetalk.core.presets import Preset, Role
 from infinitetalk.core.sizes import Buckets, Pixels
 from infinitetalk.diffusion.guidance import branches
-from infinitetalk.engine.planning import advice, named_bytes, networks_of
+from infinitetalk.engine.planning import advice, named_bytes, networks_of, words_of
 from infinitetalk.weights.folder import ModelFolder
 
 _RANK = re.compile(r"rank(\d+)")
@@ -135,6 +135,7 @@ def _work(defaults: ModelDefaults, size: Pixels) -> Work:
         motion_frames=defaults.motion_frames,
         steps=defaults.steps,
         branches=len(branches(defaults.text_scale, defaults.audio_scale)),
+        words=words_of(defaults.prompt, defaults.negative_prompt),
     )
 
 

@@ -1,7 +1,7 @@
 """From a model folder, a job and a device to a plan, and the refusal of what fits nowhere before a weight is loaded."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,16 +32,19 @@ _KIND = re.compile(r"q\d_k_m|q\d_k|q\d_\d|q8|fp8|int8", re.IGNORECASE)
 _SPELLINGS = {"q8": "q8_0"}
 
 
-def element_bytes(paths: Iterable[Path]) -> float | None:
+def element_bytes(paths: Iterable[Path], among: Callable[[str], bool] = lambda _name: True) -> float | None:
     """Bytes per element that a network's matrices take in memory; None if all of them are held as they are computed.
+
+    Args:
+        among: which tensors are meant, by their names.
 
     Raises:
         ModelError: a file that is damaged or cannot be read.
     """
     stored = stored_elements = dense = 0
     for path in paths:
-        for tensor in read_header(path).tensors.values():
-            if len(tensor.shape) == 2 and tensor.elements >= _MATRIX:
+        for name, tensor in read_header(path).tensors.items():
+            if len(tensor.shape) == 2 and tensor.elements >= _MATRIX and among(name):
                 if tensor.dtype in _DENSE:
                     dense += tensor.elements
                 else:
@@ -49,6 +52,17 @@ def element_bytes(paths: Iterable[Path]) -> float | None:
     if not stored_elements:
         return None
     return (stored + dense * footprint.HALF) / (stored_elements + dense)
+
+
+def _in_a_block(name: str) -> bool:
+    """Whether a tensor belongs to one of the transformer's blocks; all spellings call them so."""
+    return "blocks." in name
+
+
+def words_of(prompt: str, negative: str) -> footprint.Words:
+    """Tokens of two prompts, about and rather too many: text has three to four letters in a token."""
+    prompted, unwanted = (1 + len(text.encode()) // 2 for text in (prompt, negative))
+    return prompted, unwanted
 
 
 def named_bytes(names: Sequence[str], shares: Sequence[int]) -> float | None:
@@ -73,7 +87,8 @@ def networks_of(folder: ModelFolder, loras: Sequence[Lora] = ()) -> Networks:
         speech=folder.speech.config,
         text=folder.text.config if folder.text else None,
         vision=folder.vision.config if folder.vision else None,
-        dit_bytes=element_bytes(folder.dit.files),
+        dit_bytes=element_bytes(folder.dit.files, _in_a_block),
+        around_bytes=element_bytes(folder.dit.files, lambda name: not _in_a_block(name)),
         text_bytes=element_bytes(folder.text.files) if folder.text else None,
         lora_rank=sum(_rank(lora.path) for lora in (*folder.loras, *loras)),
     )
@@ -94,6 +109,7 @@ def work_of(request: TalkRequest, settings: Settings) -> Work:
         steps=settings.steps,
         branches=len(branches(settings.text_scale, settings.audio_scale, reference=request.reference)),
         people=len(request.audio),
+        words=words_of(settings.prompt, settings.negative_prompt),
         still=request.image is not None,
         kept=StepCache(settings.step_cache).kept,
     )
@@ -206,6 +222,7 @@ def plan_folder(
         steps=own.steps,
         branches=len(branches(own.text_scale, own.audio_scale)),
         people=folder.max_people,
+        words=words_of(own.prompt, own.negative_prompt),
         still=False,
     )
     machine = machine_of(device, memory)

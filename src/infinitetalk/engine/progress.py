@@ -52,6 +52,8 @@ class StageClock:
         self.outside = 0.0
         """Seconds in which no stage was open."""
         self.skipped: set[Stage] = set()
+        self.failed: Stage | None = None
+        """The innermost stage that an error ended first."""
         self._listener = listener
         self._now = now
         self._open: list[Stage] = []
@@ -73,6 +75,9 @@ class StageClock:
             else:
                 with self._listener.stage(stage):
                     yield
+        except Exception:
+            self.failed = self.failed or stage
+            raise
         finally:
             self._settle()
             self._open.pop()

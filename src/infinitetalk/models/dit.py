@@ -42,16 +42,33 @@ class Sound(NamedTuple):
         return known if self.frames is None else KeysValues(*(_repeated(part, self.frames) for part in known))
 
 
+class Words(NamedTuple):
+    """A text, prepared for every block.
+
+    Blocks read texts of one length. What pads a text to it is one token over and over, so its keys and values are kept
+    once, behind those of the text, and repeated when a block asks: most prompts are short.
+    """
+
+    prepared: Prepared
+    length: int
+
+    def at(self, index: int) -> KeysValues:
+        """Keys and values of one block, [B, length, heads, d]."""
+        known = self.prepared[index]
+        missing = self.length - known.keys.shape[1]
+        return known if not missing else KeysValues(*(_padded(part, missing) for part in known))
+
+
 class Branch(NamedTuple):
     """What the network is told in one branch of guidance."""
 
-    text: Prepared | None
+    text: Words | None
     picture: Prepared | None
     sound: Sound
 
     def at(self, index: int) -> Told:
         """What one block is told."""
-        text = None if self.text is None else self.text[index]
+        text = None if self.text is None else self.text.at(index)
         picture = None if self.picture is None else self.picture[index]
         return Told(text, picture, self.sound.at(index), self.sound.places)
 
@@ -243,7 +260,7 @@ class AudioDiT(nn.Module):
         )
         return Grid(frames, rows, columns)
 
-    def prepare_texts(self, texts: Sequence[Tensor | None]) -> list[Prepared | None]:
+    def prepare_texts(self, texts: Sequence[Tensor | None]) -> list[Words | None]:
         """Keys and values of texts [B, L, text_dim] for every block, in one pass over the blocks.
 
         Raises:
@@ -254,7 +271,7 @@ class AudioDiT(nn.Module):
         if not tokens:
             return [None] * len(texts)
         made = self._prepare(Use.TEXT, lambda block: [_cross(block).read(text) for text in tokens])
-        return [*made]
+        return [Words(keys, self.config.text_len) for keys in made]
 
     def prepare_picture(self, clip: Tensor | None) -> Prepared | None:
         """Keys and values of vision tokens [B, clip_tokens, clip_dim] for every block.
@@ -321,7 +338,8 @@ class AudioDiT(nn.Module):
             raise ModelError("this network needs text embeddings, and none were given")
         if text.shape[1] > self.config.text_len:
             raise ModelError(f"a text of {text.shape[1]} tokens is longer than this network's {self.config.text_len}")
-        padded = F.pad(text.to(self.dtype), (0, 0, 0, self.config.text_len - text.shape[1]))
+        # Texts are padded with zeros; one of them stands for all, see `Words`.
+        padded = F.pad(text.to(self.dtype), (0, 0, 0, min(1, self.config.text_len - text.shape[1])))
         embedded: Tensor = self.text_embedding(padded)
         return embedded.to(self.dtype)
 
@@ -384,6 +402,11 @@ class AudioDiT(nn.Module):
 def _repeated(part: Tensor, frames: int) -> Tensor:
     """[B, 2, …] → [B, frames, …]: the first frame, then the second one over and over."""
     return torch.cat([part[:, :1], part[:, 1:].expand(-1, frames - 1, *part.shape[2:])], dim=1)
+
+
+def _padded(part: Tensor, missing: int) -> Tensor:
+    """[B, S, …] → [B, S + missing, …]: the last token over and over."""
+    return torch.cat([part, part[:, -1:].expand(-1, missing, *part.shape[2:])], dim=1)
 
 
 def _cross(block: Block) -> CrossAttention:

@@ -22,6 +22,8 @@ from infinitetalk.models.vae_blocks import (
     ResidualBlock,
     TimeConv,
     Upsample,
+    chain,
+    pass_through,
 )
 
 
@@ -38,11 +40,15 @@ class Encoder(nn.Module):
             if level < len(config.temporal_downsample):
                 levels.append(Downsample(out, time=config.temporal_downsample[level]))
         self.downsamples = Chain(*levels)
+        self.fine = next((index for index, layer in enumerate(levels) if _changes_frames(layer)), len(levels))
+        """How many of these layers come before the frames are halved: those with the most pixels."""
         self.middle = _middle(widths[-1])
         self.head = Chain(ChannelNorm(widths[-1]), nn.SiLU(), CausalConv(widths[-1], 2 * config.z_dim))
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        x = self.downsamples(self.conv1(x, memory), memory)
+        layers = [*self.downsamples]
+        x = pass_through([self.conv1, *layers[: self.fine]], x, memory)
+        x = chain(layers[self.fine :], x, memory)
         moments: Tensor = self.head(self.middle(x, memory), memory)
         return moments
 
@@ -64,12 +70,15 @@ class Decoder(nn.Module):
             if level < len(times):
                 levels.append(Upsample(out, time=times[level]))
         self.upsamples = Chain(*levels)
+        self.fine = max((index + 1 for index, layer in enumerate(levels) if _changes_frames(layer)), default=0)
+        """From which of these layers on all frames are there: those with the most pixels."""
         self.head = Chain(ChannelNorm(widths[-1]), nn.SiLU(), CausalConv(widths[-1], 3))
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        layers = [*self.upsamples]
         x = self.middle(self.conv1(x, memory), memory)
-        video: Tensor = self.head(self.upsamples(x, memory), memory)
-        return video
+        x = chain(layers[: self.fine], x, memory)
+        return pass_through([*layers[self.fine :], self.head], x, memory)
 
 
 class VideoVAE(nn.Module):
@@ -122,8 +131,11 @@ class VideoVAE(nn.Module):
         """Decodes whole normalised latents [B, z_dim, T, h, w] → video [B, 3, 4T-3, 8h, 8w] float32, not clamped."""
         return self._decode(latent, None)
 
-    def encode_stream(self, chunks: Iterable[Tensor], step: int = 1) -> Iterator[Tensor]:
+    def encode_stream(self, chunks: Iterable[Tensor], step: int = 1, at_once: int | None = None) -> Iterator[Tensor]:
         """Encodes a video that arrives in chunks of any number of frames, `step` latent frames at a time.
+
+        With `at_once`, so many video frames pass together through the layers with the most pixels, which takes less
+        memory.
 
         Yields:
             normalised mean latents, one frame first and then `step` (or what is left) at a time.
@@ -131,17 +143,19 @@ class VideoVAE(nn.Module):
         Raises:
             ValueError: the chunks' frames do not add up to 4n+1.
         """
-        memory = Memory()
+        memory = Memory(at_once)
         for piece in _recut(chunks, step * self.time_stride):
             yield self.normalise(self._encode(piece, memory).chunk(2, dim=1)[0])
 
-    def decode_stream(self, chunks: Iterable[Tensor], step: int = 1) -> Iterator[Tensor]:
+    def decode_stream(self, chunks: Iterable[Tensor], step: int = 1, at_once: int | None = None) -> Iterator[Tensor]:
         """Decodes normalised latents that arrive in chunks of any number of frames, `step` latent frames at a time.
+
+        `at_once` as `encode_stream` takes it.
 
         Yields:
             video float32, not clamped: one frame first and then 4 `step` (or what is left) at a time.
         """
-        memory = Memory()
+        memory = Memory(at_once)
         for piece in _recut(chunks, step):
             yield self._decode(piece, memory)
 
@@ -186,6 +200,10 @@ class VideoVAE(nn.Module):
             for module in part.modules():
                 if isinstance(module, AttentionBlock):
                     nn.init.zeros_(module.proj.weight)
+
+
+def _changes_frames(layer: nn.Module) -> bool:
+    return isinstance(layer, Downsample | Upsample) and layer.time_conv is not None
 
 
 def _residuals(channels: int, out: int, count: int) -> list[nn.Module]:

@@ -4,6 +4,8 @@ A layer never sees later frames, so a video can be coded piece by piece: pass th
 Without one, the piece is the whole video. Cutting a video in any way gives what coding it whole gives.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,10 +15,15 @@ from infinitetalk.ops.conv import conv_frames, conv_time, conv_video
 
 
 class Memory:
-    """What the layers of one encoder or decoder keep of one video between its pieces."""
+    """What the layers of one encoder or decoder keep of one video between its pieces.
 
-    def __init__(self) -> None:
+    Args:
+        at_once: video frames that pass together through the layers with the most pixels; None for a whole piece.
+    """
+
+    def __init__(self, at_once: int | None = None) -> None:
         self.started = False
+        self.at_once = at_once
         self._frames: dict[nn.Module, Tensor] = {}
 
     def recall(self, layer: nn.Module) -> Tensor | None:
@@ -32,13 +39,25 @@ class Streamed(nn.Module):
     """A layer that looks back: `forward(x, memory)`."""
 
 
-class Chain(nn.Sequential):
+class Chain(nn.Sequential, Streamed):
     """Layers one after the other; those that look back get the memory."""
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        for layer in self:
-            x = layer(x, memory) if isinstance(layer, Streamed) else layer(x)
-        return x
+        return chain([*self], x, memory)
+
+
+def pass_through(layers: Sequence[nn.Module], x: Tensor, memory: Memory | None) -> Tensor:
+    """What layers that keep the number of frames make of x, some frames at a time if the memory says so."""
+    parts = [x] if memory is None or memory.at_once is None else x.split(memory.at_once, dim=1)
+    made = [chain(layers, part, memory) for part in parts]
+    return made[0] if len(made) == 1 else torch.cat(made, dim=1)
+
+
+def chain(layers: Sequence[nn.Module], x: Tensor, memory: Memory | None) -> Tensor:
+    """What layers one after the other make of x; those that look back get the memory."""
+    for layer in layers:
+        x = layer(x, memory) if isinstance(layer, Streamed) else layer(x)
+    return x
 
 
 class CausalConv(nn.Conv3d, Streamed):
