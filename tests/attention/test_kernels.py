@@ -55,11 +55,15 @@ def test_sage_attention_is_called_as_its_interface_says(monkeypatch: pytest.Monk
     def sageattn(q: Tensor, k: Tensor, v: Tensor, *, tensor_layout: str) -> Tensor:
         assert tensor_layout == "NHD"
         assert q.is_contiguous()
-        return sdpa(q, k, v)
+        answer = sdpa(q, k, v)
+        k -= k.mean(dim=1, keepdim=True)  # as version 1 does
+        return answer
 
     monkeypatch.setitem(sys.modules, "sageattention", SimpleNamespace(sageattn=sageattn))
-    q = noise(1, 9, 4, 8)[:, :, :2]
-    assert torch.equal(attention(q, q, q, kernel=load_kernel("sage", "sageattention")), attention(q, q, q))
+    for keys in (noise(1, 9, 2, 8), noise(1, 9, 4, 8)[:, :, :2]):
+        before, answer = keys.clone(), attention(keys, keys, keys)
+        assert torch.equal(attention(keys, keys, keys, kernel=load_kernel("sage", "sageattention")), answer)
+        assert torch.equal(keys, before), "keys are the caller's"
 
 
 def test_every_name_has_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
