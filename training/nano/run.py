@@ -8,9 +8,9 @@ outlast the calls (about 25 GB, best in memory). `--from-trained FOLDER` brings 
 the best. Each stage's share of one H100's time:
 
     stage    seconds   does
-    speech       185   trains the speech encoder
-    render       160   draws clips in several processes, as many as there is time for
-    vae          420   trains the video VAE
+    speech       175   trains the speech encoder
+    render       150   draws clips in several processes, as many as there is time for
+    vae          400   trains the video VAE
     encode       105   turns clips into latents and speech into features
     dit          560   trains the transformer
     export        20   puts the model folder together, as a check
@@ -204,7 +204,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--pilot", nargs="*", default=[], help="transformers to compare first: NAME or NAME@RATE")
     parser.add_argument("--speech-options", default="", help="more options of training.speech.train, in one string")
     parser.add_argument("--dit-options", default="", help="more options of training.nano.train_dit, in one string")
-    for stage, seconds in {"speech": 185, "render": 160, "vae": 420, "encode": 105, "dit": 560}.items():
+    for stage, seconds in {"speech": 175, "render": 150, "vae": 400, "encode": 105, "dit": 560}.items():
         parser.add_argument(f"--{stage}-seconds", type=float, default=seconds)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()
