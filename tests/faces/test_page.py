@@ -75,8 +75,16 @@ def wait_for(browser: webdriver.Chrome, condition: Callable[[], object], seconds
 
 
 def upload(browser: webdriver.Chrome, field: str, path: Path) -> None:
+    """Gives a file, and waits until the page shows the server's copy: a click before that comes without the file."""
     wait_for(browser, lambda: find(browser, f"#{field} input[type=file]"))
     browser.find_element(By.CSS_SELECTOR, f"#{field} input[type=file]").send_keys(str(path))
+    wait_for(browser, lambda: any("file=" in name and name.endswith(path.name) for name in loaded(browser)))
+
+
+def loaded(browser: webdriver.Chrome) -> list[str]:
+    """Addresses of all that the page has loaded so far."""
+    names: list[str] = browser.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")
+    return names
 
 
 def click(browser: webdriver.Chrome) -> None:
@@ -109,9 +117,8 @@ def test_a_refusal_is_one_line(page: webdriver.Chrome, portrait: Path) -> None:
 
 def test_nothing_comes_from_elsewhere(page: webdriver.Chrome) -> None:
     time.sleep(1)
-    names = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     here = page.current_url.rstrip("/")
-    assert [name for name in names if not name.startswith((here, "data:", "blob:"))] == []
+    assert [name for name in loaded(page) if not name.startswith((here, "data:", "blob:"))] == []
 
 
 def test_the_command_serves_the_page_until_ctrl_c(tiny_folder: Path) -> None:
