@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from infinitetalk.core.sizes import Pixels
+from infinitetalk.media.landmarks import EYE_CORNERS, LOWER_LIP, POINTS, UPPER_LIP
 from training.evaluate import measures, sheets
-from training.evaluate.landmarks import EYE_CORNERS, LOWER_LIP, POINTS, UPPER_LIP, filled, openness
+from training.evaluate.landmarks import filled, openness
 from training.evaluate.report import Check, write
 from training.evaluate.sheet import moments, phone_at
 from training.evaluate.videos import Still

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluate.landmarks import EYE_CORNERS, Floats
+from infinitetalk.media.landmarks import EYE_CORNERS
+from training.evaluate.landmarks import Floats
 from training.heads.visemes import LIPS_CLOSED, PHONE_CLASSES, Segment
 
 FPS: Final = 25

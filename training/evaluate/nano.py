@@ -224,7 +224,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(Camera(options.model, options.out / "videos", options.device),
                   Studio.open(options.out / "scenes", options.corpus), options.out,
-                  FaceMesh(options.judges), Recogniser(options.judges))  # fmt: skip
+                  FaceMesh(), Recogniser(options.judges))  # fmt: skip
     checks = size(bench, options.model)
     for measure, amount in ((lips, options.single), (real_speech, options.real), (chain, options.chain),
                             (swapped, options.swapped), (intact, options.double)):  # fmt: skip
