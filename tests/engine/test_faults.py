@@ -14,7 +14,7 @@ from infinitetalk.diffusion import guidance, sampler, schedule
 from infinitetalk.diffusion.guidance import Branch
 from infinitetalk.engine import denoise, engine, keyframes, voices
 from infinitetalk.engine.golden import check
-from infinitetalk.media import places
+from infinitetalk.media import people, places
 from infinitetalk.models import audio_attention, dit, speech
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.ops import rope
@@ -93,7 +93,7 @@ def test_people_in_the_wrong_order(red: Plant) -> None:
         grid = places.places(*arguments)
         return None if grid is None else grid[[1, 0, 2]]
 
-    red(engine, "places", swapped, "pipeline_two_people_boxes")
+    red(people, "places", swapped, "pipeline_two_people_boxes")
 
 
 def test_people_sought_to_the_very_edge(red: Plant) -> None:

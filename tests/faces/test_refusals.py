@@ -161,7 +161,7 @@ CASES: Mapping[str, tuple[Case, tuple[str, ...]]] = {
     "start behind the end": (lambda _: {"start": 60}, ("start = 60", "1.2")),
     "two voices and no places": (
         lambda desk: {"audio": desk.voices()},
-        ("2 voices", "box or a mask each"),
+        ("2 voices", "no face found", "a box or a mask for each person"),
     ),
     "two voices and one box": (
         lambda desk: {"audio": desk.voices(), "box": "0,0,.5,1"},

@@ -132,7 +132,7 @@ def test_ctrl_c_leaves_what_was_made(
         (["--audio", "missing.wav"], "missing.wav: no such file"),
         (["--audio", "-", "--motion-frames", 25, "--window-frames", 25], "motion_frames = 25: must be fewer"),
         (["--audio", "-", "--duration", 3], "--duration is not known here"),
-        (["--audio", "-", "--audio", "-"], "2 voices need a box"),
+        (["--audio", "-", "--audio", "-"], "live talk is for one person"),
         (["--audio", "-"], "audio = -: no sample arrived; send signed 16-bit mono samples"),
     ],
 )

@@ -42,7 +42,7 @@ def test_a_video_and_two_voices_with_masks(tmp_path: Path) -> None:
     assert isinstance(inputs.source, VideoSource)
     assert_upright(inputs.source.frame_at(0.08), 80, 3)
     assert [len(voice) for voice in inputs.voices] == [1600, 1600]
-    np.testing.assert_array_equal(inputs.masks[0], ~inputs.masks[1])
+    np.testing.assert_array_equal(inputs.masks[0].mask_at(0), ~inputs.masks[1].mask_at(1))
     with inputs.files:
         pass
 

@@ -138,8 +138,10 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
         RequestError: a request that this model cannot follow.
     """
     check_text(request, facts)
-    if len(request.audio) > facts.max_people:
-        raise RequestError("audio", len(request.audio), f"the model {facts.name} can voice {facts.max_people} at most")
+    if request.people > facts.max_people:
+        name = "audio" if len(request.audio) == request.people else "boxes" if request.boxes else "masks"
+        need = f"the model {facts.name} can voice {facts.max_people} at most, silent people included"
+        raise RequestError(name, request.people, need)
     own, recipe = facts.defaults, follow(request.recipe, cook_of(request, facts))
     size_name = _first(request.size, own.size)
     window, motion = _first(request.window_frames, own.window_frames), _first(request.motion_frames, own.motion_frames)

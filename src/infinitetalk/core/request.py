@@ -78,10 +78,11 @@ class TalkRequest:
     model: str = knob("nano", "model name or folder", INPUT)
     image: Path | None = knob(None, "portrait to bring to life", INPUT)
     video: Path | None = knob(None, "video to dub", INPUT)
-    audio: tuple[Path, ...] = knob((), "voice; once per person, left to right", INPUT)
-    boxes: tuple[Box, ...] = knob((), "where a person is: x0,y0,x1,y1 in pixels or fractions; once per voice", INPUT,
-                                  flag="box")  # fmt: skip
-    masks: tuple[Path, ...] = knob((), "picture that is white where a person is; once per voice", INPUT, flag="mask")
+    audio: tuple[Path, ...] = knob((), "voice; once per person, left to right (more than two: experimental)", INPUT)
+    boxes: tuple[Box, ...] = knob((), "where a person is: x0,y0,x1,y1 in pixels or fractions; once per voice, then for "
+                                  "who stays silent (default: faces)", INPUT, flag="box")  # fmt: skip
+    masks: tuple[Path, ...] = knob((), "instead of a box: picture or video that is white where a person is", INPUT,
+                                   flag="mask")  # fmt: skip
     prompt: str | None = knob(None, "what the picture shows and how it moves", INPUT)
     negative_prompt: str | None = knob(None, "what the video should not look like", INPUT, expert=True)
     loras: tuple[Lora, ...] = knob((), "LoRA file for the model, strength 1 unless given; once per LoRA", INPUT,
@@ -156,15 +157,23 @@ class TalkRequest:
             if getattr(self, name) is not None and self.step_cache != method:
                 raise RequestError(name, getattr(self, name), f"is for step_cache {method}, not {self.step_cache}")
 
+    @property
+    def people(self) -> int:
+        """Everybody in the picture that the request tells apart: the voices, then those who stay silent."""
+        return max(len(self.audio), len(self.boxes), len(self.masks))
+
+    @property
+    def finds_faces(self) -> bool:
+        """Whether several people are to be placed by their faces."""
+        return self.people > 1 and not (self.boxes or self.masks or self.reference)
+
     def _check_people(self) -> None:
-        people = len(self.audio)
+        voices = len(self.audio)
         if self.boxes and self.masks:
             raise RequestError("masks", len(self.masks), "give boxes or masks, not both")
         for name, given in (("boxes", self.boxes), ("masks", self.masks)):
-            if given and len(given) != people:
-                raise RequestError(name, len(given), f"must be one per voice: {people} would work")
-        if people > 1 and not (self.boxes or self.masks or self.reference):
-            raise RequestError("boxes", "nothing", f"{people} voices need a box or a mask each, in the same order")
+            if given and (len(given) < voices or (self.reference and len(given) > voices)):
+                raise RequestError(name, len(given), f"must be one per voice: {voices} would work")
         for box in self.boxes:
             _check_box(box)
 
@@ -191,8 +200,9 @@ def check_single_voice(request: TalkRequest) -> None:
     Raises:
         RequestError: one voice with a box or a mask.
     """
-    if len(request.audio) == 1 and (request.boxes or request.masks):
-        raise RequestError("boxes" if request.boxes else "masks", 1, "a single voice needs no place; leave it out")
+    if len(request.boxes or request.masks) == 1:
+        need = "a single voice needs no place; leave it out, or add the places of those who shall stay silent"
+        raise RequestError("boxes" if request.boxes else "masks", 1, need)
 
 
 def check_values(values: Mapping[str, object]) -> None:
@@ -228,6 +238,8 @@ def _check_box(box: Box) -> None:
         raise RequestError("boxes", tuple(box), "must be finite numbers")
     if min(box) < 0 or box.x1 <= box.x0 or box.y1 <= box.y0:
         raise RequestError("boxes", tuple(box), "must be x0,y0,x1,y1 with x0 < x1 and y0 < y1, none negative")
+    if 1 < max(box) < 2:  # too small for pixels
+        raise RequestError("boxes", tuple(box), "reaches beyond the picture: fractions up to 1 would work")
 
 
 def _plain(value: object) -> object:

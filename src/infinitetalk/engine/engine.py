@@ -15,7 +15,7 @@ from infinitetalk.core.live import check_live, check_rate, resolve_live
 from infinitetalk.core.loras import Lora, read_loras
 from infinitetalk.core.memory import Lodging, MemorySettings
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.core.sizes import SAMPLE_RATE, Latents
+from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Latents
 from infinitetalk.core.stages import Stage
 from infinitetalk.core.windows import Window, frames_of, plan_request
 from infinitetalk.engine.codec import decode, encode, latent_count
@@ -40,7 +40,7 @@ from infinitetalk.engine.seams import soften
 from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, Voices
 from infinitetalk.media.arriving import at_speech_rate
 from infinitetalk.media.color import match_colors
-from infinitetalk.media.places import places
+from infinitetalk.media.people import People
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.guard import at_work
 from infinitetalk.weights.folder import ModelFolder
@@ -57,7 +57,7 @@ class _Job:
     windows: tuple[Window, ...]
     keys: KeyFrames
     voices: Voices
-    places: Tensor | None
+    people: People
     prompt: Tensor | None
     negative: Tensor | None
     script: Script
@@ -247,13 +247,12 @@ class Engine:
             listener.skip(Stage.INTERPOLATION)
             listener.advance()
         with listener.stage(Stage.FEATURE_EXTRACTION):
-            grid = places(request, inputs.source.size, inputs.masks, settings.size)
-            where = None if grid is None else grid.to(self.model.device)
+            people = People(request, inputs.masks, settings.size)
             prompt, negative = self._read(settings)
             listener.advance()
         keys = self._keys(request, settings, inputs, windows)
         script = Script(self.model.dit)
-        return _Job(request, settings, windows, keys, voices, where, prompt, negative, script)
+        return _Job(request, settings, windows, keys, voices, people, prompt, negative, script)
 
     def _media_source(self) -> MediaSource:
         if self._media is not None:
@@ -334,6 +333,8 @@ class Engine:
             listener.advance(job.voices.load(window))
         with listener.stage(Stage.FEATURE_EXTRACTION):
             audio = job.voices.hear(window).to(self.model.device)
+            places = job.people.at(window.start / FPS, job.keys.frame(window))
+            places = None if places is None else places.to(self.model.device)
             pixels = job.keys.pixels(window)
             clip = job.keys.tokens(pixels)
             listener.advance()
@@ -342,7 +343,7 @@ class Engine:
             motion = key[:, :1] if past is None else self._encode(past.tail)[0]
             listener.advance()
         picture = condition(key, latent_count(window.length))
-        return Conditions(picture, motion, audio, job.places, job.prompt, job.negative, clip), pixels
+        return Conditions(picture, motion, audio, places, job.prompt, job.negative, clip), pixels
 
     def _denoise(self, job: _Job, window: Window, told: Conditions, listener: Progress) -> Tensor:
         """The finished latent [16, T, h, w] of a window."""

@@ -60,12 +60,16 @@ class KeyFrames:
         self._latent = _Last(self._encode)
         self._tokens = None if vision is None else _Last(vision.encode)
 
+    def frame(self, window: Window) -> Picture:
+        """The source's frame where a window starts, overlap included."""
+        return self._source.frame_index(window.start) if self._reference else self._source.frame_at(window.start / FPS)
+
     def pixels(self, window: Window) -> Tensor:
         """The source's frame where a window starts, overlap included, [1, 3, 1, H, W] in [-1, 1].
 
         The very same tensor as for the window before if the frame is the same.
         """
-        frame = self._source.frame_index(window.start) if self._reference else self._source.frame_at(window.start / FPS)
+        frame = self.frame(window)
         if self._picture is None or not np.array_equal(self._picture[0], frame):
             self._picture = (frame, fit_picture(frame, self._size, self._framing).to(self._device))
         return self._picture[1]

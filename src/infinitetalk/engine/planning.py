@@ -108,7 +108,7 @@ def work_of(request: TalkRequest, settings: Settings) -> Work:
         motion_frames=settings.motion_frames,
         steps=settings.steps,
         branches=len(branches(settings.text_scale, settings.audio_scale, reference=request.reference)),
-        people=len(request.audio),
+        people=request.people,
         words=words_of(settings.prompt, settings.negative_prompt),
         still=request.image is not None,
         kept=StepCache(settings.step_cache).kept,

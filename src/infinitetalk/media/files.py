@@ -12,9 +12,10 @@ from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Box, TalkRequest, check_single_voice
 from infinitetalk.core.sizes import SAMPLE_RATE, Pixels
 from infinitetalk.core.windows import plan_request
-from infinitetalk.media.inputs import FrameSource, Inputs, Mask, Waveform
+from infinitetalk.media.inputs import FrameSource, Inputs, MaskSource, Waveform
+from infinitetalk.media.masks import open_mask
 from infinitetalk.media.paths import require_file, require_output
-from infinitetalk.media.picture import StillSource, read_mask, read_picture
+from infinitetalk.media.picture import StillSource, read_picture
 from infinitetalk.media.sound import SHORTEST, Sound, for_speech, mix, read_sound
 from infinitetalk.media.video import VideoSource
 
@@ -33,10 +34,11 @@ class FileMedia:
         with ExitStack() as files:
             source = files.enter_context(_source(request))
             _check_boxes(request.boxes, source.size)
-            masks = _masks(request, source.size)
+            masks = _masks(request, source.size, files)
             voices, seconds = zip(*(_voice(path, request.start) for path in request.audio), strict=True)
             _check_start(request, max(seconds))
-            return Inputs(source, voices, masks, files.pop_all())
+            silent = (np.zeros(max(map(len, voices)), np.float32),) * (request.people - len(voices))
+            return Inputs(source, (*voices, *silent), masks, files.pop_all())
 
 
 class PortraitMedia:
@@ -69,7 +71,7 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
     with _source(request) as source:
         settings = resolve(request, facts, source.size)
         _check_boxes(request.boxes, source.size)
-        _check_places(request, source.size, settings.size)
+        _check_places(request, source, settings.size)
     _check_start(request, max(read_sound(path).seconds for path in request.audio))
     if request.reference:
         plan_request(request, settings, [len(_voice(path, request.start)[0]) for path in request.audio])
@@ -119,17 +121,18 @@ def _source(request: TalkRequest) -> AbstractContextManager[FrameSource]:
     return VideoSource(request.video)
 
 
-def _check_places(request: TalkRequest, size: Pixels, target: Pixels) -> None:
-    masks = _masks(request, size)
-    check_single_voice(request)
-    if len(request.audio) > 1:
-        from infinitetalk.media.places import places
+def _check_places(request: TalkRequest, source: FrameSource, target: Pixels) -> None:
+    with ExitStack() as files:
+        masks = _masks(request, source.size, files)
+        check_single_voice(request)
+        if request.people > 1:
+            from infinitetalk.media.people import People
 
-        places(request, size, masks, target)
+            People(request, masks, target).at(0.0, source.frame_at(0.0))
 
 
-def _masks(request: TalkRequest, size: Pixels) -> tuple[Mask, ...]:
-    return tuple(read_mask(path, size) for path in request.masks)
+def _masks(request: TalkRequest, size: Pixels, files: ExitStack) -> tuple[MaskSource, ...]:
+    return tuple(files.enter_context(open_mask(path, size)) for path in request.masks)
 
 
 def _voice(path: Path, start: float) -> tuple[Waveform, float]:

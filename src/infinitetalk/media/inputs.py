@@ -19,6 +19,14 @@ Mask = NDArray[np.bool_]
 """Picture [height, width] that is true where a person is."""
 
 
+class MaskSource(Protocol):
+    """Where a person is, at any time. A picture is a source whose every mask is the same array."""
+
+    def mask_at(self, seconds: float) -> Mask:
+        """The mask [height, width] of the source picture at a time; past the end the last one."""
+        ...
+
+
 class FrameSource(Protocol):
     """The picture or video to bring to life. A picture is a source whose every frame is the same array."""
 
@@ -42,8 +50,9 @@ class Inputs:
 
     source: FrameSource
     voices: tuple[Waveform, ...]
-    """One per person, from the request's `start` to the end of its file, at the loudness that the encoder expects."""
-    masks: tuple[Mask, ...] = ()
-    """One per person, [height, width] of the source, true where the person is; empty if the request has none."""
+    """One per person, from the request's `start` to the end of its file, at the loudness that the encoder expects. Who
+    stays silent has zeros."""
+    masks: tuple[MaskSource, ...] = ()
+    """One per person, in the order of the request; empty if the request has none."""
     files: AbstractContextManager[object] = field(default_factory=nullcontext)
     """Left when the job is over: closes what the source reads from."""

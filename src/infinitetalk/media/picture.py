@@ -71,17 +71,32 @@ def read_mask(path: Path, size: Pixels) -> Mask:
     Raises:
         MediaError: undecodable, all black, or of another shape than the picture.
     """
+    with _opened(path, "mask") as image:
+        mask = as_mask(path, _rgb(_upright(image), _BLACK), size)
+    if not mask.any():
+        raise empty_mask(path)
+    return mask
+
+
+def empty_mask(path: Path) -> MediaError:
+    """What a mask without a person is refused with."""
+    return MediaError(path, "the mask is empty; paint white where the person is")
+
+
+def as_mask(path: Path, picture: Picture, size: Pixels) -> Mask:
+    """Where a picture [height, width, 3] is white, at the size of the picture that it masks.
+
+    Raises:
+        MediaError: of another shape.
+    """
     from PIL import Image
 
-    with _opened(path, "mask") as image:
-        light = Image.fromarray(_rgb(_upright(image), _BLACK)).convert("L")
+    light = Image.fromarray(picture).convert("L")
     # A side may be off by one pixel's rounding when a mask was scaled.
     if abs(light.width * size.height - light.height * size.width) > max(light.width, light.height, *size):
         own = f"{light.width}x{light.height}"
         raise MediaError(path, f"the mask is {own}, the picture {size}; a mask of the picture's size would work")
     mask: Mask = np.asarray(light.resize((size.width, size.height), Image.Resampling.NEAREST)) >= 128
-    if not mask.any():
-        raise MediaError(path, "the mask is empty; paint white where the person is")
     return mask
 
 

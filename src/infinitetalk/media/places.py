@@ -13,6 +13,9 @@ from infinitetalk.core.sizes import PIXEL_MULTIPLE, SPATIAL_STRIDE, Pixels
 from infinitetalk.media.fit import fit_masks
 from infinitetalk.media.inputs import Mask
 
+_SAME = 0.8
+"""Share of the smaller of two places from which both mean the same person."""
+
 _COVER = 0.25
 """Share of a token that must show a person."""
 
@@ -20,23 +23,31 @@ _MARGIN = 0.05
 """Share of each half picture that the reference leaves out around a person it has no box for."""
 
 
-def places(request: TalkRequest, size: Pixels, masks: Sequence[Mask], target: Pixels) -> Tensor | None:
+def places(
+    request: TalkRequest, size: Pixels, masks: Sequence[Mask], target: Pixels, found: Sequence[Box] = ()
+) -> Tensor | None:
     """Which latent cells show each person and, last, nobody: [people + 1, h, w] of zeros and ones; None for one person.
 
     Args:
         size: of the source.
         masks: the request's masks, [height, width] of the source each.
         target: size of the video.
+        found: boxes of people for whom the request has no place, in pixels.
 
     Raises:
-        RequestError: a place of which nothing is left in the video, or a place for the only voice.
+        RequestError: a place of which nothing is left in the video, two that mean the same person, or a place for the
+            only one.
     """
     check_single_voice(request)
-    if len(request.audio) == 1:
+    if request.people == 1:
         return None
-    fitted = fit_masks(_source_masks(request, size, masks), target, request.framing)
+    people = _source_masks(request, size, masks, found)
+    fitted = fit_masks(people, target, request.framing)
     grid = _nearest_cells(fitted) if request.reference else _covered_cells(fitted)
-    _check_visible(grid[:-1], request)
+    shown = people.flatten(1).any(1)  # who has left the picture in a mask video may be nowhere
+    _check_visible(grid[:-1], request, shown.tolist())
+    if not request.reference:
+        _check_apart(people, request)
     return grid
 
 
@@ -53,18 +64,18 @@ def _nearest_cells(people: Tensor) -> Tensor:
     return torch.cat([cells, 1 - cells.amax(dim=0, keepdim=True)])
 
 
-def _source_masks(request: TalkRequest, size: Pixels, masks: Sequence[Mask]) -> Tensor:
+def _source_masks(request: TalkRequest, size: Pixels, masks: Sequence[Mask], found: Sequence[Box]) -> Tensor:
     """One mask [height, width] of the source per person."""
     if masks:
         return torch.from_numpy(np.stack(masks))
-    boxes = [pixels_of(box, size) for box in request.boxes] or _halves(size, len(request.audio))
+    boxes = [pixels_of(box, size) for box in request.boxes or found] or _halves(size, request.people)
     return torch.from_numpy(np.stack([_filled(box, size) for box in boxes]))
 
 
 def pixels_of(box: Box, size: Pixels) -> tuple[int, int, int, int]:
     """A box as whole pixels x0, y0, x1, y1 (the last two exclusive); fractions are scaled by the picture's size."""
     across, down = (size.width, size.height) if max(box) <= 1 else (1, 1)
-    return int(box.x0 * across), int(box.y0 * down), int(box.x1 * across), int(box.y1 * down)
+    return round(box.x0 * across), round(box.y0 * down), round(box.x1 * across), round(box.y1 * down)
 
 
 def _halves(size: Pixels, people: int) -> list[tuple[int, int, int, int]]:
@@ -83,14 +94,28 @@ def _filled(box: tuple[int, int, int, int], size: Pixels) -> Mask:
     return mask
 
 
-def _check_visible(people: Tensor, request: TalkRequest) -> None:
+def _named(request: TalkRequest, index: int) -> tuple[str, object]:
+    """The field that places a person, and its value."""
+    if request.masks:
+        return "masks", request.masks[index]
+    return "boxes", tuple(request.boxes[index]) if request.boxes else "nothing"
+
+
+def _check_visible(people: Tensor, request: TalkRequest, shown: Sequence[bool]) -> None:
     """Refuses a person without a token, as the network could not address anybody."""
     tokens = F.interpolate(people[None], scale_factor=0.5, mode="nearest")[0]
     for index, person in enumerate(tokens):
-        if not person.any():
-            field = "masks" if request.masks else "boxes"
-            shown = (request.masks or request.boxes or ("nothing",) * len(tokens))[index]
-            value = tuple(shown) if isinstance(shown, Box) else shown
-            raise RequestError(
-                field, value, "nothing of it is left in the video; give a larger place nearer the middle"
-            )
+        if shown[index] and not person.any():
+            need = "nothing of it is left in the video; give a larger place nearer the middle"
+            raise RequestError(*_named(request, index), need)
+
+
+def _check_apart(people: Tensor, request: TalkRequest) -> None:
+    """Refuses two people [people, height, width] at one place."""
+    areas = people.flatten(1).sum(1).tolist()
+    for second in range(len(areas)):
+        for first in range(second):
+            shared = int((people[first] & people[second]).sum())
+            if shared >= _SAME * min(areas[first], areas[second]) > 0:
+                need = f"lies over the place of person {first + 1}, so both mean the same; give places side by side"
+                raise RequestError(*_named(request, second), need)
