@@ -89,8 +89,8 @@ def test_colours_of_the_current_frame(red: Plant) -> None:
 
 
 def test_people_in_the_wrong_order(red: Plant) -> None:
-    def swapped(*arguments: Any) -> Tensor | None:
-        grid = places.places(*arguments)
+    def swapped(*arguments: Any, **words: Any) -> Tensor | None:
+        grid = places.places(*arguments, **words)
         return None if grid is None else grid[[1, 0, 2]]
 
     red(people, "places", swapped, "pipeline_two_people_boxes")

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from infinitetalk.core.sizes import Pixels
-from infinitetalk.media.fit import fit_masks, fit_picture, place, resize
+from infinitetalk.media.fit import Focus, fit_masks, fit_picture, place, resize
 
 # From version 13 on, Pillow rounds otherwise. The reference's pictures were made before.
 MOST = 0 if int(PIL.__version__.partition(".")[0]) < 13 else 1
@@ -71,3 +71,30 @@ def test_values_span_minus_one_to_one() -> None:
     assert fitted.min() == -1
     assert fitted.max() == 1
     assert fitted.shape == (1, 3, 1, 256, 256)
+
+
+@pytest.mark.parametrize(
+    ("focus", "top", "left"),
+    [
+        (Focus(0.4, 0.4, 0.6, 0.6), 0, 32),  # in the middle anyway
+        (Focus(0.0, 0.0, 0.1, 1.0), 0, 0),
+        (Focus(0.8, 0.0, 1.0, 1.0), 0, 64),
+        (Focus(0.05, 0.0, 0.5, 1.0), 0, 6),  # moved no farther than it must be
+        (Focus(0.0, 0.0, 0.8, 1.0), 0, 19),  # wider than the cut: both sides lose the same
+    ],
+)
+def test_a_cut_keeps_the_focus(focus: Focus, top: int, left: int) -> None:
+    where = place(Pixels(64, 128), Pixels(64, 64), "face", focus)
+    assert (where.top, where.left) == (top, left)
+    assert place(Pixels(64, 128), Pixels(64, 64), "letterbox", focus) == place(
+        Pixels(64, 128), Pixels(64, 64), "letterbox"
+    )
+
+
+def test_pictures_and_masks_are_cut_alike_around_a_focus() -> None:
+    picture, mask = np.zeros((64, 192, 3), np.uint8), torch.zeros(1, 64, 192)
+    picture[:, 150:190], mask[:, :, 150:190] = 255, 1
+    focus = Focus(150 / 192, 0, 190 / 192, 1)
+    fitted = fit_picture(picture, Pixels(64, 64), "face", focus)[0, 0, 0] > 0
+    assert torch.equal(fitted, fit_masks(mask, Pixels(64, 64), "face", focus)[0] > 0)
+    assert fitted.sum() == 40 * 64

@@ -156,7 +156,7 @@ CASES: Mapping[str, tuple[Case, tuple[str, ...]]] = {
     "shift of no number": (lambda _: {"shift": "nan"}, ("shift = nan", "finite")),
     "endless duration": (lambda _: {"duration": "inf"}, ("duration = inf", "finite")),
     "scale out of range": (lambda _: {"audio-scale": 1000}, ("audio_scale = 1000", "at most 100")),
-    "unknown framing": (lambda _: {"framing": "squeeze"}, ("framing = squeeze", "crop, letterbox")),
+    "unknown framing": (lambda _: {"framing": "squeeze"}, ("framing = squeeze", "crop, face, letterbox")),
     "quality out of range": (lambda _: {"quality": 52}, ("quality = 52", "at most 51")),
     "start behind the end": (lambda _: {"start": 60}, ("start = 60", "1.2")),
     "two voices and no places": (

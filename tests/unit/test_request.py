@@ -40,7 +40,7 @@ def request(**changes: Any) -> TalkRequest:
         ({"duration": 0.0}, "duration", "at least 0.04"),
         ({"quality": 0}, "quality", "at least 1"),
         ({"quality": 52}, "quality", "at most 51"),
-        ({"framing": "stretch"}, "framing", "crop, letterbox"),
+        ({"framing": "stretch"}, "framing", "crop, face, letterbox"),
         ({"mode": "forever"}, "mode", "streaming, clip"),
         ({"audio": (Path("a.wav"), Path("b.wav")), "boxes": (Box(0, 0, 1, 1),)}, "boxes", "one per voice"),
         ({"boxes": (Box(0, 0, 1.2, 1),)}, "boxes", "fractions up to 1"),

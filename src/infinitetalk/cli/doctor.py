@@ -34,6 +34,7 @@ LIBRARIES: tuple[tuple[str, str, str], ...] = (
     ("sentencepiece", "sentencepiece", "words"),
     ("ftfy", "ftfy", "repairs broken words"),
     ("rich", "rich", "terminal"),
+    ("ai_edge_litert", "ai-edge-litert", "finds faces"),
 )
 """Module, distribution and use of every library that a plain installation has."""
 

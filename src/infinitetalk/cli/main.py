@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from itertools import groupby
 
-from infinitetalk.cli import app, convert, demo, doctor, download, generate, inspect, live, models, verify
+from infinitetalk.cli import app, convert, demo, doctor, download, generate, inspect, live, models, people, verify
 from infinitetalk.cli.command import DONE, PROGRAM, STOPPED, USER_ERROR, Command, command_parser
 from infinitetalk.cli.display import emit
 from infinitetalk.core.errors import InfiniteTalkError
@@ -14,6 +14,7 @@ COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
     generate.COMMAND,
     live.COMMAND,
+    people.COMMAND,
     app.COMMAND,
     download.COMMAND,
     convert.COMMAND,

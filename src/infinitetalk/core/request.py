@@ -89,8 +89,8 @@ class TalkRequest:
                                    flag="lora")  # fmt: skip
 
     size: str | None = knob(None, "size table (480 or 720, by the source's shape) or WIDTHxHEIGHT", LOOK)
-    framing: str = knob("crop", "fit the source by cutting its edges or by adding bars", LOOK,
-                        choices=("crop", "letterbox"))  # fmt: skip
+    framing: str = knob("crop", "fit the source by cutting its edges, cutting around the faces, or adding bars", LOOK,
+                        choices=("crop", "face", "letterbox"))  # fmt: skip
     color_strength: float | None = knob(None, "pull colours back to the reference, 0 to 1", LOOK, least=0, most=1,
                                         expert=True)  # fmt: skip
 

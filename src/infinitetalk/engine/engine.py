@@ -40,6 +40,8 @@ from infinitetalk.engine.seams import soften
 from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, Voices
 from infinitetalk.media.arriving import at_speech_rate
 from infinitetalk.media.color import match_colors
+from infinitetalk.media.fit import Focus
+from infinitetalk.media.framing import frame_faces
 from infinitetalk.media.people import People
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.guard import at_work
@@ -213,11 +215,12 @@ class Engine:
             files.enter_context(inputs.files)
             settings = resolve_live(request, self.model.facts, inputs.source.size)
             prompt, negative = self._read(settings)
+            focus = _focus(request, inputs, listener)
         return LiveTalk(
             request=request,
             settings=settings,
             script=Script(self.model.dit),
-            keys=self._keys(request, settings, inputs, (Window(0, 0, settings.window_frames, 0, 0),)),
+            keys=self._keys(request, settings, inputs, (Window(0, 0, settings.window_frames, 0, 0),), focus),
             prompt=prompt,
             negative=negative,
             speech=self._speech,
@@ -247,10 +250,11 @@ class Engine:
             listener.skip(Stage.INTERPOLATION)
             listener.advance()
         with listener.stage(Stage.FEATURE_EXTRACTION):
-            people = People(request, inputs.masks, settings.size)
+            focus = _focus(request, inputs, listener)
+            people = People(request, inputs.masks, settings.size, focus)
             prompt, negative = self._read(settings)
             listener.advance()
-        keys = self._keys(request, settings, inputs, windows)
+        keys = self._keys(request, settings, inputs, windows, focus)
         script = Script(self.model.dit)
         return _Job(request, settings, windows, keys, voices, people, prompt, negative, script)
 
@@ -283,13 +287,21 @@ class Engine:
             reach=_longest(windows) + width // 2,
         )
 
-    def _keys(self, request: TalkRequest, settings: Settings, inputs: Inputs, windows: tuple[Window, ...]) -> KeyFrames:
+    def _keys(
+        self,
+        request: TalkRequest,
+        settings: Settings,
+        inputs: Inputs,
+        windows: tuple[Window, ...],
+        focus: Focus | None,
+    ) -> KeyFrames:
         return KeyFrames(
             inputs.source,
             self._encode,
             self._vision,
             size=settings.size,
             framing=request.framing,
+            focus=focus,
             frames=_longest(windows),
             reference=request.reference,
             device=self.model.device,
@@ -374,6 +386,14 @@ def _check_loras(request: TalkRequest, model: Model) -> None:
     if request.loras != model.loras:
         named, held = (", ".join(map(str, loras)) or "none" for loras in (request.loras, model.loras))
         raise RequestError("loras", named, f"this engine was loaded with {held}; load one with loras=request.loras")
+
+
+def _focus(request: TalkRequest, inputs: Inputs, listener: Progress) -> Focus | None:
+    """What framing keeps; says so where it could not look for faces."""
+    framing = frame_faces(request, inputs.source)
+    if framing.note:
+        listener.note(framing.note)
+    return framing.focus
 
 
 def _needed(source: T | None, model: str, name: str) -> T:

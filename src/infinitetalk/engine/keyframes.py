@@ -10,7 +10,7 @@ from torch import Tensor
 from infinitetalk.core.sizes import FPS, MASK_CHANNELS, Pixels
 from infinitetalk.core.windows import Window
 from infinitetalk.engine.protocols import FrameSource, Picture, VisionSource
-from infinitetalk.media.fit import fit_picture
+from infinitetalk.media.fit import Focus, fit_picture
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ class KeyFrames:
         *,
         size: Pixels,
         framing: str,
+        focus: Focus | None = None,
         frames: int,
         reference: bool,
         device: torch.device,
@@ -52,7 +53,7 @@ class KeyFrames:
         self._source = source
         self._to_latents = encode
         self._size = size
-        self._framing = framing
+        self._framing, self._focus = framing, focus
         self._frames = frames
         self._reference = reference
         self._device = device
@@ -71,7 +72,7 @@ class KeyFrames:
         """
         frame = self.frame(window)
         if self._picture is None or not np.array_equal(self._picture[0], frame):
-            self._picture = (frame, fit_picture(frame, self._size, self._framing).to(self._device))
+            self._picture = (frame, fit_picture(frame, self._size, self._framing, self._focus).to(self._device))
         return self._picture[1]
 
     def tokens(self, pixels: Tensor) -> Tensor | None:

@@ -97,11 +97,16 @@ class Network:
             MachineError: `ai-edge-litert` is not there.
         """
         try:
-            from ai_edge_litert.interpreter import Interpreter
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except (ImportError, OSError) as error:
             reason = "faces cannot be found here, as the package ai-edge-litert is missing"
             raise MachineError(f"{reason}; install it, or give a box or a mask for each person") from error
-        self._interpreter = Interpreter(model_content=lzma.decompress(path.read_bytes()), num_threads=1)
+        self._interpreter = Interpreter(
+            model_content=lzma.decompress(path.read_bytes()),
+            num_threads=1,
+            # XNNPACK would announce itself on the terminal, and gains nothing here.
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         places = {item["name"]: item["index"] for item in self._interpreter.get_output_details()}

@@ -126,9 +126,11 @@ def _check_places(request: TalkRequest, source: FrameSource, target: Pixels) -> 
         masks = _masks(request, source.size, files)
         check_single_voice(request)
         if request.people > 1:
+            from infinitetalk.media.framing import frame_faces
             from infinitetalk.media.people import People
 
-            People(request, masks, target).at(0.0, source.frame_at(0.0))
+            focus = frame_faces(request, source).focus
+            People(request, masks, target, focus).at(0.0, source.frame_at(0.0))
 
 
 def _masks(request: TalkRequest, size: Pixels, files: ExitStack) -> tuple[MaskSource, ...]:

@@ -23,8 +23,20 @@ class Placement(NamedTuple):
     left: int
 
 
-def place(source: Pixels, target: Pixels, framing: str) -> Placement:
-    """How a source fills a target: `crop` covers it and cuts, `letterbox` fits inside and leaves bars."""
+class Focus(NamedTuple):
+    """What cutting must keep: x0, y0, x1, y1 as fractions of the source."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+def place(source: Pixels, target: Pixels, framing: str, focus: Focus | None = None) -> Placement:
+    """How a source fills a target: `letterbox` fits inside and leaves bars, all others cover it and cut.
+
+    What is cut lies around the middle, moved no farther than the focus asks for.
+    """
     scales = (target.height / source.height, target.width / source.width)
     if framing == "letterbox":
         # Rounding must not exceed the target.
@@ -32,22 +44,39 @@ def place(source: Pixels, target: Pixels, framing: str) -> Placement:
     else:
         height, width = (math.ceil(max(scales) * side) for side in source)
     size = Pixels(height, width)
-    return Placement(size, round((height - target.height) / 2), round((width - target.width) / 2))
+    top, left = round((height - target.height) / 2), round((width - target.width) / 2)
+    if focus is not None and framing != "letterbox":
+        top = _keeping(height, target.height, focus.y0, focus.y1)
+        left = _keeping(width, target.width, focus.x0, focus.x1)
+    return Placement(size, top, left)
 
 
-def fit_picture(picture: NDArray[np.uint8], target: Pixels, framing: str = "crop") -> Tensor:
+def _keeping(side: int, target: int, start: float, end: float) -> int:
+    """Where a cut of a side begins: in the middle if that keeps start to end (fractions), else as near as can be.
+
+    Where they are farther apart than the target is long, both lose the same.
+    """
+    least, most = end * side - target, start * side
+    middle = (side - target) / 2
+    wanted = (least + most) / 2 if least > most else min(max(middle, least), most)
+    return round(min(max(wanted, 0), side - target))
+
+
+def fit_picture(
+    picture: NDArray[np.uint8], target: Pixels, framing: str = "crop", focus: Focus | None = None
+) -> Tensor:
     """RGB picture [height, width, 3] → network input [1, 3, 1, target height, target width] in [-1, 1]; bars are black.
 
     Resizes as the bilinear filter of Pillow up to version 12 does, to the last bit.
     """
-    where = place(Pixels(*picture.shape[:2]), target, framing)
+    where = place(Pixels(*picture.shape[:2]), target, framing, focus)
     resized = torch.from_numpy(resize(picture, where.size)).permute(2, 0, 1)
     return ((_shift(resized, where, target) / 255 - 0.5) * 2)[None, :, None]
 
 
-def fit_masks(masks: Tensor, target: Pixels, framing: str = "crop") -> Tensor:
+def fit_masks(masks: Tensor, target: Pixels, framing: str = "crop", focus: Focus | None = None) -> Tensor:
     """Masks [people, height, width] of the source → [people, target height, target width], by nearest neighbour."""
-    where = place(Pixels(*masks.shape[1:]), target, framing)
+    where = place(Pixels(*masks.shape[1:]), target, framing, focus)
     return _shift(F.interpolate(masks[None].float(), size=tuple(where.size), mode="nearest")[0], where, target)
 
 

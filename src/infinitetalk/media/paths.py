@@ -7,6 +7,7 @@ from pathlib import Path
 from infinitetalk.core.errors import MediaError, RequestError
 
 VIDEO_SUFFIX = ".mp4"
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def part_path(output: Path) -> Path:
@@ -67,11 +68,28 @@ def require_output(path: Path, inputs: Iterable[Path] = ()) -> None:
         raise RequestError("output", path, f"cannot be written there ({_reason(error)}); choose another") from error
 
 
+def require_picture_output(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Refuses a path that no picture can be written to, or that would overwrite an input.
+
+    Raises:
+        RequestError: of another kind, a folder, an input, or in a folder that does not exist.
+    """
+    _require_folder(path, "people.png")
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise RequestError("output", path, f"pictures are written as PNG: {path.with_suffix('.png')} would work")
+    if path.exists() and any(given.exists() and given.samefile(path) for given in inputs):
+        raise RequestError("output", path, "would overwrite one of the inputs; choose another name")
+
+
 def _require_place(path: Path) -> None:
-    if path.is_dir():
-        raise RequestError("output", path, f"is a folder: {path / 'video.mp4'} would work")
+    _require_folder(path, "video.mp4")
     if path.suffix.lower() != VIDEO_SUFFIX:
         raise RequestError("output", path, f"videos are written as MP4: {path.with_suffix(VIDEO_SUFFIX)} would work")
+
+
+def _require_folder(path: Path, name: str) -> None:
+    if path.is_dir():
+        raise RequestError("output", path, f"is a folder: {path / name} would work")
     if not path.parent.is_dir():
         raise RequestError("output", path, f"there is no folder {path.parent}; create it or choose another")
 

@@ -10,6 +10,7 @@ from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.core.sizes import Pixels
 from infinitetalk.media.faces import Face, find_faces
+from infinitetalk.media.fit import Focus
 from infinitetalk.media.inputs import Mask, MaskSource, Picture
 from infinitetalk.media.places import places
 
@@ -24,8 +25,10 @@ class People:
     exactly the faces of the beginning are found, people stay where they were.
     """
 
-    def __init__(self, request: TalkRequest, masks: Sequence[MaskSource], target: Pixels) -> None:
-        self._request, self._masks, self._target = request, masks, target
+    def __init__(
+        self, request: TalkRequest, masks: Sequence[MaskSource], target: Pixels, focus: Focus | None = None
+    ) -> None:
+        self._request, self._masks, self._target, self._focus = request, masks, target, focus
         self._found: tuple[Box, ...] = ()
         self._looked: tuple[Picture, tuple[Mask, ...]] | None = None
         self._grid: Tensor | None = None
@@ -51,7 +54,7 @@ class People:
             if self._request.finds_faces:
                 self._look(frame)
             size = Pixels(*frame.shape[:2])
-            self._grid = places(self._request, size, masks, self._target, self._found)
+            self._grid = places(self._request, size, masks, self._target, found=self._found, focus=self._focus)
             self._looked = frame, masks
         return self._grid
 

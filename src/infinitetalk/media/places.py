@@ -10,7 +10,7 @@ from torch import Tensor
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Box, TalkRequest, check_single_voice
 from infinitetalk.core.sizes import PIXEL_MULTIPLE, SPATIAL_STRIDE, Pixels
-from infinitetalk.media.fit import fit_masks
+from infinitetalk.media.fit import Focus, fit_masks
 from infinitetalk.media.inputs import Mask
 
 _SAME = 0.8
@@ -24,7 +24,13 @@ _MARGIN = 0.05
 
 
 def places(
-    request: TalkRequest, size: Pixels, masks: Sequence[Mask], target: Pixels, found: Sequence[Box] = ()
+    request: TalkRequest,
+    size: Pixels,
+    masks: Sequence[Mask],
+    target: Pixels,
+    *,
+    found: Sequence[Box] = (),
+    focus: Focus | None = None,
 ) -> Tensor | None:
     """Which latent cells show each person and, last, nobody: [people + 1, h, w] of zeros and ones; None for one person.
 
@@ -33,6 +39,7 @@ def places(
         masks: the request's masks, [height, width] of the source each.
         target: size of the video.
         found: boxes of people for whom the request has no place, in pixels.
+        focus: what the cut keeps.
 
     Raises:
         RequestError: a place of which nothing is left in the video, two that mean the same person, or a place for the
@@ -42,7 +49,7 @@ def places(
     if request.people == 1:
         return None
     people = _source_masks(request, size, masks, found)
-    fitted = fit_masks(people, target, request.framing)
+    fitted = fit_masks(people, target, request.framing, focus)
     grid = _nearest_cells(fitted) if request.reference else _covered_cells(fitted)
     shown = people.flatten(1).any(1)  # who has left the picture in a mask video may be nowhere
     _check_visible(grid[:-1], request, shown.tolist())
