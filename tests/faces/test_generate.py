@@ -165,7 +165,8 @@ def test_ctrl_c_leaves_the_finished_windows(job: list[object], tmp_path: Path, m
     frames = frames_of(output)
     assert len(frames) % 8 == 5 and 21 <= len(frames) < 200
     assert json.loads((tmp_path / "out.mp4.json").read_text())["complete"] is False
-    assert {path.name for path in tmp_path.glob("out*")} == {"out.mp4", "out.mp4.json"}
+    assert {path.name for path in tmp_path.glob("out*")} == {"out.mp4", "out.mp4.json", "out.mp4.job"}
+    assert "Go on:   the same command" in out
 
 
 @pytest.mark.parametrize("tier", ["auto", "pinned", "disk"])

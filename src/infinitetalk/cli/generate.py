@@ -7,6 +7,7 @@ from infinitetalk.cli.command import Command, add_device_flag, add_json_flag, ad
 from infinitetalk.cli.making import RunOn, make
 from infinitetalk.core.knobs import CONTROLS, add_flags, given, override
 from infinitetalk.core.request import TalkRequest
+from infinitetalk.media.paths import job_path
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="repeat a video from the JSON file beside it; other flags change it",
     )
+    files.add_argument(
+        "--restart", action="store_true", help="forget an unfinished job at this output instead of going on with it"
+    )
     add_flags(parser, [control for control in CONTROLS if not control.knob.expert])
     add_run_flags(parser)
     add_flags(parser, [control for control in CONTROLS if control.knob.expert])
@@ -48,11 +52,13 @@ def read_request(arguments: argparse.Namespace) -> TalkRequest:
 
 
 def free_name(request: TalkRequest) -> Path:
-    """A file name in the current folder, after the source, that is not taken yet."""
+    """A file name in the current folder, after the source: the unfinished job's if there is one, else a new one."""
+    from infinitetalk.engine.journal import begun
+
     source = request.image or request.video
     stem = f"{source.stem}-talking" if source is not None else "talking"
     candidates = (Path(f"{stem}{'' if number == 1 else f'-{number}'}.mp4") for number in range(1, 10_000))
-    return next(path for path in candidates if not path.exists())
+    return next(path for path in candidates if begun(path, request) or not (path.exists() or job_path(path).exists()))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = read_request(arguments)
     output: Path = arguments.output or free_name(request)
     run_on = RunOn(arguments.device, memory_settings(arguments))
-    return make(request, output, run_on, as_json=arguments.json, quiet=arguments.quiet)
+    return make(request, output, run_on, as_json=arguments.json, quiet=arguments.quiet, restart=arguments.restart)
 
 
 COMMAND = Command(

@@ -22,7 +22,9 @@ class RunOn(NamedTuple):
     memory: MemorySettings
 
 
-def make(request: TalkRequest, output: Path, run_on: RunOn, *, as_json: bool, quiet: bool) -> int:
+def make(
+    request: TalkRequest, output: Path, run_on: RunOn, *, as_json: bool, quiet: bool, restart: bool = False
+) -> int:
     """Runs one job with its progress on the terminal; gives the exit code.
 
     Raises:
@@ -32,7 +34,7 @@ def make(request: TalkRequest, output: Path, run_on: RunOn, *, as_json: bool, qu
 
     try:
         workshop = Workshop(*run_on)
-        job = prepare(request, output)
+        job = prepare(request, output, restart=restart)
         with show(as_json=as_json, quiet=quiet) as board:
             made = workshop.make(job, board)
     except Stopped as stop:
@@ -60,4 +62,5 @@ def _tell(made: "Made") -> None:
         say(f"Video:   {near_path(made.video)}  ({length}; made in {clock_text(made.wall)})")
     else:
         say(f"Stopped: {near_path(made.video)} holds {made.windows} of {made.planned} windows  ({length})")
+        say("Go on:   the same command makes the other windows")
     say(f"Repeat:  {command_line('generate', '--request', near_path(made.sidecar), '--output', 'again.mp4')}")

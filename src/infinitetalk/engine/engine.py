@@ -1,6 +1,6 @@
 """The engine: a request in, finished windows of frames out."""
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from infinitetalk.engine.protocols import (
     VisionSource,
     Waveform,
 )
-from infinitetalk.engine.results import Clip, WindowResult
+from infinitetalk.engine.results import Clip, Past, Resume, WindowResult
 from infinitetalk.engine.seams import soften
 from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, Voices
 from infinitetalk.media.arriving import at_speech_rate
@@ -63,16 +63,6 @@ class _Job:
     prompt: Tensor | None
     negative: Tensor | None
     script: Script
-
-
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """What a window knows of those before it."""
-
-    first: Tensor
-    """Pixels of the first window's key frame, [1, 3, 1, H, W]."""
-    tail: Tensor
-    """The last decoded frames, [1, 3, motion frames, H, W], as they were shown."""
 
 
 class Engine:
@@ -139,10 +129,17 @@ class Engine:
         """Makes a whole video in memory; see `stream` for videos of any length."""
         return Clip(torch.cat([window.frames for window in self.stream(request, progress)], dim=1))
 
-    def stream(self, request: TalkRequest, progress: Progress | None = None) -> Generator[WindowResult, None, None]:
+    def stream(
+        self, request: TalkRequest, progress: Progress | None = None, resume: Resume | None = None
+    ) -> Generator[WindowResult, None, None]:
         """Makes a video, window after window; memory holds one window, however long the video is.
 
         No stage of `progress` is open between windows, so the time that the caller takes is the caller's.
+
+        Args:
+            request: what to make.
+            progress: listens.
+            resume: where to go on, of the same request, model and device: the windows are those of a whole run.
 
         Raises:
             RequestError: a request that this model or these files cannot follow.
@@ -151,17 +148,19 @@ class Engine:
         """
         _check_loras(request, self.model)
         listener = StageClock(progress)
-        past: _Past | None = None
+        past = None if resume is None else resume.past.to(self.model.device)
+        begin = 0 if resume is None else resume.window
 
         def failed() -> str | None:
             return None if listener.failed is None else listener.failed.value
 
         with machine_errors(self.model.device, "making a window of this size", failed), ExitStack() as files:
             with self._at_work():
-                job = self._prepare(request, listener, files)
-            for window in job.windows:
+                job = self._prepare(request, listener, files, begin)
+            for window in job.windows[begin:]:
                 with self._at_work():
-                    result, past = self._make(job, window, past, listener)
+                    result = self._make(job, window, past, listener)
+                past = result.past
                 yield result
                 del result  # the caller may have let go of it, so that one window at a time is in memory
 
@@ -236,8 +235,8 @@ class Engine:
         return nullcontext() if self.model.runs_on is None else at_work(self.model.runs_on)
 
     @torch.inference_mode()
-    def _prepare(self, request: TalkRequest, listener: Progress, files: ExitStack) -> _Job:
-        """Opens the files, to be closed with `files`, and encodes what holds for the whole video."""
+    def _prepare(self, request: TalkRequest, listener: Progress, files: ExitStack, begin: int) -> _Job:
+        """Opens the files, to be closed with `files`, and encodes what holds for all windows from `begin` on."""
         with listener.stage(Stage.AUDIO_ENCODING):
             inputs = self._media_source().open(request)
             files.enter_context(inputs.files)
@@ -246,9 +245,12 @@ class Engine:
             # Planned and heard whole even for a preview, so that it is exactly how the whole video begins.
             voices = self._voices(request, inputs, windows)
             windows = windows[:1] if request.preview else windows
-            listener.plan(_units(windows, settings, voices))
+            listener.plan(_units(windows[begin:], settings, voices) | {Stage.ASSEMBLY: len(windows)})
             listener.skip(Stage.INTERPOLATION)
             listener.advance()
+        if begin:
+            with listener.stage(Stage.ASSEMBLY):
+                listener.advance(begin)
         with listener.stage(Stage.FEATURE_EXTRACTION):
             focus = _focus(request, inputs, listener)
             people = People(request, inputs.masks, settings.size, focus)
@@ -315,7 +317,7 @@ class Engine:
         return prompt.to(self.model.device), negative.to(self.model.device)
 
     @torch.inference_mode()
-    def _make(self, job: _Job, window: Window, past: _Past | None, listener: Progress) -> tuple[WindowResult, _Past]:
+    def _make(self, job: _Job, window: Window, past: Past | None, listener: Progress) -> WindowResult:
         """Makes one window: a function of the job, the window and the frames before it."""
         told, pixels = self._conditions(job, window, past, listener)
         latent = self._denoise(job, window, told, listener)
@@ -325,7 +327,6 @@ class Engine:
             video = match_colors(video, color_reference(job.request, first, pixels)[0], job.settings.color_strength)
             if past is not None:
                 video = soften(video, past.tail[0], window.keep_from, job.settings.seam_frames)
-            now = _Past(first, video[None, :, -job.settings.motion_frames :].clone())
             result = WindowResult(
                 index=window.index,
                 count=len(job.windows),
@@ -333,12 +334,13 @@ class Engine:
                 frames=video[:, window.keep_from : window.keep_from + window.keep].cpu(),
                 latent=latent.cpu(),
                 condition=told.condition.cpu(),
+                past=Past(first, video[None, :, -job.settings.motion_frames :].clone()),
             )
             listener.advance()
-        return result, now
+        return result
 
     def _conditions(
-        self, job: _Job, window: Window, past: _Past | None, listener: Progress
+        self, job: _Job, window: Window, past: Past | None, listener: Progress
     ) -> tuple[Conditions, Tensor]:
         """What the network is told of a window, and the pixels of its key frame."""
         with listener.stage(Stage.AUDIO_ENCODING):
@@ -407,8 +409,8 @@ def _longest(windows: tuple[Window, ...]) -> int:
     return max(window.length for window in windows)
 
 
-def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices) -> Mapping[Stage, int]:
-    """What each stage will count. The last one is the caller's, which writes the windows."""
+def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices) -> dict[Stage, int]:
+    """What each stage but the last will count, which is the caller's, who writes the windows."""
     count = len(windows)
     return {
         Stage.AUDIO_ENCODING: 1 + voices.pieces(windows),
@@ -416,5 +418,4 @@ def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices) -> M
         Stage.KEY_FRAMES: count,
         Stage.DENOISING: count * settings.steps,
         Stage.LIP_SYNC: count,
-        Stage.ASSEMBLY: count,
     }

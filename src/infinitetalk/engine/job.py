@@ -18,6 +18,7 @@ from infinitetalk.core.memory import Lodging, MemorySettings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.core.stages import Stage
+from infinitetalk.engine.journal import Identity, Journal, opened
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.media.files import check, output_sound
 from infinitetalk.media.paths import sidecar_path
@@ -41,10 +42,17 @@ class Job:
     settings: Settings
     checked_in: float
     """Seconds that the checks took."""
+    restart: bool = False
+    """Whether to forget an unfinished job at this output."""
 
 
-def prepare(request: TalkRequest, output: Path) -> Job:
+def prepare(request: TalkRequest, output: Path, *, restart: bool = False) -> Job:
     """Looks at everything that can be refused before a weight is loaded.
+
+    Args:
+        request: what to make.
+        output: the video.
+        restart: forget an unfinished job at this output instead of going on with it.
 
     Raises:
         InfiniteTalkError: what is wrong, and what would work.
@@ -58,7 +66,7 @@ def prepare(request: TalkRequest, output: Path) -> Job:
 
         open_loras(folder, request.loras)
     seconds = time.perf_counter() - started
-    return Job(request=request, output=output, folder=folder, settings=settings, checked_in=seconds)
+    return Job(request=request, output=output, folder=folder, settings=settings, checked_in=seconds, restart=restart)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,42 +182,102 @@ class Workshop:
         return plan_job(job.folder, job.request, job.settings, device, self._memory, now=now)
 
     def make(self, job: Job, listener: Progress | None = None) -> Made:
-        """Makes a video; the finished windows are on disk whatever happens.
+        """Makes a video, or goes on with one that was interrupted; finished windows are on disk whatever happens.
 
         Raises:
             Stopped: Ctrl-C.
+            RequestError: an unfinished job at this output is another one.
             InfiniteTalkError: what the checks could not know.
         """
         started = time.perf_counter() - job.checked_in
         clock = StageClock(listener)
         clock.seconds[Stage.AUDIO_ENCODING] += job.checked_in
-        with clock.stage(Stage.FEATURE_EXTRACTION):
-            plan = self.check_fit(job)
-        with clock.stage(Stage.AUDIO_ENCODING):
-            sound = output_sound(job.request)
-        writer = VideoWriter(job.output, job.settings.size, quality=job.request.quality, sound=sound)
-        planned = 0
-        try:
+        with ExitStack() as closing:
             with clock.stage(Stage.FEATURE_EXTRACTION):
-                engine = self.engine(job.folder, clock, job.request.loras, plan.lodging)
+                plan = self.check_fit(job)
+                journal = closing.enter_context(opened(job.output, self._identity(job), restart=job.restart))
+            with clock.stage(Stage.AUDIO_ENCODING):
+                sound = output_sound(job.request)
+            reached = journal.reached
+            writer = VideoWriter(
+                job.output,
+                job.settings.size,
+                quality=job.request.quality,
+                sound=sound,
+                folder=journal.folder,
+                finished=reached.windows,
+            )
+            shift = _Shift(job, journal, writer, clock, started, lodging=reached.lodging or plan.lodging)
+            made = shift.work(self)
+        if made.complete:
+            journal.remove()
+        return made
+
+    def _identity(self, job: Job) -> Identity:
+        from infinitetalk.runtime.device import Device
+
+        return Identity.of(job.request, job.folder, Device.choose(self._device), self._memory)
+
+
+@dataclass(slots=True)
+class _Shift:
+    """One process's work on a job."""
+
+    job: Job
+    journal: Journal
+    writer: VideoWriter
+    clock: StageClock
+    started: float
+    lodging: Lodging
+
+    def work(self, workshop: Workshop) -> Made:
+        """Makes the windows that are not there yet and closes the file.
+
+        Raises:
+            Stopped: Ctrl-C.
+            MachineError: with the place of what was finished.
+        """
+        if windows := self.journal.reached.windows:
+            self.clock.note(f"resumed at window {windows}")
+        try:
             with ExitStack() as closing:
-                closing.enter_context(writer)
-                for window in engine.stream(job.request, clock):
-                    planned = window.count
-                    with clock.stage(Stage.ASSEMBLY):
-                        writer.write(window.rgb())
-                        clock.advance()
-                with clock.stage(Stage.ASSEMBLY):
+                with self.clock.stage(Stage.ASSEMBLY if windows else Stage.FEATURE_EXTRACTION):
+                    closing.enter_context(self.writer)
+                if not self.journal.reached.complete:
+                    self._windows(workshop)
+                with self.clock.stage(Stage.ASSEMBLY):
                     closing.close()
         except KeyboardInterrupt:
-            raise Stopped(_account(job, writer, planned, clock, started)) from None
+            raise Stopped(self._account()) from None
         except MachineError as error:
-            if not writer.windows:
-                raise
-            made = _account(job, writer, planned, clock, started)
-            kept = f"{made.video} holds {made.windows} of {made.planned} windows"
-            raise MachineError(f"{error}; {kept}") from error
-        return _account(job, writer, planned, clock, started)
+            raise self._with_place(error) from error
+        return self._account()
+
+    def _windows(self, workshop: Workshop) -> None:
+        with self.clock.stage(Stage.FEATURE_EXTRACTION):
+            engine = workshop.engine(self.job.folder, self.clock, self.job.request.loras, self.lodging)
+            resume = self.journal.resume()
+        for window in engine.stream(self.job.request, self.clock, resume):
+            with self.clock.stage(Stage.ASSEMBLY):
+                self.writer.write(window.rgb())
+                self.journal.commit(window.index + 1, window.count, window.past, self.lodging)
+                self.clock.advance()
+
+    def _with_place(self, error: MachineError) -> MachineError:
+        """The error, and where finished windows are."""
+        windows, count = self.journal.reached.windows, self.journal.reached.count
+        if not windows:
+            return error
+        if self.writer.saved:
+            made = self._account()
+            return MachineError(f"{error}; {made.video} holds {made.windows} of {made.planned} windows")
+        kept = (
+            f"{windows} of {count} windows are playable in {self.journal.folder}; the same command goes on from there"
+        )
+        return MachineError(f"{error}; {kept}")
+
+    def _account(self) -> Made:
+        return _account(self.job, self.writer, self.journal.reached.count, self.clock, self.started)
 
 
 def _account(job: Job, writer: VideoWriter, planned: int, clock: StageClock, started: float) -> Made:

@@ -17,8 +17,32 @@ def rgb(frames: Tensor) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """What a window knows of those before it."""
+
+    first: Tensor
+    """Pixels of the first window's key frame, [1, 3, 1, H, W] in [-1, 1]."""
+    tail: Tensor
+    """The last decoded frames, [1, 3, motion frames, H, W] in [-1, 1], as they were shown."""
+
+    def to(self, device: torch.device) -> "Past":
+        """The same on a device."""
+        return Past(self.first.to(device), self.tail.to(device))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resume:
+    """Where an interrupted video goes on."""
+
+    window: int
+    """The first window to make."""
+    past: Past
+    """What the window before it handed on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class WindowResult:
-    """A finished window. All tensors are float32 on the CPU."""
+    """A finished window. All tensors but the past's are float32 on the CPU."""
 
     index: int
     count: int
@@ -31,6 +55,8 @@ class WindowResult:
     """What was denoised, overlap included, [16, T, h, w]."""
     condition: Tensor
     """What it started from: mask and latents of the reference picture, [20, T, h, w]."""
+    past: Past
+    """What the next window continues, on the engine's device; with it `Engine.stream` can go on from here."""
 
     def rgb(self) -> NDArray[np.uint8]:
         """The new frames as RGB pictures [F, H, W, 3]."""

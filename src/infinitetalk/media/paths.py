@@ -30,6 +30,11 @@ def sidecar_part_path(output: Path) -> Path:
     return output.with_name(output.name + ".json.part")
 
 
+def job_path(output: Path) -> Path:
+    """The folder in which a job keeps its finished windows until the video is complete."""
+    return output.with_name(output.name + ".job")
+
+
 def require_file(path: Path, kind: str) -> None:
     """Refuses a path that holds no bytes to read; `kind` is what it should be, such as 'picture'.
 
@@ -95,6 +100,8 @@ def _require_folder(path: Path, name: str) -> None:
 
 
 def _require_no_clash(path: Path, inputs: tuple[Path, ...]) -> None:
+    if (folder := job_path(path)).exists() and not folder.is_dir():
+        raise RequestError("output", path, f"needs the folder {folder}, which is a file; choose another name")
     for written in (path, part_path(path), done_path(path), sidecar_path(path), sidecar_part_path(path)):
         if not written.exists():
             continue

@@ -47,14 +47,14 @@ def write_sidecar(
 def _content(
     request: TalkRequest, settings: Settings, stage_seconds: Mapping[str, float], *, frames: int, complete: bool
 ) -> dict[str, Any]:
-    absolute = _absolute(request)
+    whole = absolute(request)
     return {
         "format": FORMAT,
         "infinitetalk": version("infinitetalk"),
         "model": request.model,
-        "request": absolute.to_json(),
+        "request": whole.to_json(),
         "settings": asdict(settings) | {"size": str(settings.size)},
-        "inputs": [_facts(path) for path in dict.fromkeys(input_paths(absolute))],
+        "inputs": [_facts(path) for path in dict.fromkeys(input_paths(whole))],
         "frames": frames,
         "complete": complete,
         "stage_seconds": {name: round(seconds, 3) for name, seconds in stage_seconds.items()},
@@ -86,7 +86,8 @@ def read_request(path: Path) -> TalkRequest:
     return TalkRequest.from_json(values)
 
 
-def _absolute(request: TalkRequest) -> TalkRequest:
+def absolute(request: TalkRequest) -> TalkRequest:
+    """The same request, to be repeated from any folder."""
     return replace(
         request,
         model=absolute_model(request.model),

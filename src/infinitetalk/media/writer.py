@@ -1,6 +1,6 @@
 """Writes a video while its windows arrive: H.264 in MP4 with the original sound, complete or not there at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -11,22 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infinitetalk.core.errors import MachineError
+from infinitetalk.core.files import sync
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.media.paths import done_path, part_path
 from infinitetalk.media.pixels import to_yuv
+from infinitetalk.media.segments import TICK, Coded, read_segment, segment_path, write_segment
 from infinitetalk.media.sound import Sound
 from infinitetalk.media.soundtrack import SoundTrack
 
 if TYPE_CHECKING:
-    from av import Packet, VideoCodecContext, VideoStream
-
-_TICK = Fraction(1, FPS)
+    from av import VideoCodecContext, VideoStream
+    from av.container import OutputContainer
 
 # Fixed, since the encoder's output depends on it: the same request gives the same file on every machine.
 _THREADS = 4
-
-_REORDER = 2
-"""Frames by which x264's B-frames come later than they are decoded."""
 
 _GLOBAL_HEADER = 1 << 22
 
@@ -43,9 +41,21 @@ class VideoWriter:
     Until the block ends, everything goes to `NAME.part.mp4` beside the output: an MP4 in fragments, playable but for
     the newest window even if the process is killed. When the block ends, also by Ctrl-C or an error, the windows
     written so far become the output, sound cut to their length; without any, what was at the output before stays.
+
+    With a folder for finished windows, each of them is also a file of its own as soon as `write` returns. A later
+    writer begins with them: the file is the same as if nothing had come between.
     """
 
-    def __init__(self, path: Path, size: Pixels, *, quality: int = 18, sound: Sound | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        size: Pixels,
+        *,
+        quality: int = 18,
+        sound: Sound | None = None,
+        folder: Path | None = None,
+        finished: int = 0,
+    ) -> None:
         """Nothing is opened before the `with` block.
 
         Args:
@@ -53,6 +63,8 @@ class VideoWriter:
             size: of the frames, both sides even.
             quality: constant rate factor of x264, 1 (finest) to 51.
             sound: the sound track from the video's start on; cut or followed by silence to the video's length.
+            folder: for finished windows; it is there.
+            finished: windows in that folder with which the video begins.
         """
         self.path = path
         self.size = size
@@ -60,6 +72,10 @@ class VideoWriter:
         """Frames of all finished windows."""
         self.windows = 0
         """Finished windows."""
+        self.saved = False
+        """Whether the output is in place."""
+        self._folder = folder
+        self._finished = finished
         self._quality = quality
         self._sound = sound
         self._part = part_path(path)
@@ -69,6 +85,9 @@ class VideoWriter:
         try:
             with _told(self.path):
                 self._start()
+                for number in range(self._finished):
+                    assert self._folder is not None
+                    self._add(read_segment(segment_path(self._folder, number)))
         except BaseException:
             self._discard()
             raise
@@ -90,15 +109,18 @@ class VideoWriter:
         if not len(frames):
             return
         with _told(self.path):
-            for number, packet in enumerate(self._encode(frames)):
-                packet.pts = self.frames + (packet.pts or 0)
-                # Counted here: x264's own stamps would clash where one window's encoder hands over to the next.
-                packet.dts = self.frames + number - _REORDER
-                packet.duration, packet.time_base, packet.stream = 1, _TICK, self._video
-                self._add_sound((self.frames + number) / FPS)
-                self._container.mux(packet)
-            self._add_sound((self.frames + len(frames)) / FPS)
-        self.frames += len(frames)
+            window = self._encode(frames)
+            if self._folder is not None:
+                write_segment(segment_path(self._folder, self.windows), window, self._add_video)
+            self._add(window)
+
+    def _add(self, window: Sequence[Coded]) -> None:
+        """Adds a window that is encoded."""
+        for number, coded in enumerate(window):
+            self._add_sound((self.frames + number) / FPS)
+            self._container.mux(coded.packet(number, self.frames, self._video))
+        self._add_sound((self.frames + len(window)) / FPS)
+        self.frames += len(window)
         self.windows += 1
 
     def __exit__(
@@ -112,6 +134,7 @@ class VideoWriter:
                 self._container.mux(self._track.finish())
             self._open.close()
             _rewrite(self._part, self.path, self.frames)
+        self.saved = True
         self._discard()
 
     def _start(self) -> None:
@@ -119,8 +142,7 @@ class VideoWriter:
 
         options = {"movflags": "frag_keyframe+delay_moov+default_base_moof", "flush_packets": "1"}
         self._container = self._open.enter_context(av.open(f"file:{self._part}", "w", options=options))
-        self._video: VideoStream = self._container.add_stream("libx264", rate=FPS)
-        self._set_up(self._video.codec_context)
+        self._video = self._add_video(self._container)
         self._track = SoundTrack(self._container, self._sound) if self._sound is not None else None
         self._container.start_encoding()
 
@@ -128,27 +150,33 @@ class VideoWriter:
         self._open.close()
         self._part.unlink(missing_ok=True)
 
+    def _add_video(self, container: "OutputContainer") -> "VideoStream":
+        stream: VideoStream = container.add_stream("libx264", rate=FPS)
+        self._set_up(stream.codec_context)
+        return stream
+
     def _set_up(self, encoder: "VideoCodecContext") -> None:
         encoder.width, encoder.height, encoder.pix_fmt = self.size.width, self.size.height, "yuv420p"
-        encoder.time_base, encoder.framerate = _TICK, Fraction(FPS)
+        encoder.time_base, encoder.framerate = TICK, Fraction(FPS)
         encoder.color_primaries = encoder.color_trc = encoder.colorspace = encoder.color_range = 1
         encoder.thread_count, encoder.thread_type = _THREADS, "FRAME"
         encoder.flags |= _GLOBAL_HEADER
         encoder.options = {"preset": "medium", "crf": f"{self._quality}", "x264-params": _parameters()}
 
-    def _encode(self, frames: NDArray[np.uint8]) -> "list[Packet[VideoStream]]":
-        """One window as packets; an encoder of its own, so that no window depends on another."""
+    def _encode(self, frames: NDArray[np.uint8]) -> list[Coded]:
+        """One window; an encoder of its own, so that no window depends on another."""
         from av import CodecContext, VideoCodecContext
 
         encoder = CodecContext.create("libx264", "w")
         assert isinstance(encoder, VideoCodecContext)
         self._set_up(encoder)
-        packets: list[Packet[VideoStream]] = []
+        packets = []
         for number, picture in enumerate(frames):
             frame = to_yuv(picture)
-            frame.pts, frame.time_base = number, _TICK
+            frame.pts, frame.time_base = number, TICK
             packets += encoder.encode(frame)
-        return packets + encoder.encode(None)
+        packets += encoder.encode(None)
+        return [Coded(bytes(packet), packet.pts or 0, packet.is_keyframe) for packet in packets]
 
     def _add_sound(self, seconds: float) -> None:
         if self._track is not None:
@@ -167,10 +195,20 @@ def _parameters() -> str:
 
 def _rewrite(part: Path, path: Path, frames: int) -> None:
     """Turns fragments into a plain MP4 with its index in front, no further than the finished windows."""
+    end = frames * TICK
+    done = done_path(path)
+    try:
+        _copy(part, done, end)
+        sync(done)
+        done.replace(path)
+    except BaseException:
+        done.unlink(missing_ok=True)
+        raise
+
+
+def _copy(part: Path, done: Path, end: Fraction) -> None:
     import av
 
-    end = frames * _TICK
-    done = done_path(path)
     with av.open(f"file:{part}") as old, av.open(f"file:{done}", "w", options={"movflags": "faststart"}) as new:
         streams = {
             stream.index: new.add_stream_from_template(stream) for stream in (*old.streams.video, *old.streams.audio)
@@ -180,7 +218,6 @@ def _rewrite(part: Path, path: Path, frames: int) -> None:
                 continue
             packet.stream = streams[packet.stream.index]
             new.mux(packet)
-    done.replace(path)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from infinitetalk.runtime.cgroups import allowance, from_table
@@ -112,6 +114,34 @@ else:
     def read_at(file: int, memory: memoryview, offset: int) -> int:
         """Reads from a place of an open file into memory; gives how many bytes there were."""
         return os.preadv(file, [memory], offset)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take(file: int) -> None:
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _take(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Holds a file for this process while the block runs; the system lets go of it when the process dies.
+
+    Raises:
+        BlockingIOError, PermissionError: another process holds it.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        _take(file)
+        yield
+    finally:
+        os.close(file)
 
 
 if sys.platform == "linux":
