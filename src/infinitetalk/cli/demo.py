@@ -48,7 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     if plain:
         say("A rendered face (computer graphics), a recorded voice (public domain), the bundled model nano.")
     run_on = RunOn(arguments.device, memory_settings(arguments))
-    code = make(request, arguments.output, run_on, as_json=arguments.json, quiet=arguments.quiet)
+    code = make(
+        request, arguments.output, run_on, as_json=arguments.json, quiet=arguments.quiet, restart=arguments.restart
+    )
     if plain and code == DONE:
         _suggest(portrait, voice, kept=kept is not None)
     return code

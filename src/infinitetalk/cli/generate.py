@@ -15,6 +15,9 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     add_memory_flags(parser)
     section = parser.add_argument_group("run")
     add_device_flag(section)
+    section.add_argument(
+        "--restart", action="store_true", help="forget an unfinished job at this output instead of going on with it"
+    )
     section.add_argument("--quiet", action="store_true", help="print the video's path and nothing else")
     add_json_flag(section)
 
@@ -29,9 +32,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.json",
         help="repeat a video from the JSON file beside it; other flags change it",
-    )
-    files.add_argument(
-        "--restart", action="store_true", help="forget an unfinished job at this output instead of going on with it"
     )
     add_flags(parser, [control for control in CONTROLS if not control.knob.expert])
     add_run_flags(parser)
