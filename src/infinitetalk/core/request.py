@@ -17,6 +17,7 @@ from infinitetalk.core.errors import RequestError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.recipes import RECIPES
 from infinitetalk.core.sizes import TEMPORAL_STRIDE, nearest_window, parse_size
+from infinitetalk.core.timeline import SOURCE_ENDS
 
 T = TypeVar("T")
 
@@ -96,6 +97,8 @@ class TalkRequest:
 
     start: float = knob(0.0, "seconds of sound to leave out at the beginning", LENGTH, least=0)
     duration: float | None = knob(None, "seconds of video at most; default: as long as the sound", LENGTH, least=0.04)
+    source_end: str = knob("hold", "when the sound is longer than the video: hold its last frame, play it "
+                           "again, play it to and fro, or stop with it", LENGTH, choices=SOURCE_ENDS)  # fmt: skip
     mode: str = knob("streaming", "any length, window after window, or one clip of a single window", LENGTH,
                      choices=("streaming", "clip"))  # fmt: skip
     preview: bool = knob(False, "make the first window only", LENGTH)
@@ -146,6 +149,7 @@ class TalkRequest:
         if self.size is not None and not self.size.isdecimal():
             parse_size(self.size)
         self._check_methods()
+        self._check_footage()
         self._check_people()
 
     def _check_methods(self) -> None:
@@ -166,6 +170,14 @@ class TalkRequest:
     def finds_faces(self) -> bool:
         """Whether several people are to be placed by their faces."""
         return self.people > 1 and not (self.boxes or self.masks or self.reference)
+
+    def _check_footage(self) -> None:
+        if self.source_end == "hold":
+            return
+        if self.video is None:
+            raise RequestError("source_end", self.source_end, "is for a video; leave it out for a picture")
+        if self.reference:
+            raise RequestError("source_end", self.source_end, "the reference can hold only; leave one out")
 
     def _check_people(self) -> None:
         voices = len(self.audio)

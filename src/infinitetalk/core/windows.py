@@ -5,16 +5,19 @@
     window 2                                               |mmmmm#########|
 
 Each window begins with the last `motion` frames (m) of the one before, which it continues but does not show again. The
-last window is just long enough (4n+1 frames), so that no sound has to be invented for it.
+last window is just long enough (4n+1 frames), so that no sound has to be invented for it. Where the source cuts, a
+window ends and the next one starts anew; sound goes on through the cut.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, TEMPORAL_STRIDE
+from infinitetalk.core.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ class Window:
         return self.start + self.length
 
     @property
+    def starts_anew(self) -> bool:
+        """Whether it continues nothing: the first window of the video or of a shot."""
+        return self.keep_from == 0
+
+    @property
     def first_frame(self) -> int:
         """The first frame of the video that this window adds."""
         return self.start + self.keep_from
@@ -54,8 +62,12 @@ def reference_frames_of(samples: int) -> int:
     return int(samples / SAMPLE_RATE * FPS)
 
 
-def plan_request(request: TalkRequest, settings: Settings, samples: Sequence[int]) -> tuple[Window, ...]:
+def plan_request(
+    request: TalkRequest, settings: Settings, samples: Sequence[int], timeline: Timeline | None = None
+) -> tuple[Window, ...]:
     """Cuts a request's video into windows; `samples` are the lengths of its voices at 16 kHz.
+
+    `timeline` is the source's: no window crosses its cuts, and the video ends where it says so.
 
     Raises:
         RequestError: in reference mode, a voice that the reference implementation would refuse.
@@ -64,11 +76,16 @@ def plan_request(request: TalkRequest, settings: Settings, samples: Sequence[int
     limit = None if request.duration is None else max(1, round(request.duration * FPS))
     if request.mode == "clip":
         limit = min(limit or settings.window_frames, settings.window_frames)
+    course = timeline or Timeline()
+    lengths = [count(length) for length in samples]
+    if course.limit is not None:
+        limit = course.limit if limit is None else min(limit, course.limit)
     return plan(
-        [count(length) for length in samples],
+        lengths,
         settings.window_frames,
         settings.motion_frames,
         limit=limit,
+        cuts=() if request.reference else course.cuts_before(min(max(lengths), limit or max(lengths))),
         reference=request.reference,
     )
 
@@ -79,6 +96,7 @@ def plan(
     motion: int,
     *,
     limit: int | None = None,
+    cuts: Sequence[int] = (),
     reference: bool = False,
 ) -> tuple[Window, ...]:
     """Cuts a video into windows.
@@ -88,25 +106,29 @@ def plan(
         window: frames per window, 4n+1.
         motion: frames handed on from window to window, fewer than `window`.
         limit: frames of video at most.
+        cuts: frames with which a new shot begins, rising; not for reference mode.
         reference: every window full, as the reference implementation counts them.
 
     Raises:
         RequestError: in reference mode, a voice that the reference implementation would refuse.
     """
-    return _reference_plan(voices, window, motion, limit) if reference else _plan(voices, window, motion, limit)
+    return _reference_plan(voices, window, motion, limit) if reference else _plan(voices, window, motion, limit, cuts)
 
 
-def _plan(voices: Sequence[int], window: int, motion: int, limit: int | None) -> tuple[Window, ...]:
+def _plan(
+    voices: Sequence[int], window: int, motion: int, limit: int | None, cuts: Sequence[int]
+) -> tuple[Window, ...]:
     total = max(voices) if limit is None else min(max(voices), limit)
     windows: list[Window] = []
-    shown = 0
-    while shown < total:
-        keep_from = motion if windows else 0
-        start = shown - keep_from
-        length = min(window, _fitting(total - start))
-        keep = min(length, total - start) - keep_from
-        windows.append(Window(len(windows), start, length, keep_from, keep))
-        shown += keep
+    for begin, end in pairwise([0, *(cut for cut in cuts if 0 < cut < total), total]):
+        shown = begin
+        while shown < end:
+            keep_from = motion if shown > begin else 0
+            start = shown - keep_from
+            length = min(window, _fitting(end - start))
+            keep = min(length, end - start) - keep_from
+            windows.append(Window(len(windows), start, length, keep_from, keep))
+            shown += keep
     return tuple(windows)
 
 

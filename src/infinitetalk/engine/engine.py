@@ -15,7 +15,7 @@ from infinitetalk.core.live import check_live, check_rate, resolve_live
 from infinitetalk.core.loras import Lora, read_loras
 from infinitetalk.core.memory import Lodging, MemorySettings
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Latents
+from infinitetalk.core.sizes import SAMPLE_RATE, Latents
 from infinitetalk.core.stages import Stage
 from infinitetalk.core.windows import Window, frames_of, plan_request
 from infinitetalk.engine.codec import decode, encode, latent_count
@@ -159,7 +159,7 @@ class Engine:
                 job = self._prepare(request, listener, files, begin)
             for window in job.windows[begin:]:
                 with self._at_work():
-                    result = self._make(job, window, past, listener)
+                    result = self._make(job, window, None if window.starts_anew else past, listener)
                 past = result.past
                 yield result
                 del result  # the caller may have let go of it, so that one window at a time is in memory
@@ -241,7 +241,7 @@ class Engine:
             inputs = self._media_source().open(request)
             files.enter_context(inputs.files)
             settings = resolve(request, self.model.facts, inputs.source.size)
-            windows = plan_request(request, settings, [len(voice) for voice in inputs.voices])
+            windows = plan_request(request, settings, [len(voice) for voice in inputs.voices], inputs.timeline)
             # Planned and heard whole even for a preview, so that it is exactly how the whole video begins.
             voices = self._voices(request, inputs, windows)
             windows = windows[:1] if request.preview else windows
@@ -306,6 +306,7 @@ class Engine:
             focus=focus,
             frames=_longest(windows),
             reference=request.reference,
+            timeline=inputs.timeline,
             device=self.model.device,
         )
 
@@ -347,7 +348,7 @@ class Engine:
             listener.advance(job.voices.load(window))
         with listener.stage(Stage.FEATURE_EXTRACTION):
             audio = job.voices.hear(window).to(self.model.device)
-            places = job.people.at(window.start / FPS, job.keys.frame(window))
+            places = job.people.at(job.keys.seconds(window), job.keys.frame(window))
             places = None if places is None else places.to(self.model.device)
             pixels = job.keys.pixels(window)
             clip = job.keys.tokens(pixels)

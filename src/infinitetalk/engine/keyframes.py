@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from infinitetalk.core.sizes import FPS, MASK_CHANNELS, Pixels
+from infinitetalk.core.timeline import Timeline
 from infinitetalk.core.windows import Window
 from infinitetalk.engine.protocols import FrameSource, Picture, VisionSource
 from infinitetalk.media.fit import Focus, fit_picture
@@ -34,6 +35,7 @@ class KeyFrames:
     Args:
         encode: video [1, 3, F, H, W] → latents [1, 16, T, h, w], by the VAE.
         frames: video frames of the longest window.
+        timeline: how the source runs through the video.
         reference: take source frames by number, as the reference implementation does, instead of by time.
     """
 
@@ -48,6 +50,7 @@ class KeyFrames:
         focus: Focus | None = None,
         frames: int,
         reference: bool,
+        timeline: Timeline,
         device: torch.device,
     ) -> None:
         self._source = source
@@ -56,6 +59,7 @@ class KeyFrames:
         self._framing, self._focus = framing, focus
         self._frames = frames
         self._reference = reference
+        self._timeline = timeline
         self._device = device
         self._picture: tuple[Picture, Tensor] | None = None
         self._latent = _Last(self._encode)
@@ -63,7 +67,13 @@ class KeyFrames:
 
     def frame(self, window: Window) -> Picture:
         """The source's frame where a window starts, overlap included."""
-        return self._source.frame_index(window.start) if self._reference else self._source.frame_at(window.start / FPS)
+        if self._reference:
+            return self._source.frame_index(window.start)
+        return self._source.frame_at(self.seconds(window))
+
+    def seconds(self, window: Window) -> float:
+        """The time in the source at which a window starts."""
+        return self._timeline.source_frame(window.start) / FPS
 
     def pixels(self, window: Window) -> Tensor:
         """The source's frame where a window starts, overlap included, [1, 3, 1, H, W] in [-1, 1].

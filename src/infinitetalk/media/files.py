@@ -10,14 +10,15 @@ import numpy as np
 from infinitetalk.core.defaults import ModelFacts, Settings, resolve
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Box, TalkRequest, check_single_voice
-from infinitetalk.core.sizes import SAMPLE_RATE, Pixels
+from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Pixels
+from infinitetalk.core.timeline import Timeline
 from infinitetalk.core.windows import plan_request
 from infinitetalk.media.inputs import FrameSource, Inputs, MaskSource, Waveform
 from infinitetalk.media.masks import open_mask
 from infinitetalk.media.paths import require_file, require_output
 from infinitetalk.media.picture import StillSource, read_picture
 from infinitetalk.media.sound import SHORTEST, Sound, for_speech, mix, read_sound
-from infinitetalk.media.video import VideoSource
+from infinitetalk.media.video import VideoSource, length_of
 
 
 class FileMedia:
@@ -38,7 +39,7 @@ class FileMedia:
             voices, seconds = zip(*(_voice(path, request.start) for path in request.audio), strict=True)
             _check_start(request, max(seconds))
             silent = (np.zeros(max(map(len, voices)), np.float32),) * (request.people - len(voices))
-            return Inputs(source, (*voices, *silent), masks, files.pop_all())
+            return Inputs(source, (*voices, *silent), masks, _timeline(request), files.pop_all())
 
 
 class PortraitMedia:
@@ -119,6 +120,13 @@ def _source(request: TalkRequest) -> AbstractContextManager[FrameSource]:
         return nullcontext(StillSource(read_picture(request.image)))
     assert request.video is not None
     return VideoSource(request.video)
+
+
+def _timeline(request: TalkRequest) -> Timeline:
+    """The course of the request's source through the video."""
+    if request.video is None or request.source_end == "hold":
+        return Timeline()
+    return Timeline(max(1, round(length_of(request.video) * FPS)), request.source_end)
 
 
 def _check_places(request: TalkRequest, source: FrameSource, target: Pixels) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infinitetalk.core.sizes import Pixels
+from infinitetalk.core.timeline import Timeline
 
 Picture = NDArray[np.uint8]
 """RGB picture [height, width, 3]."""
@@ -54,5 +55,7 @@ class Inputs:
     stays silent has zeros."""
     masks: tuple[MaskSource, ...] = ()
     """One per person, in the order of the request; empty if the request has none."""
+    timeline: Timeline = Timeline()
+    """How the source runs through the video."""
     files: AbstractContextManager[object] = field(default_factory=nullcontext)
     """Left when the job is over: closes what the source reads from."""

@@ -1,5 +1,6 @@
 """Videos as sources of frames: any rate, constant or not, turned upright, as RGB pictures of one size."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from infinitetalk.media.pixels import Geometry, to_rgb
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
 
-_EARLY = 0.5 / FPS
-"""Seconds that a frame may be shown before its time: half a frame of ours."""
+_EARLY = 0.021
+"""Seconds that a frame may be shown before its time: half a frame at 23.976 a second, the slowest usual rate."""
+
+_LONGEST_LAST = 1.0
+"""Seconds that the last frame of a slow video is taken to last, if its file does not say."""
 
 _THREADS = 4
 """Enough for any size, and a bound on the frames that a decoder keeps in memory on large machines."""
@@ -63,7 +67,7 @@ class VideoSource:
         return self._geometry.size
 
     def frame_at(self, seconds: float) -> Picture:
-        """The frame nearest to a time in the video, but none more than 20 ms early; past the end the last one."""
+        """The frame nearest to a time in the video, but none more than 21 ms early; past the end the last one."""
         if self._now.index and seconds < _due(self._before, self._now):
             self._open()
         while self._next is not None and _due(self._now, self._next) <= seconds:
@@ -109,6 +113,27 @@ class VideoSource:
     def _step(self, following: Shot) -> None:
         self._before, self._now = self._now, following
         self._next = next(self._shots, None)
+
+
+def length_of(path: Path) -> float:
+    """Seconds from a video's first frame to the end of its last, from its packets: none is decoded.
+
+    Raises:
+        MediaError: without video, or unreadable.
+    """
+    with open_media(path, "video") as container:
+        stream = video_stream(path, container)
+        step = 1 / float(stream.average_rate or stream.guessed_rate or FPS)
+        first, last, end, count = math.inf, -math.inf, -math.inf, 0
+        for packet in container.demux(stream):
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            count += bool(packet.size)
+            if not packet.size or stamp is None:
+                continue
+            shown = float(stamp * packet.time_base)
+            first, last = min(first, shown), max(last, shown)
+            end = max(end, shown + float((packet.duration or 0) * packet.time_base))
+        return max(end, last + min(step, _LONGEST_LAST)) - first if math.isfinite(first) else count * step
 
 
 def _shots(frames: "Iterator[VideoFrame]", stream: "VideoStream") -> Iterator[Shot]:
