@@ -116,6 +116,9 @@ def test_people_are_placed_by_their_faces_from_left_to_right() -> None:
     gone = people.at(11.0, shifted)
     assert gone is not None
     assert not torch.equal(gone, grid)
+    back = people.at(12.0, blank)
+    assert back is not None
+    assert torch.equal(back, grid), "as in the first frame, whatever was between"
 
 
 def test_another_number_of_faces_is_refused_with_the_boxes_to_give() -> None:

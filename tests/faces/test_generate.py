@@ -178,3 +178,20 @@ def test_a_pretended_t4_makes_the_video_in_every_tier(
     output = tmp_path / "t4.mp4"
     assert generate(*job, "--device", "auto", "--memory", tier, "--duration", 0.5, "--output", output) == 0
     assert len(frames_of(output)) == 12
+
+
+def test_several_seeds_make_several_videos(
+    job: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "talk.mp4"
+    assert generate(*job, "--duration", 0.5, "--seeds", "1,2", "--output", output, "--json") == 0
+    done = [event for line in capsys.readouterr().out.splitlines() if (event := json.loads(line))["event"] == "done"]
+    paths = [tmp_path / f"talk-seed{seed}.mp4" for seed in (1, 2)]
+    assert [event["video"] for event in done] == [str(path) for path in paths]
+    assert (frames_of(paths[0]) != frames_of(paths[1])).any()
+    assert generate(*job, "--duration", 0.5, "--seed", 2, "--output", output, "--quiet") == 0
+    np.testing.assert_array_equal(frames_of(output), frames_of(paths[1]))
+    assert generate(*job, "--seeds", "1,2", "--seed", 3) == 2
+    assert "not both" in capsys.readouterr().err
+    assert generate(*job, "--seeds", "1,x") == 2
+    assert "whole numbers such as 1,2,3" in capsys.readouterr().err

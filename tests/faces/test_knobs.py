@@ -17,10 +17,10 @@ BASE = TalkRequest(image=PICTURE, audio=(VOICE,))
 
 # Whoever adds, renames or drops a setting changes what users type: this list says so out loud.
 FLAGS = """
---model --image --video --audio --box --mask --prompt --negative-prompt --lora --size --framing --color-strength
---start --duration --source-end --mode --preview --window-frames --motion-frames --seam-frames --seed --recipe --steps
---shift --scheduler --text-scale --audio-scale --step-cache --cache-threshold --cache-interval --apg --apg-momentum
---apg-threshold --reference --quality
+--model --image --video --audio --box --mask --prompt --prompt-at --negative-prompt --lora --voices --audio-strength
+--noise-floor --size --framing --color-strength --start --duration --source-end --mode --preview --window-frames
+--motion-frames --seam-frames --seed --recipe --steps --shift --scheduler --text-scale --audio-scale --step-cache
+--cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference --quality
 """
 
 
@@ -66,11 +66,13 @@ def test_every_flag_reaches_its_field(control: Control) -> None:
     words = {
         Kind.TEXT: "32x32",
         Kind.WHOLE: "5",
-        Kind.NUMBER: "0.5",
+        Kind.NUMBER: "5.5" if control.knob.least == 5 else "0.5",
         Kind.FILE: "face.png",
         Kind.FILES: "voice.wav",
         Kind.BOXES: "0,0,1,1",
         Kind.LORAS: "face.safetensors:0.5",
+        Kind.STRENGTHS: "1:0.5@2-3",
+        Kind.PROMPTS: "2-3:laughs",
     }
     if control.kind is Kind.SWITCH:
         assert parse(control.flag) == {control.name: True}

@@ -13,7 +13,7 @@ from infinitetalk.core.knobs import CONTROLS, Control, Kind
 Slot = tuple[str, Component]
 """A field's name and a widget that fills it; a field of many files may have several widgets."""
 
-WORDS = frozenset({"prompt", "negative_prompt", "text_scale"})
+WORDS = frozenset({"prompt", "prompts", "negative_prompt", "text_scale"})
 """Fields that a model without a text part has no use for."""
 
 BY_NAME: Mapping[str, Control] = {control.name: control for control in CONTROLS}
@@ -55,6 +55,10 @@ def _loras(control: Control) -> Component:
     return gr.Textbox(label=control.label, info=f"{control.knob.help}: one line each, FILE or FILE:STRENGTH", lines=2)
 
 
+def _lines(control: Control) -> Component:
+    return gr.Textbox(label=control.label, info=f"{control.knob.help}; one line each", lines=2)
+
+
 def _files(control: Control) -> Component:
     return gr.File(file_count="multiple", type="filepath", label=control.label, height=140)
 
@@ -71,6 +75,8 @@ _MAKERS: Mapping[Kind, Callable[[Control], Component]] = {
     Kind.NUMBER: _number,
     Kind.BOXES: _boxes,
     Kind.LORAS: _loras,
+    Kind.STRENGTHS: _lines,
+    Kind.PROMPTS: _lines,
     Kind.FILES: _files,
     Kind.FILE: _file,
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from infinitetalk.cli.command import Command, add_device_flag, add_json_flag, add_memory_flags, memory_settings
 from infinitetalk.cli.making import RunOn, make
+from infinitetalk.core.errors import UsageError
 from infinitetalk.core.knobs import CONTROLS, add_flags, given, override
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.media.paths import job_path
@@ -34,8 +35,21 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="repeat a video from the JSON file beside it; other flags change it",
     )
     add_flags(parser, [control for control in CONTROLS if not control.knob.expert])
+    parser.add_argument_group("several videos").add_argument(
+        "--seeds",
+        type=_seeds,
+        metavar="N,N,...",
+        help="a video for each seed, named after it; loads the model once",
+    )
     add_run_flags(parser)
     add_flags(parser, [control for control in CONTROLS if control.knob.expert])
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be whole numbers such as 1,2,3") from None
 
 
 def read_request(arguments: argparse.Namespace) -> TalkRequest:
@@ -62,11 +76,22 @@ def free_name(request: TalkRequest) -> Path:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Makes the video; exit code 0, or 130 after Ctrl-C."""
+    """Makes the video, or one for each seed; exit code 0, or 130 after Ctrl-C."""
     request = read_request(arguments)
     output: Path = arguments.output or free_name(request)
+    seeds = arguments.seeds or ()
+    if seeds and hasattr(arguments, "seed"):
+        raise UsageError("give --seed for one video or --seeds for several, not both; see infinitetalk generate --help")
     run_on = RunOn(arguments.device, memory_settings(arguments))
-    return make(request, output, run_on, as_json=arguments.json, quiet=arguments.quiet, restart=arguments.restart)
+    return make(
+        request,
+        output,
+        run_on,
+        as_json=arguments.json,
+        quiet=arguments.quiet,
+        restart=arguments.restart,
+        seeds=seeds,
+    )
 
 
 COMMAND = Command(

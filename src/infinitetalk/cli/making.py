@@ -1,5 +1,7 @@
-"""Makes one video for a command: draws its progress, says where the video is, stops cleanly on Ctrl-C."""
+"""Makes videos for a command: draws its progress, says where the video is, stops cleanly on Ctrl-C."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,9 +25,18 @@ class RunOn(NamedTuple):
 
 
 def make(
-    request: TalkRequest, output: Path, run_on: RunOn, *, as_json: bool, quiet: bool, restart: bool = False
+    request: TalkRequest,
+    output: Path,
+    run_on: RunOn,
+    *,
+    as_json: bool,
+    quiet: bool,
+    restart: bool = False,
+    seeds: Sequence[int] = (),
 ) -> int:
-    """Runs one job with its progress on the terminal; gives the exit code.
+    """Runs one job with its progress on the terminal, or one for each seed; gives the exit code.
+
+    All are checked before the first is made.
 
     Raises:
         InfiniteTalkError: whatever the job refuses or cannot do.
@@ -34,14 +45,23 @@ def make(
 
     try:
         workshop = Workshop(*run_on)
-        job = prepare(request, output, restart=restart)
-        with show(as_json=as_json, quiet=quiet) as board:
-            made = workshop.make(job, board)
+        prepared = [prepare(one, path, restart=restart) for one, path in _by_seed(request, output, seeds)]
+        for job in prepared:
+            with show(as_json=as_json, quiet=quiet) as board:
+                made = workshop.make(job, board)
+            _report(made, as_json=as_json, quiet=quiet)
     except Stopped as stop:
         _report(stop.made, as_json=as_json, quiet=quiet)
         return STOPPED
-    _report(made, as_json=as_json, quiet=quiet)
     return DONE
+
+
+def _by_seed(request: TalkRequest, output: Path, seeds: Sequence[int]) -> list[tuple[TalkRequest, Path]]:
+    """The jobs of several seeds: talk.mp4 becomes talk-seed7.mp4."""
+    if not seeds:
+        return [(request, output)]
+    named = [(seed, output.with_name(f"{output.stem}-seed{seed}{output.suffix}")) for seed in seeds]
+    return [(replace(request, seed=seed), path) for seed, path in named]
 
 
 def _report(made: "Made", *, as_json: bool, quiet: bool) -> None:

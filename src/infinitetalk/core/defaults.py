@@ -107,6 +107,7 @@ def check_text(request: TalkRequest, facts: ModelFacts) -> None:
         return
     for name, value in (
         ("prompt", request.prompt),
+        ("prompts", ", ".join(map(str, request.prompts)) or None),
         ("negative_prompt", request.negative_prompt),
         ("text_scale", request.text_scale),
     ):

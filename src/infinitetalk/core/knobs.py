@@ -5,17 +5,20 @@ back what its user gave.
 """
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from enum import Enum
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
+from infinitetalk.core.control import Strength, TimedPrompt
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.loras import Lora, paired
 from infinitetalk.core.memory import MemorySettings
 from infinitetalk.core.request import Box, Knob, TalkRequest
+
+T = TypeVar("T")
 
 
 class Kind(Enum):
@@ -30,6 +33,8 @@ class Kind(Enum):
     FILES = "files"
     BOXES = "boxes"
     LORAS = "LoRAs"
+    STRENGTHS = "strengths"
+    PROMPTS = "prompts"
 
 
 _KINDS: Mapping[object, Kind] = {
@@ -41,6 +46,8 @@ _KINDS: Mapping[object, Kind] = {
     tuple[Path, ...]: Kind.FILES,
     tuple[Box, ...]: Kind.BOXES,
     tuple[Lora, ...]: Kind.LORAS,
+    tuple[Strength, ...]: Kind.STRENGTHS,
+    tuple[TimedPrompt, ...]: Kind.PROMPTS,
 }
 
 _METAVARS: Mapping[Kind, str] = {
@@ -51,6 +58,8 @@ _METAVARS: Mapping[Kind, str] = {
     Kind.FILES: "FILE",
     Kind.BOXES: "X0,Y0,X1,Y1",
     Kind.LORAS: "FILE[:STRENGTH]",
+    Kind.STRENGTHS: "X",
+    Kind.PROMPTS: "START-END:TEXT",
 }
 
 _LORA_LISTS = ("lora_dir", "lora_scale")
@@ -138,18 +147,16 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
-def _box(text: str) -> Box:
-    try:
-        return Box.parse(text)
-    except RequestError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error.need}") from None
+def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """The parser of a value as argparse wants it."""
 
+    def read(text: str) -> T:
+        try:
+            return parse(text)
+        except RequestError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error.need}") from None
 
-def _lora(text: str) -> Lora:
-    try:
-        return Lora.parse(text)
-    except RequestError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error.need}") from None
+    return read
 
 
 _READERS = {
@@ -159,9 +166,14 @@ _READERS = {
     Kind.NUMBER: _number,
     Kind.FILE: Path,
     Kind.FILES: Path,
-    Kind.BOXES: _box,
-    Kind.LORAS: _lora,
+    Kind.BOXES: _parsed(Box.parse),
+    Kind.LORAS: _parsed(Lora.parse),
+    Kind.STRENGTHS: _parsed(Strength.parse),
+    Kind.PROMPTS: _parsed(TimedPrompt.parse),
 }
+
+_LINES = (Kind.LORAS, Kind.STRENGTHS, Kind.PROMPTS)
+"""Lists that a form holds as one text, a line for each."""
 
 
 def _help(control: Control) -> str:
@@ -179,7 +191,7 @@ def _options(control: Control) -> dict[str, Any]:
         return common | {"action": argparse.BooleanOptionalAction}
     if control.kind is Kind.CHOICE:
         return common | {"metavar": "|".join(control.knob.choices)}
-    many = {"action": "append"} if control.kind in (Kind.FILES, Kind.BOXES, Kind.LORAS) else {}
+    many = {"action": "append"} if control.kind in (Kind.FILES, Kind.BOXES, *_LINES) else {}
     return common | many | {"type": _READERS[control.kind], "metavar": _METAVARS[control.kind]}
 
 
@@ -245,7 +257,7 @@ def _form_value(control: Control, value: Any) -> Any:
             raise RequestError(control.name, value, f"is not a {control.kind.value}") from None
     if isinstance(value, str) and control.kind is Kind.BOXES:
         return [list(Box.parse(part)) for part in value.split(";") if part.strip()]
-    if isinstance(value, str) and control.kind is Kind.LORAS:
+    if isinstance(value, str) and control.kind in _LINES:
         return [line.strip() for line in value.splitlines() if line.strip()]
     if isinstance(value, float) and control.kind is Kind.WHOLE and value.is_integer():
         return int(value)
@@ -255,7 +267,8 @@ def _form_value(control: Control, value: Any) -> Any:
 def from_form(values: Mapping[str, Any]) -> TalkRequest:
     """Reads what widgets hold: JSON values by field name; None and emptiness mean "not given".
 
-    Numbers may be texts; boxes may be one text with a semicolon between boxes, LoRAs one text with a line for each.
+    Numbers may be texts; boxes may be one text with a semicolon between boxes; LoRAs, strengths and timed prompts one
+    text with a line for each.
 
     Raises:
         RequestError: a value that cannot work.

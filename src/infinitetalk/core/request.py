@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 from infinitetalk.core.caching import StepCache
+from infinitetalk.core.control import Strength, TimedPrompt
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.recipes import RECIPES
@@ -85,9 +86,18 @@ class TalkRequest:
     masks: tuple[Path, ...] = knob((), "instead of a box: picture or video that is white where a person is", INPUT,
                                    flag="mask")  # fmt: skip
     prompt: str | None = knob(None, "what the picture shows and how it moves", INPUT)
+    prompts: tuple[TimedPrompt, ...] = knob((), "instead of the prompt from second START to END of the video: "
+                                            "START-END:TEXT; once per stretch", INPUT, flag="prompt_at")  # fmt: skip
     negative_prompt: str | None = knob(None, "what the video should not look like", INPUT, expert=True)
     loras: tuple[Lora, ...] = knob((), "LoRA file for the model, strength 1 unless given; once per LoRA", INPUT,
                                    flag="lora")  # fmt: skip
+
+    voices: str = knob("parallel", "several voices at once, one after the other, or each a channel of its file", INPUT,
+                       choices=("parallel", "sequence", "channels"))  # fmt: skip
+    audio_strength: tuple[Strength, ...] = knob((), "how strongly voices move mouths, 0 to 3: X, or [PERSON:]X@START-"
+                                                "END for a person or seconds of the video", INPUT)  # fmt: skip
+    noise_floor: float | None = knob(None, "decibels under a voice's loudness below which it counts as silence, so "
+                                     "that breath moves no lips (25 is usual)", INPUT, least=5, most=60)  # fmt: skip
 
     size: str | None = knob(None, "size table (480 or 720, by the source's shape) or WIDTHxHEIGHT", LOOK)
     framing: str = knob("crop", "fit the source by cutting its edges, cutting around the faces, or adding bars", LOOK,
@@ -151,6 +161,7 @@ class TalkRequest:
         self._check_methods()
         self._check_footage()
         self._check_people()
+        self._check_control()
 
     def _check_methods(self) -> None:
         if self.reference and self.scheduler not in (None, "euler"):
@@ -160,6 +171,19 @@ class TalkRequest:
         for name, method in (("cache_threshold", StepCache.TEACACHE), ("cache_interval", StepCache.TAYLORSEER)):
             if getattr(self, name) is not None and self.step_cache != method:
                 raise RequestError(name, getattr(self, name), f"is for step_cache {method}, not {self.step_cache}")
+
+    def _check_control(self) -> None:
+        for strength in self.audio_strength:
+            if strength.person is not None and strength.person > len(self.audio):
+                need = f"there are {len(self.audio)} voices, counted from 1"
+                raise RequestError("audio_strength", str(strength), need)
+        for name in ("audio_strength", "noise_floor", "prompts"):
+            if self.reference and getattr(self, name):
+                given = getattr(self, name)
+                value = ", ".join(map(str, given)) if isinstance(given, tuple) else given
+                raise RequestError(name, value, "the reference has no such thing; leave one out")
+        if self.reference and self.voices == "channels":
+            raise RequestError("voices", self.voices, "the reference has no such thing; leave one out")
 
     @property
     def people(self) -> int:
@@ -306,6 +330,14 @@ def _loras(value: Any) -> tuple[Lora, ...] | None:
     return _each([value] if isinstance(value, str | Path | Lora) else value, Lora.read)
 
 
+def _strengths(value: Any) -> tuple[Strength, ...] | None:
+    return _each([value] if isinstance(value, str | int | float | Strength) else value, Strength.read)
+
+
+def _prompts(value: Any) -> tuple[TimedPrompt, ...] | None:
+    return _each([value] if isinstance(value, str | TimedPrompt) else value, TimedPrompt.read)
+
+
 def _boxes(value: Any) -> tuple[Box, ...] | None:
     return _each([value] if isinstance(value, Box) else value, _box)
 
@@ -313,6 +345,8 @@ def _boxes(value: Any) -> tuple[Box, ...] | None:
 _TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     **dict.fromkeys(("image", "video"), (_path, "the path of a file")),
     **dict.fromkeys(("audio", "masks"), (_paths, "a list of paths")),
+    "audio_strength": (_strengths, "a list of strengths, [PERSON:]X[@START-END] or [X, PERSON, START, END]"),
+    "prompts": (_prompts, "a list of prompts, START-END:TEXT or [START, END, TEXT]"),
     "boxes": (_boxes, "a list of boxes [x0, y0, x1, y1]"),
     "loras": (_loras, "a list of files, FILE:STRENGTH or [FILE, STRENGTH]"),
     **dict.fromkeys(("preview", "apg", "reference"), (_flag, "true or false")),
@@ -320,8 +354,10 @@ _TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
         ("window_frames", "motion_frames", "seam_frames", "cache_interval", "seed", "steps", "quality"),
         (_whole, "a whole number"),
     ),
-    **dict.fromkeys(("color_strength", "start", "duration", "shift", "text_scale"), (_number, "a number")),
-    **dict.fromkeys(("audio_scale", "cache_threshold", "apg_momentum", "apg_threshold"), (_number, "a number")),
+    **dict.fromkeys(("color_strength", "noise_floor", "start", "duration", "shift"), (_number, "a number")),
+    **dict.fromkeys(
+        ("text_scale", "audio_scale", "cache_threshold", "apg_momentum", "apg_threshold"), (_number, "a number")
+    ),
 }
 """Field → what reads its value from Python or JSON, and the type in words. All others are text."""
 

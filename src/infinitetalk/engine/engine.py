@@ -1,6 +1,6 @@
 """The engine: a request in, finished windows of frames out."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,14 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor
 
+from infinitetalk.core.control import TimedPrompt, prompt_at
 from infinitetalk.core.defaults import Settings, resolve
 from infinitetalk.core.errors import ModelError, RequestError
 from infinitetalk.core.live import check_live, check_rate, resolve_live
 from infinitetalk.core.loras import Lora, read_loras
 from infinitetalk.core.memory import Lodging, MemorySettings
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.core.sizes import SAMPLE_RATE, Latents
+from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Latents
 from infinitetalk.core.stages import Stage
 from infinitetalk.core.windows import Window, frames_of, plan_request
 from infinitetalk.engine.codec import decode, encode, latent_count
@@ -37,7 +38,7 @@ from infinitetalk.engine.protocols import (
 )
 from infinitetalk.engine.results import Clip, Past, Resume, WindowResult
 from infinitetalk.engine.seams import soften
-from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, Voices
+from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, TemperedVoices, Voices
 from infinitetalk.media.arriving import at_speech_rate
 from infinitetalk.media.color import match_colors
 from infinitetalk.media.fit import Focus
@@ -60,8 +61,8 @@ class _Job:
     keys: KeyFrames
     voices: Voices
     people: People
-    prompt: Tensor | None
-    negative: Tensor | None
+    texts: Mapping[str, Tensor]
+    """Every prompt of the job, as the network reads it; empty if it does not read."""
     script: Script
 
 
@@ -213,15 +214,15 @@ class Engine:
             inputs = self._portrait_source().open(request)
             files.enter_context(inputs.files)
             settings = resolve_live(request, self.model.facts, inputs.source.size)
-            prompt, negative = self._read(settings)
+            texts = self._read(settings)
             focus = _focus(request, inputs, listener)
         return LiveTalk(
             request=request,
             settings=settings,
             script=Script(self.model.dit),
             keys=self._keys(request, settings, inputs, (Window(0, 0, settings.window_frames, 0, 0),), focus),
-            prompt=prompt,
-            negative=negative,
+            prompt=texts.get(settings.prompt),
+            negative=texts.get(settings.negative_prompt),
             speech=self._speech,
             encode=self._encode,
             decode=self._decode,
@@ -254,11 +255,13 @@ class Engine:
         with listener.stage(Stage.FEATURE_EXTRACTION):
             focus = _focus(request, inputs, listener)
             people = People(request, inputs.masks, settings.size, focus)
-            prompt, negative = self._read(settings)
+            if begin:
+                people.begin(inputs.source.frame_at(0.0))
+            texts = self._read(settings, request.prompts)
             listener.advance()
         keys = self._keys(request, settings, inputs, windows, focus)
         script = Script(self.model.dit)
-        return _Job(request, settings, windows, keys, voices, people, prompt, negative, script)
+        return _Job(request, settings, windows, keys, voices, people, texts, script)
 
     def _media_source(self) -> MediaSource:
         if self._media is not None:
@@ -281,13 +284,14 @@ class Engine:
         end = windows[-1].end + width // 2
         # A voice that is cut short is still heard as the running speech that it is.
         further = min(windows[-1].end + CONTEXT, max(frames_of(len(wave)) for wave in inputs.voices))
-        return PaddedVoices(
+        heard = PaddedVoices(
             self._speech,
             inputs.voices,
             frames=max(end, further),
             width=width,
             reach=_longest(windows) + width // 2,
         )
+        return TemperedVoices(heard, self._speech, request.audio_strength) if request.audio_strength else heard
 
     def _keys(
         self,
@@ -310,12 +314,12 @@ class Engine:
             device=self.model.device,
         )
 
-    def _read(self, settings: Settings) -> tuple[Tensor | None, Tensor | None]:
-        """Prompt and negative prompt as the network reads them."""
+    def _read(self, settings: Settings, timed: Sequence[TimedPrompt] = ()) -> Mapping[str, Tensor]:
+        """All prompts as the network reads them."""
         if self._text is None:
-            return None, None
-        prompt, negative = self._text.encode([settings.prompt, settings.negative_prompt])
-        return prompt.to(self.model.device), negative.to(self.model.device)
+            return {}
+        texts = list(dict.fromkeys((settings.prompt, settings.negative_prompt, *(prompt.text for prompt in timed))))
+        return {text: read.to(self.model.device) for text, read in zip(texts, self._text.encode(texts), strict=True)}
 
     @torch.inference_mode()
     def _make(self, job: _Job, window: Window, past: Past | None, listener: Progress) -> WindowResult:
@@ -358,7 +362,10 @@ class Engine:
             motion = key[:, :1] if past is None else self._encode(past.tail)[0]
             listener.advance()
         picture = condition(key, latent_count(window.length))
-        return Conditions(picture, motion, audio, places, job.prompt, job.negative, clip), pixels
+        middle = (window.first_frame + window.keep / 2) / FPS
+        prompt = job.texts.get(prompt_at(job.request.prompts, middle, job.settings.prompt))
+        negative = job.texts.get(job.settings.negative_prompt)
+        return Conditions(picture, motion, audio, places, prompt, negative, clip), pixels
 
     def _denoise(self, job: _Job, window: Window, told: Conditions, listener: Progress) -> Tensor:
         """The finished latent [16, T, h, w] of a window."""

@@ -102,6 +102,7 @@ def _rank(path: Path) -> int:
 
 def work_of(request: TalkRequest, settings: Settings) -> Work:
     """What a request asks of the networks."""
+    longest = max((settings.prompt, *(timed.text for timed in request.prompts)), key=len)
     return Work(
         size=settings.size,
         window_frames=settings.window_frames,
@@ -109,7 +110,7 @@ def work_of(request: TalkRequest, settings: Settings) -> Work:
         steps=settings.steps,
         branches=len(branches(settings.text_scale, settings.audio_scale, reference=request.reference)),
         people=request.people,
-        words=words_of(settings.prompt, settings.negative_prompt),
+        words=words_of(longest, settings.negative_prompt),
         still=request.image is not None,
         kept=StepCache(settings.step_cache).kept,
     )

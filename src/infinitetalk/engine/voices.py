@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infinitetalk.core.sizes import SAMPLES_PER_FRAME
+from infinitetalk.core.control import Strength, strength_at
+from infinitetalk.core.sizes import FPS, SAMPLES_PER_FRAME
 from infinitetalk.core.windows import Window, reference_frames_of
 from infinitetalk.engine.protocols import SpeechSource, Waveform
 
@@ -20,6 +21,9 @@ PIECE = 1500
 
 CONTEXT = 250
 """Frames of sound that a piece hears beyond each of its ends."""
+
+_SILENT = 51
+"""Frames of silence, of which the middle one tells how silence is heard."""
 
 _REFERENCE_EXTRA = 3
 """Frames that the reference mirrors beyond the last window's end."""
@@ -100,6 +104,42 @@ class PaddedVoices:
         self.load(window)
         frames = range(window.start - self._stretch.start, window.end - self._stretch.start)
         return torch.stack([surround(features, frames, self._width) for features in self._features])
+
+
+class TemperedVoices:
+    """Voices between silence and themselves, by person and time: a strength of 0 is heard as silence.
+
+    Args:
+        voices: as they are.
+        strengths: what holds when and for whom.
+    """
+
+    def __init__(self, voices: Voices, source: SpeechSource, strengths: Sequence[Strength]) -> None:
+        self._voices = voices
+        self._source = source
+        self._strengths = strengths
+        self._silence: Tensor | None = None
+
+    def pieces(self, windows: Sequence[Window]) -> int:
+        """See `Voices`."""
+        return self._voices.pieces(windows)
+
+    def load(self, window: Window) -> int:
+        """See `Voices`."""
+        return self._voices.load(window)
+
+    def hear(self, window: Window) -> Tensor:
+        """See `Voices`."""
+        heard = self._voices.hear(window)
+        if self._silence is None:
+            still = np.zeros(_SILENT * SAMPLES_PER_FRAME, np.float32)
+            self._silence = self._source.encode(still, _SILENT, 0).cpu()[_SILENT // 2]
+        people, frames, width = heard.shape[:3]
+        around = range(-(width // 2), width - width // 2)
+        shares = [[[strength_at(self._strengths, person, max(0, window.start + frame + step) / FPS) for step in around]
+                   for frame in range(frames)] for person in range(people)]  # fmt: skip
+        share = torch.tensor(shares, dtype=heard.dtype)[..., None, None]
+        return torch.where(share == 1, heard, self._silence + share * (heard - self._silence))
 
 
 class MirroredVoices:

@@ -10,15 +10,16 @@ import numpy as np
 from infinitetalk.core.defaults import ModelFacts, Settings, resolve
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Box, TalkRequest, check_single_voice
-from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Pixels
+from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.core.timeline import Timeline
 from infinitetalk.core.windows import plan_request
-from infinitetalk.media.inputs import FrameSource, Inputs, MaskSource, Waveform
+from infinitetalk.media.inputs import FrameSource, Inputs, MaskSource
 from infinitetalk.media.masks import open_mask
 from infinitetalk.media.paths import require_file, require_output
 from infinitetalk.media.picture import StillSource, read_picture
-from infinitetalk.media.sound import SHORTEST, Sound, for_speech, mix, read_sound
+from infinitetalk.media.sound import SHORTEST, Sound
 from infinitetalk.media.video import VideoSource, length_of
+from infinitetalk.media.voices import arranged, open_voices, together
 
 
 class FileMedia:
@@ -36,8 +37,8 @@ class FileMedia:
             source = files.enter_context(_source(request))
             _check_boxes(request.boxes, source.size)
             masks = _masks(request, source.size, files)
-            voices, seconds = zip(*(_voice(path, request.start) for path in request.audio), strict=True)
-            _check_start(request, max(seconds))
+            voices, seconds = open_voices(request)
+            _check_start(request, seconds)
             silent = (np.zeros(max(map(len, voices)), np.float32),) * (request.people - len(voices))
             return Inputs(source, (*voices, *silent), masks, _timeline(request), files.pop_all())
 
@@ -73,9 +74,9 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
         settings = resolve(request, facts, source.size)
         _check_boxes(request.boxes, source.size)
         _check_places(request, source, settings.size)
-    _check_start(request, max(read_sound(path).seconds for path in request.audio))
+    _check_start(request, max(voice.end for voice in arranged(request)))
     if request.reference:
-        plan_request(request, settings, [len(_voice(path, request.start)[0]) for path in request.audio])
+        plan_request(request, settings, [len(voice) for voice in open_voices(request)[0]])
     return settings
 
 
@@ -85,7 +86,7 @@ def output_sound(request: TalkRequest) -> Sound:
     Raises:
         MediaError: a sound that cannot be used.
     """
-    return mix([read_sound(path) for path in request.audio]).cut(request.start, request.duration)
+    return together(request).cut(request.start, request.duration)
 
 
 def input_paths(request: TalkRequest) -> Iterator[Path]:
@@ -143,13 +144,6 @@ def _check_places(request: TalkRequest, source: FrameSource, target: Pixels) -> 
 
 def _masks(request: TalkRequest, size: Pixels, files: ExitStack) -> tuple[MaskSource, ...]:
     return tuple(files.enter_context(open_mask(path, size)) for path in request.masks)
-
-
-def _voice(path: Path, start: float) -> tuple[Waveform, float]:
-    """A voice from `start` on, a moment of silence if it is over before the others; and the whole file's seconds."""
-    sound = read_sound(path)
-    heard = for_speech(sound, start)
-    return np.pad(heard, (0, max(0, round(SHORTEST * SAMPLE_RATE) - len(heard)))), sound.seconds
 
 
 def _check_start(request: TalkRequest, end: float) -> None:

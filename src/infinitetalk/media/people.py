@@ -21,14 +21,16 @@ _SPARE = 0.2
 class People:
     """The places of a job's people.
 
-    Boxes and mask pictures stay. Mask videos, and faces in a video, are looked at anew for each window; while not
-    exactly the faces of the beginning are found, people stay where they were.
+    Boxes and mask pictures stay. Mask videos, and faces in a video, are looked at anew for each window. Where not as
+    many faces as people are found, people are where they were in the first frame, so that places depend on the window
+    alone.
     """
 
     def __init__(
         self, request: TalkRequest, masks: Sequence[MaskSource], target: Pixels, focus: Focus | None = None
     ) -> None:
         self._request, self._masks, self._target, self._focus = request, masks, target, focus
+        self._first: tuple[Box, ...] = ()
         self._found: tuple[Box, ...] = ()
         self._looked: tuple[Picture, tuple[Mask, ...]] | None = None
         self._grid: Tensor | None = None
@@ -37,6 +39,20 @@ class People:
     def boxes(self) -> tuple[Box, ...]:
         """The request's boxes, or those around the faces that were found last."""
         return self._request.boxes or self._found
+
+    def begin(self, frame: Picture) -> None:
+        """Looks for faces in the source's first frame, if the request needs them.
+
+        Raises:
+            RequestError: another number of faces than voices.
+            MachineError: the detector cannot run here.
+        """
+        if not self._request.finds_faces:
+            return
+        boxes = face_boxes(find_faces(frame), Pixels(*frame.shape[:2]))
+        if len(boxes) != self._request.people:
+            raise _miscounted(boxes, self._request.people)
+        self._first = self._found = boxes
 
     def at(self, seconds: float, frame: Picture) -> Tensor | None:
         """The grid of `media.places` for a window that starts at a time, with the source's frame of that time.
@@ -65,12 +81,11 @@ class People:
         return not moved and (old_frame is frame or not self._request.finds_faces)
 
     def _look(self, frame: Picture) -> None:
-        faces = find_faces(frame)
-        boxes = face_boxes(faces, Pixels(*frame.shape[:2]))
-        if len(boxes) == self._request.people:
-            self._found = boxes
-        elif not self._found:
-            raise _miscounted(boxes, self._request.people)
+        if not self._first:
+            self.begin(frame)
+            return
+        boxes = face_boxes(find_faces(frame), Pixels(*frame.shape[:2]))
+        self._found = boxes if len(boxes) == self._request.people else self._first
 
 
 def face_boxes(faces: Sequence[Face], size: Pixels) -> tuple[Box, ...]:
