@@ -18,9 +18,9 @@ BASE = TalkRequest(image=PICTURE, audio=(VOICE,))
 # Whoever adds, renames or drops a setting changes what users type: this list says so out loud.
 FLAGS = """
 --model --image --video --audio --box --mask --prompt --prompt-at --negative-prompt --lora --voices --audio-strength
---noise-floor --size --framing --color-strength --start --duration --source-end --mode --preview --window-frames
---motion-frames --seam-frames --seed --recipe --steps --shift --scheduler --text-scale --audio-scale --step-cache
---cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference --quality
+--noise-floor --size --framing --color-strength --start --duration --source-end --cuts --mode --preview
+--window-frames --motion-frames --seam-frames --seed --recipe --steps --shift --scheduler --text-scale --audio-scale
+--step-cache --cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference --quality
 """
 
 

@@ -109,6 +109,8 @@ class TalkRequest:
     duration: float | None = knob(None, "seconds of video at most; default: as long as the sound", LENGTH, least=0.04)
     source_end: str = knob("hold", "when the sound is longer than the video: hold its last frame, play it "
                            "again, play it to and fro, or stop with it", LENGTH, choices=SOURCE_ENDS)  # fmt: skip
+    cuts: str = knob("detect", "find where a video cuts and begin a window there, or leave cuts alone", LENGTH,
+                     choices=("detect", "ignore"))  # fmt: skip
     mode: str = knob("streaming", "any length, window after window, or one clip of a single window", LENGTH,
                      choices=("streaming", "clip"))  # fmt: skip
     preview: bool = knob(False, "make the first window only", LENGTH)
@@ -194,6 +196,11 @@ class TalkRequest:
     def finds_faces(self) -> bool:
         """Whether several people are to be placed by their faces."""
         return self.people > 1 and not (self.boxes or self.masks or self.reference)
+
+    @property
+    def finds_cuts(self) -> bool:
+        """Whether cuts are looked for; the reference knows of none."""
+        return self.video is not None and self.cuts == "detect" and not self.reference
 
     def _check_footage(self) -> None:
         if self.source_end == "hold":

@@ -48,7 +48,7 @@ def layout(request: TalkRequest) -> Layout:
     """
     facts = ModelFolder.open(request.model).facts
     with ExitStack() as files:
-        inputs = FileMedia().open(request)
+        inputs = FileMedia(whole=False).open(request)
         files.enter_context(inputs.files)
         settings = resolve(request, facts, inputs.source.size)
         frame = inputs.source.frame_at(0.0)

@@ -1,7 +1,7 @@
 """A request's files: everything about them that can be refused, and the files opened for the engine."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
@@ -17,13 +17,21 @@ from infinitetalk.media.inputs import FrameSource, Inputs, MaskSource
 from infinitetalk.media.masks import open_mask
 from infinitetalk.media.paths import require_file, require_output
 from infinitetalk.media.picture import StillSource, read_picture
+from infinitetalk.media.shots import find_cuts, require_detector
 from infinitetalk.media.sound import SHORTEST, Sound
 from infinitetalk.media.video import VideoSource, length_of
 from infinitetalk.media.voices import arranged, open_voices, together
 
 
 class FileMedia:
-    """The engine's media source for requests that name files."""
+    """The engine's media source for requests that name files.
+
+    Args:
+        whole: a video is read to its end for cuts and length; if not, neither is known.
+    """
+
+    def __init__(self, *, whole: bool = True) -> None:
+        self._whole = whole
 
     def open(self, request: TalkRequest) -> Inputs:
         """Reads the sounds and masks, opens the picture or video.
@@ -40,7 +48,18 @@ class FileMedia:
             voices, seconds = open_voices(request)
             _check_start(request, seconds)
             silent = (np.zeros(max(map(len, voices)), np.float32),) * (request.people - len(voices))
-            return Inputs(source, (*voices, *silent), masks, _timeline(request), files.pop_all())
+            return Inputs(source, (*voices, *silent), masks, self._timeline(request, voices), files.pop_all())
+
+    def _timeline(self, request: TalkRequest, voices: Sequence[Waveform]) -> Timeline:
+        """The course of the request's source through the video."""
+        if request.video is None or not self._whole:
+            return Timeline()
+        frames = None if request.source_end == "hold" else max(1, round(length_of(request.video) * FPS))
+        if not request.finds_cuts:
+            return Timeline(frames, request.source_end)
+        heard = max(map(len, voices)) / SAMPLE_RATE
+        until = heard if request.duration is None else min(heard, request.duration)
+        return Timeline(frames, request.source_end, find_cuts(request.video, until))
 
 
 class PortraitMedia:
@@ -70,6 +89,8 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
     if output is not None:
         require_output(output, input_paths(request))
     require_inputs(request)
+    if request.finds_cuts:
+        require_detector()
     with _source(request) as source:
         settings = resolve(request, facts, source.size)
         _check_boxes(request.boxes, source.size)
@@ -121,13 +142,6 @@ def _source(request: TalkRequest) -> AbstractContextManager[FrameSource]:
         return nullcontext(StillSource(read_picture(request.image)))
     assert request.video is not None
     return VideoSource(request.video)
-
-
-def _timeline(request: TalkRequest) -> Timeline:
-    """The course of the request's source through the video."""
-    if request.video is None or request.source_end == "hold":
-        return Timeline()
-    return Timeline(max(1, round(length_of(request.video) * FPS)), request.source_end)
 
 
 def _check_places(request: TalkRequest, source: FrameSource, target: Pixels) -> None:

@@ -136,6 +136,21 @@ def length_of(path: Path) -> float:
         return max(end, last + min(step, _LONGEST_LAST)) - first if math.isfinite(first) else count * step
 
 
+def shown_frames(path: Path) -> "Iterator[tuple[float, VideoFrame]]":
+    """Every frame as FFmpeg has it, with the seconds from which on `VideoSource.frame_at` shows it.
+
+    Raises:
+        MediaError: without video, or undecodable.
+    """
+    with open_media(path, "video") as container:
+        stream = video_stream(path, container)
+        stream.thread_type, stream.thread_count = "AUTO", _THREADS
+        before: Shot | None = None
+        for shot in _shots(decode(path, "video", stream), stream):
+            yield 0.0 if before is None else _due(before, shot), shot.frame
+            before = shot
+
+
 def _shots(frames: "Iterator[VideoFrame]", stream: "VideoStream") -> Iterator[Shot]:
     """Numbers the frames and tells their times from their stamps, or from the rate where a file has none."""
     step = 1 / float(stream.average_rate or stream.guessed_rate or FPS)
