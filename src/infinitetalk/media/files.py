@@ -10,10 +10,10 @@ import numpy as np
 from infinitetalk.core.defaults import ModelFacts, Settings, resolve
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Box, TalkRequest, check_single_voice
-from infinitetalk.core.sizes import FPS, Pixels
+from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Pixels
 from infinitetalk.core.timeline import Timeline
 from infinitetalk.core.windows import plan_request
-from infinitetalk.media.inputs import FrameSource, Inputs, MaskSource
+from infinitetalk.media.inputs import FrameSource, Inputs, MaskSource, Waveform
 from infinitetalk.media.masks import open_mask
 from infinitetalk.media.paths import require_file, require_output
 from infinitetalk.media.picture import StillSource, read_picture
