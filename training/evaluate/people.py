@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from infinitetalk.core.control import Strength
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLE_RATE
 from infinitetalk.engine.engine import Engine
@@ -96,6 +97,28 @@ def groups(engine: Engine, voice: Waveform, count: int, out: Path) -> Check:
                  float(np.median(ratios)), ">=", 4, note)  # fmt: skip
 
 
+def strengths(engine: Engine, voice: Waveform, count: int, out: Path) -> Check:
+    """One person, with strength 1 and 0."""
+    shares: list[float] = []
+    rows = []
+    for index in range(FIRST, FIRST + count):
+        picture = draw(index, 1)
+        made = []
+        for strength in (1, 0):
+            request = TalkRequest(image=Path("picture"), audio=(Path("voice"),), duration=WINDOW / FPS,
+                                  audio_strength=(Strength(strength),))  # fmt: skip
+            made.append(Engine(engine.model, media=Still(picture, voice)).generate(request).rgb())
+            rows.append(sheets.Row([picture, *made[-1][::8]], f"strength {strength}"))
+        (box,) = mouths(picture)
+        loud, quiet = (energy(video, box) for video in made)
+        shares.append(quiet / loud)
+        _say(f"portrait {index}: energy {loud:.1f} at strength 1, {quiet:.1f} at 0")
+    sheets.save(out / "strength.jpg", rows, cell=96, margin=90)
+    note = f"of {count}; largest {max(shares):.3f}"
+    return Check("strength 0: energy of the mouth relative to strength 1, median",
+                 float(np.median(shares)), "<=", 0.2, note)  # fmt: skip
+
+
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -111,7 +134,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     voice = for_speech(read_sound(ASSETS / "demo" / "voice_1.flac"))[: WINDOW * SAMPLE_RATE // FPS]
     engine = Engine.from_pretrained(options.model)
-    write(options.out / "people.json", [groups(engine, voice, options.count, options.out)], {})
+    checks = [make(engine, voice, options.count, options.out) for make in (groups, strengths)]
+    write(options.out / "people.json", checks, {})
 
 
 if __name__ == "__main__":

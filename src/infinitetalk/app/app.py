@@ -66,7 +66,7 @@ class Page:
         except InfiniteTalkError as error:
             shutil.rmtree(job)
             raise gr.Error(str(error), print_exception=False) from error
-        lines = [f"{made.seconds:.1f} s, {made.size}, made in {clock_text(made.wall)}", *board.notes]
+        lines = [f"{made.seconds:.1f} s, {made.size}, made in {clock_text(made.wall)}", *board.notes, *made.advice]
         return str(made.video), gr.update(value=str(made.sidecar), visible=True), "\n\n".join(lines), str(job)
 
 

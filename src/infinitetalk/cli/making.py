@@ -83,4 +83,6 @@ def _tell(made: "Made") -> None:
     else:
         say(f"Stopped: {near_path(made.video)} holds {made.windows} of {made.planned} windows  ({length})")
         say("Go on:   the same command makes the other windows")
+    for line in made.advice:
+        say(f"Advice:  {line}")
     say(f"Repeat:  {command_line('generate', '--request', near_path(made.sidecar), '--output', 'again.mp4')}")

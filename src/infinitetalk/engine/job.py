@@ -20,6 +20,7 @@ from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.core.stages import Stage
 from infinitetalk.engine.journal import Identity, Journal, opened
 from infinitetalk.engine.progress import Progress, StageClock
+from infinitetalk.media.advice import advise
 from infinitetalk.media.files import check, output_sound
 from infinitetalk.media.paths import sidecar_path
 from infinitetalk.media.sidecar import write_sidecar
@@ -86,6 +87,8 @@ class Made:
     stages: Mapping[Stage, float]
     """Seconds per stage."""
     skipped: frozenset[Stage]
+    advice: tuple[str, ...] = ()
+    """Why the result may be bad, one line each."""
 
     @property
     def seconds(self) -> float:
@@ -107,6 +110,7 @@ class Made:
             "wall_seconds": round(self.wall, 3),
             "stage_seconds": {stage.value: round(spent, 3) for stage, spent in self.stages.items()},
             "stages_skipped": [stage.value for stage in Stage if stage in self.skipped],
+            "advice": list(self.advice),
         }
 
 
@@ -283,6 +287,10 @@ class _Shift:
 def _account(job: Job, writer: VideoWriter, planned: int, clock: StageClock, started: float) -> Made:
     """Writes the settings beside the video, if there is one, and tells how it went."""
     complete = 0 < writer.windows == planned
+    advice: tuple[str, ...] = ()
+    if complete:
+        with clock.stage(Stage.ASSEMBLY):
+            advice = advise(job.request, job.settings)
     if writer.windows:
         with clock.stage(Stage.ASSEMBLY):
             write_sidecar(
@@ -304,4 +312,5 @@ def _account(job: Job, writer: VideoWriter, planned: int, clock: StageClock, sta
         wall=time.perf_counter() - started,
         stages=dict(clock.seconds),
         skipped=frozenset(clock.skipped),
+        advice=advice,
     )

@@ -1,0 +1,149 @@
+"""Why a result may be bad: one line for each thing in the inputs that is known to spoil videos."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Final
+
+import numpy as np
+
+from infinitetalk.core.defaults import Settings
+from infinitetalk.core.errors import InfiniteTalkError
+from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Pixels
+from infinitetalk.core.windows import Window, plan_request
+from infinitetalk.media.faces import Face, can_find_faces, find_faces
+from infinitetalk.media.files import FileMedia
+from infinitetalk.media.fit import place
+from infinitetalk.media.floor import levels
+from infinitetalk.media.framing import frame_faces
+from infinitetalk.media.inputs import Inputs, Picture, Waveform
+
+SMALL: Final = 32
+"""Pixels of a face's height in the video below which there is too little of a mouth."""
+SIDEWAYS: Final = 0.75
+"""Of `Face.turn`: from here on half of the mouth is hidden."""
+NOISY: Final = 15.0
+"""Decibels between loud and quiet moments of a voice: fewer mean noise, as speech has pauses."""
+TONAL: Final = 0.35
+"""Of `tonality`: from here on there is music, even without a voice that pauses."""
+MIXED: Final = 0.08
+"""Of `tonality`: from here on what fills the pauses is music rather than noise."""
+CHANGED: Final = 0.5
+"""Share of colours that change at a cut."""
+
+_HEARD: Final = 60 * SAMPLE_RATE
+_SEEN: Final = 60
+"""Seconds of a source that are looked at for cuts."""
+_APART: Final = 5
+"""Frames between two looks."""
+
+
+def advise(request: TalkRequest, settings: Settings) -> tuple[str, ...]:
+    """Looks at the inputs of a finished job. Says nothing of inputs that are gone."""
+    try:
+        with ExitStack() as files:
+            inputs = FileMedia().open(request)
+            files.enter_context(inputs.files)
+            return tuple(_advice(request, settings, inputs))
+    except (InfiniteTalkError, OSError):
+        return ()
+
+
+def _advice(request: TalkRequest, settings: Settings, inputs: Inputs) -> Iterator[str]:
+    if request.people > 2:
+        yield f"{request.people} people: more than two are experimental; make a video for each if voices mix"
+    if can_find_faces():
+        yield from _of_faces(request, settings, inputs)
+    for number, voice in enumerate(inputs.voices[: len(request.audio)], 1):
+        yield from _of_voice("the sound" if len(request.audio) == 1 else f"voice {number}", voice[:_HEARD])
+    if request.video is not None and not request.reference:
+        windows = plan_request(request, settings, [len(voice) for voice in inputs.voices], inputs.timeline)
+        if at := cut_inside(inputs, windows):
+            yield f"the source cuts at about {at:.1f} s within a window: faces may melt there; split it at its cuts"
+
+
+def _of_faces(request: TalkRequest, settings: Settings, inputs: Inputs) -> Iterator[str]:
+    frame = inputs.source.frame_at(0.0)
+    faces = find_faces(frame)
+    if not faces:
+        yield "no face was found in the first picture: a clear one, seen from the front, works best"
+        return
+    focus = frame_faces(request, inputs.source).focus
+    shown = place(inputs.source.size, settings.size, request.framing, focus).size
+    scale = shown.height / inputs.source.size.height
+    talking = _talking(request, faces, inputs.source.size)
+    if (least := min(face.height for face in talking) * scale) < SMALL:
+        yield f"a face is {least:.0f} pixels high in the video: cut the picture closer, for {2 * SMALL} or more"
+    if any(face.turn > SIDEWAYS for face in talking):
+        yield "a face is seen from the side: mouths move best when both eyes are seen"
+    if len(faces) > 1 and request.people == 1:
+        yield f"{len(faces)} faces and one voice, so anybody may talk: give a box for the speaker, then for each other"
+
+
+def _talking(request: TalkRequest, faces: list[Face], size: Pixels) -> list[Face]:
+    """The faces that have a voice: those in a voice's box, or all."""
+    from infinitetalk.media.places import pixels_of
+
+    boxes = [pixels_of(box, size) for box in request.boxes[: len(request.audio)]]
+    inside = [
+        face for face in faces
+        if any(x0 <= face.middle[0] < x1 and y0 <= face.middle[1] < y1 for x0, y0, x1, y1 in boxes)
+    ]  # fmt: skip
+    return inside or faces
+
+
+def _of_voice(name: str, voice: Waveform) -> Iterator[str]:
+    if not voice.any():
+        yield f"{name} is silent"
+        return
+    notes, apart = tonality(voice), dynamics(voice)
+    if notes > TONAL or (apart < NOISY and notes > MIXED):
+        yield f"{name} seems to hold music, which mouths follow as if it were speech: give the voice alone"
+    elif apart < NOISY:
+        yield f"{name} seems noisy ({apart:.0f} dB between speech and pauses): a cleaner one moves lips better"
+
+
+def dynamics(voice: Waveform) -> float:
+    """Decibels between the loud and the quiet moments of a sound at 16 kHz; digital silence does not count."""
+    level = levels(voice)
+    heard = level[level > -100]
+    return float(np.percentile(heard, 90) - np.percentile(heard, 5)) if len(heard) > 20 else 99.0
+
+
+def tonality(voice: Waveform) -> float:
+    """How much of a sound's spectrum stays for a fifth of a second, 0 to 1: notes do, speech glides, noise is new."""
+    size, hop, later = 1024, 256, 12
+    if len(voice) < size + hop * (later + 1):
+        return 0.0
+    frames = np.lib.stride_tricks.sliding_window_view(voice, size)[::hop] * np.hanning(size)
+    power = np.log(np.abs(np.fft.rfft(frames, axis=1))[:, 6:200] + 1e-4)
+    peaks = power - np.apply_along_axis(lambda row: np.convolve(row, np.full(15, 1 / 15), mode="same"), 1, power)
+    peaks = (peaks - peaks.mean(1, keepdims=True)) / (peaks.std(1, keepdims=True) + 1e-6)
+    same = (peaks[:-later] * peaks[later:]).mean(1)
+    energy = np.square(frames).mean(1)[:-later]
+    audible = energy > np.percentile(energy, 50)
+    return float(np.median(same[audible])) if audible.any() else 0.0
+
+
+def cut_inside(inputs: Inputs, windows: tuple[Window, ...]) -> float | None:
+    """The second of the video at which the source's shot changes within a window; None if none does."""
+    for window in windows:
+        before: Picture | None = None
+        for frame in range(window.start, min(window.end, _SEEN * FPS), _APART):
+            picture = inputs.source.frame_at(inputs.timeline.source_frame(frame) / FPS)
+            if before is not None and changed(before, picture) > CHANGED:
+                return (frame - _APART / 2) / FPS
+            before = picture
+        if window.end >= _SEEN * FPS:
+            break
+    return None
+
+
+def changed(before: Picture, after: Picture) -> float:
+    """The share of pixels whose colour, in 64 kinds, has no counterpart in the other picture, 0 to 1."""
+    counts = [
+        np.bincount((picture[::4, ::4].reshape(-1, 3) // 64) @ np.array([16, 4, 1]), minlength=64)
+        for picture in (before, after)
+    ]
+    shares = [count / count.sum() for count in counts]
+    return float(np.abs(shares[0] - shares[1]).sum() / 2)
