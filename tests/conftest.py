@@ -1,6 +1,8 @@
 """Shared by all tests: threads, the `tiny` model folder and the golden cases."""
 
 import json
+import os
+import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 GOLDEN = Path(__file__).parent / "golden"
+
+# Certificates made by tests go where nobody's are; commands that tests start inherit it.
+os.environ["INFINITETALK_CONFIG"] = tempfile.mkdtemp(prefix="infinitetalk-config-")
 
 # Workers share few cores, and sums in one order make equal runs equal.
 torch.set_num_threads(1)

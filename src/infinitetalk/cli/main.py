@@ -5,7 +5,20 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from itertools import groupby
 
-from infinitetalk.cli import app, convert, demo, doctor, download, generate, inspect, live, models, people, verify
+from infinitetalk.cli import (
+    app,
+    convert,
+    demo,
+    doctor,
+    download,
+    generate,
+    inspect,
+    live,
+    models,
+    people,
+    verify,
+    verify_media,
+)
 from infinitetalk.cli.command import DONE, PROGRAM, STOPPED, USER_ERROR, Command, command_parser
 from infinitetalk.cli.display import emit
 from infinitetalk.core.errors import InfiniteTalkError
@@ -21,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
     models.COMMAND,
     inspect.COMMAND,
     verify.COMMAND,
+    verify_media.COMMAND,
     doctor.COMMAND,
 )
 """All commands, in the order of the help text; neighbours of one group stand under its heading."""
@@ -32,7 +46,7 @@ def overview() -> str:
     lines += [f"usage: {PROGRAM} COMMAND [options]"]
     for group, members in groupby(COMMANDS, key=lambda command: command.group):
         lines += ["", f"{group}:"]
-        lines += [f"  {command.name:<10}  {command.summary}" for command in members]
+        lines += [f"  {command.name:<12}  {command.summary}" for command in members]
     lines += ["", "options:", "  -h, --help  show this text", "  --version   show the version"]
     lines += ["", f"Start with:  {PROGRAM} demo", f"Every command explains itself:  {PROGRAM} generate --help"]
     return "\n".join(lines) + "\n"

@@ -148,6 +148,9 @@ class TalkRequest:
     # Lossless (0) would need a profile of H.264 that browsers and phones do not play.
     quality: int = knob(18, "constant rate factor of H.264, lower is better", OUTPUT, least=1, most=51)
 
+    provenance: bool = knob(True, "sign into the video that it is AI-generated, with model and settings' hash (C2PA)",
+                            OUTPUT)  # fmt: skip
+
     def __post_init__(self) -> None:
         for item in fields(self):
             # A frozen dataclass has no other way to take texts for paths, and lists for tuples.
@@ -356,7 +359,7 @@ _TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "prompts": (_prompts, "a list of prompts, START-END:TEXT or [START, END, TEXT]"),
     "boxes": (_boxes, "a list of boxes [x0, y0, x1, y1]"),
     "loras": (_loras, "a list of files, FILE:STRENGTH or [FILE, STRENGTH]"),
-    **dict.fromkeys(("preview", "apg", "reference"), (_flag, "true or false")),
+    **dict.fromkeys(("preview", "apg", "reference", "provenance"), (_flag, "true or false")),
     **dict.fromkeys(
         ("window_frames", "motion_frames", "seam_frames", "cache_interval", "seed", "steps", "quality"),
         (_whole, "a whole number"),

@@ -4,7 +4,7 @@ Every face makes its videos here, so that all of them refuse, count and store al
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,10 @@ from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.media.advice import advise
 from infinitetalk.media.files import check, output_sound
 from infinitetalk.media.paths import sidecar_path
-from infinitetalk.media.sidecar import write_sidecar
+from infinitetalk.media.provenance import Seal
+from infinitetalk.media.sidecar import settings_hash, write_sidecar
 from infinitetalk.media.writer import VideoWriter
+from infinitetalk.runtime.platform import config_folder
 from infinitetalk.weights.folder import ModelFolder
 from infinitetalk.weights.hub.recipe import with_lora
 
@@ -45,6 +47,25 @@ class Job:
     """Seconds that the checks took."""
     restart: bool = False
     """Whether to forget an unfinished job at this output."""
+    seal: Seal | None = None
+    """What signs the video."""
+
+    @property
+    def sign(self) -> Callable[[Path, Path], None] | None:
+        """Signs a video from a path to another, if it is to be signed."""
+        return None if self.seal is None else self.seal.sign
+
+
+def open_seal(request: TalkRequest, folder: ModelFolder, settings: Settings) -> Seal | None:
+    """What will sign the video, tried out; None if the request leaves it out.
+
+    Raises:
+        RequestError: a certificate that cannot be used.
+        MachineError: a library that is missing, or a folder that cannot be made.
+    """
+    if not request.provenance:
+        return None
+    return Seal.open(config_folder() / "signing", folder.facts.name, settings_hash(request, settings))
 
 
 def prepare(request: TalkRequest, output: Path, *, restart: bool = False) -> Job:
@@ -66,8 +87,17 @@ def prepare(request: TalkRequest, output: Path, *, restart: bool = False) -> Job
         from infinitetalk.engine.loras import open_loras  # the networks' libraries take seconds to import
 
         open_loras(folder, request.loras)
+    seal = open_seal(request, folder, settings)
     seconds = time.perf_counter() - started
-    return Job(request=request, output=output, folder=folder, settings=settings, checked_in=seconds, restart=restart)
+    return Job(
+        request=request,
+        output=output,
+        folder=folder,
+        settings=settings,
+        checked_in=seconds,
+        restart=restart,
+        seal=seal,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +240,7 @@ class Workshop:
                 sound=sound,
                 folder=journal.folder,
                 finished=reached.windows,
+                sign=job.sign,
             )
             shift = _Shift(job, journal, writer, clock, started, lodging=reached.lodging or plan.lodging)
             made = shift.work(self)

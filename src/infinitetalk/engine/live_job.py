@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 from infinitetalk.core.live import check_live, check_rate, resolve_live
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.engine.job import Job, Workshop
+from infinitetalk.engine.job import Job, Workshop, open_seal
 from infinitetalk.media.arriving import STDIN, Arrival, arrival
 from infinitetalk.media.files import PortraitMedia
 from infinitetalk.media.inputs import Waveform
@@ -37,13 +37,14 @@ def prepare_live(request: TalkRequest, output: Path) -> Job:
         from infinitetalk.engine.loras import open_loras  # the networks' libraries take seconds to import
 
         open_loras(folder, request.loras)
+    seal = open_seal(request, folder, settings)
     seconds = time.perf_counter() - started
-    return Job(request=request, output=output, folder=folder, settings=settings, checked_in=seconds)
+    return Job(request=request, output=output, folder=folder, settings=settings, checked_in=seconds, seal=seal)
 
 
 def live_writer(job: Job, sound: Arrival) -> VideoWriter:
     """The writer of a talk, to be entered before the first chunk is asked for."""
-    return VideoWriter(job.output, job.settings.size, quality=job.request.quality, sound=sound.track)
+    return VideoWriter(job.output, job.settings.size, quality=job.request.quality, sound=sound.track, sign=job.sign)
 
 
 def open_sound(job: Job, rate: int, stream: IO[bytes]) -> Arrival:

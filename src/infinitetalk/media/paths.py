@@ -20,6 +20,11 @@ def done_path(output: Path) -> Path:
     return output.with_suffix(".done.mp4")
 
 
+def signed_path(output: Path) -> Path:
+    """Where a signed video lies for the moment before it is moved into place."""
+    return output.with_suffix(".signed.mp4")
+
+
 def sidecar_path(output: Path) -> Path:
     """Where the settings of a video lie: video.mp4 → video.mp4.json."""
     return output.with_name(output.name + ".json")
@@ -102,7 +107,8 @@ def _require_folder(path: Path, name: str) -> None:
 def _require_no_clash(path: Path, inputs: tuple[Path, ...]) -> None:
     if (folder := job_path(path)).exists() and not folder.is_dir():
         raise RequestError("output", path, f"needs the folder {folder}, which is a file; choose another name")
-    for written in (path, part_path(path), done_path(path), sidecar_path(path), sidecar_part_path(path)):
+    beside = (part_path, done_path, signed_path, sidecar_path, sidecar_part_path)
+    for written in (path, *(name(path) for name in beside)):
         if not written.exists():
             continue
         if written.is_dir():

@@ -52,8 +52,8 @@ def _content(
         "format": FORMAT,
         "infinitetalk": version("infinitetalk"),
         "model": request.model,
-        "request": whole.to_json(),
-        "settings": asdict(settings) | {"size": str(settings.size)},
+        **_settings(request, settings),
+        "settings_sha256": settings_hash(request, settings),
         "inputs": [_facts(path) for path in dict.fromkeys(input_paths(whole))],
         "frames": frames,
         "complete": complete,
@@ -84,6 +84,18 @@ def read_request(path: Path) -> TalkRequest:
     if not isinstance(values, dict):
         raise RequestError("request", path, "holds no request; give the .json file that lies beside a video")
     return TalkRequest.from_json(values)
+
+
+def settings_hash(request: TalkRequest, settings: Settings) -> str:
+    """SHA-256 of a request and its settings: of the JSON of both as the file beside the video has them, keys sorted."""
+    return hashlib.sha256(json.dumps(_settings(request, settings), sort_keys=True).encode()).hexdigest()
+
+
+def _settings(request: TalkRequest, settings: Settings) -> dict[str, Any]:
+    return {
+        "request": absolute(request).to_json(),
+        "settings": asdict(settings) | {"size": str(settings.size)},
+    }
 
 
 def absolute(request: TalkRequest) -> TalkRequest:

@@ -1,6 +1,6 @@
 """Writes a video while its windows arrive: H.264 in MP4 with the original sound, complete or not there at all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.files import sync
 from infinitetalk.core.sizes import FPS, Pixels
-from infinitetalk.media.paths import done_path, part_path
+from infinitetalk.media.paths import done_path, part_path, signed_path
 from infinitetalk.media.pixels import to_yuv
 from infinitetalk.media.segments import TICK, Coded, read_segment, segment_path, write_segment
 from infinitetalk.media.sound import Sound
@@ -55,6 +55,7 @@ class VideoWriter:
         sound: Sound | None = None,
         folder: Path | None = None,
         finished: int = 0,
+        sign: Callable[[Path, Path], None] | None = None,
     ) -> None:
         """Nothing is opened before the `with` block.
 
@@ -65,6 +66,7 @@ class VideoWriter:
             sound: the sound track from the video's start on; cut or followed by silence to the video's length.
             folder: for finished windows; it is there.
             finished: windows in that folder with which the video begins.
+            sign: writes a copy of the first path's video, with a manifest, to the second.
         """
         self.path = path
         self.size = size
@@ -78,6 +80,7 @@ class VideoWriter:
         self._finished = finished
         self._quality = quality
         self._sound = sound
+        self._sign = sign
         self._part = part_path(path)
         self._open = ExitStack()
 
@@ -133,7 +136,7 @@ class VideoWriter:
             if self._track is not None:
                 self._container.mux(self._track.finish())
             self._open.close()
-            _rewrite(self._part, self.path, self.frames)
+            _rewrite(self._part, self.path, self.frames, self._sign)
         self.saved = True
         self._discard()
 
@@ -193,16 +196,20 @@ def _parameters() -> str:
     return f"{_ONE_GROUP}:{_BUT_AVX512}" if torch.backends.cpu.get_cpu_capability() == "AVX512" else _ONE_GROUP
 
 
-def _rewrite(part: Path, path: Path, frames: int) -> None:
+def _rewrite(part: Path, path: Path, frames: int, sign: Callable[[Path, Path], None] | None) -> None:
     """Turns fragments into a plain MP4 with its index in front, no further than the finished windows."""
     end = frames * TICK
     done = done_path(path)
     try:
         _copy(part, done, end)
+        if sign is not None:
+            sign(done, signed_path(path))
+            signed_path(path).replace(done)
         sync(done)
         done.replace(path)
     except BaseException:
-        done.unlink(missing_ok=True)
+        for left in (done, signed_path(path)):
+            left.unlink(missing_ok=True)
         raise
 
 

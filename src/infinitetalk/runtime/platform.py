@@ -171,6 +171,19 @@ else:
         return None
 
 
+def config_folder() -> Path:
+    """Where the user's own files go: INFINITETALK_CONFIG, or the system's folder for such files."""
+    if given := os.environ.get("INFINITETALK_CONFIG"):
+        return Path(given).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("APPDATA", Path.home() / "AppData" / "Roaming"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return base / "infinitetalk"
+
+
 def cache_folder() -> Path:
     """Where files go that can be made again: INFINITETALK_CACHE, or the system's folder for such files."""
     if given := os.environ.get("INFINITETALK_CACHE"):
