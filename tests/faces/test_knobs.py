@@ -20,7 +20,7 @@ FLAGS = """
 --model --image --video --audio --box --mask --prompt --prompt-at --negative-prompt --lora --voices --audio-strength
 --noise-floor --size --framing --color-strength --start --duration --source-end --cuts --mode --preview
 --window-frames --motion-frames --seam-frames --seed --recipe --steps --shift --scheduler --text-scale --audio-scale
---step-cache --cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference --quality
+--step-cache --cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference --quality --provenance
 """
 
 
