@@ -80,7 +80,7 @@ def _form(models: Sequence[str], first: str) -> list[Slot]:
             slots.append(widgets.video())
     slots += [widgets.voice(1), widgets.widget("prompt")]
     with gr.Accordion("Second person", open=False):
-        gr.Markdown("Give both a box, or a mask that is white where the person is, in the order of the voices.")
+        gr.Markdown("People are found by their faces, left to right. Or give a box or mask each, in the voices' order.")
         slots += [widgets.voice(2), *widgets.widgets(("boxes", "masks"))]
     with gr.Accordion("Settings", open=True), gr.Row():
         slots += widgets.widgets(MAIN)

@@ -59,7 +59,7 @@ def _advice(request: TalkRequest, settings: Settings, inputs: Inputs) -> Iterato
     if request.video is not None and not request.reference:
         windows = plan_request(request, settings, [len(voice) for voice in inputs.voices], inputs.timeline)
         if at := cut_inside(inputs, windows):
-            yield f"the source cuts at about {at:.1f} s within a window: faces may melt there; split it at its cuts"
+            yield f"the source cuts at about {at:.1f} s within a window: faces may melt there; let cuts be detected"
 
 
 def _of_faces(request: TalkRequest, settings: Settings, inputs: Inputs) -> Iterator[str]:
@@ -129,7 +129,8 @@ def cut_inside(inputs: Inputs, windows: tuple[Window, ...]) -> float | None:
     """The second of the video at which the source's shot changes within a window; None if none does."""
     for window in windows:
         before: Picture | None = None
-        for frame in range(window.start, min(window.end, _SEEN * FPS), _APART):
+        shown = window.first_frame + window.keep  # what the network makes beyond it is thrown away
+        for frame in range(window.start, min(shown, _SEEN * FPS), _APART):
             picture = inputs.source.frame_at(inputs.timeline.source_frame(frame) / FPS)
             if before is not None and changed(before, picture) > CHANGED:
                 return (frame - _APART / 2) / FPS
