@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.sizes import Pixels
 from infinitetalk.core.timeline import Timeline
+from infinitetalk.engine.codec import encode
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.protocols import Inputs, Picture
 from infinitetalk.engine.results import WindowResult
+from infinitetalk.media.fit import fit_picture
 from tests.engine.inputs import Frames, Memory, pictures, talk, voice
 
 
@@ -37,9 +41,11 @@ class Watched(Frames):
         return super().frame_index(index)
 
 
-def dub(tiny: Model, timeline: Timeline, frames: int = 60, source: Frames | None = None) -> Iterator[WindowResult]:
+def dub(
+    tiny: Model, timeline: Timeline, frames: int = 60, source: Frames | None = None, **more: Any
+) -> Iterator[WindowResult]:
     media = Dub(source or pictures(timeline.frames or 30), (voice(frames),), timeline)
-    yield from Engine(tiny, media=media).stream(talk(video=True, window_frames=13, motion_frames=5))
+    yield from Engine(tiny, media=media).stream(talk(video=True, window_frames=13, motion_frames=5, **more))
 
 
 @pytest.mark.parametrize(
@@ -72,3 +78,35 @@ def test_a_shot_knows_nothing_of_the_shot_before(tiny: Model) -> None:
     assert sum(window.frames.shape[1] for window in one) == 60
     uncut = list(dub(tiny, Timeline(), source=first))
     assert torch.equal(uncut[0].frames, one[0].frames), "until the cut all is as without"
+
+
+def test_strength_one_is_as_without(tiny: Model) -> None:
+    """Nothing is read but key frames, and all steps are made."""
+    source = Watched(pictures(60).frames)
+    plain = list(dub(tiny, Timeline(), source=source, steps=4))
+    assert len(set(source.asked)) == len(plain)
+    for one, other in zip(plain, dub(tiny, Timeline(), source=source, steps=4, strength=1.0), strict=True):
+        assert torch.equal(one.frames, other.frames)
+
+
+def test_less_strength_keeps_more_of_the_source(tiny: Model) -> None:
+    source = pictures(60)
+    made = [
+        next(dub(tiny, Timeline(), source=source, steps=8, size="64x64", strength=strength)).latent
+        for strength in (0.13, 0.5, 1.0)
+    ]
+    clip = torch.cat([fit_picture(source.frame_index(frame), Pixels(64, 64)) for frame in range(13)], dim=2)
+    with tiny.coding() as vae, torch.inference_mode():
+        clean = encode(vae, clip)[0]
+    near = [float((latent - clean)[:, 1:].abs().mean()) for latent in made]
+    assert near[0] < near[1] < near[2]
+
+
+@pytest.mark.parametrize("end", ["hold", "ping-pong", "loop"])
+def test_every_frame_is_read_once_and_in_order(tiny: Model, end: str) -> None:
+    """Frames that windows share are not asked for again: a source that runs forwards would start from its beginning."""
+    source = Watched(pictures(30).frames)
+    timeline = Timeline(30 if end != "hold" else None, end, (17,))
+    list(dub(tiny, timeline, frames=29, source=source, steps=2, strength=0.5))
+    assert source.asked == sorted(source.asked)
+    assert set(source.asked) == set(range(29))

@@ -18,7 +18,7 @@ BASE = TalkRequest(image=PICTURE, audio=(VOICE,))
 # Whoever adds, renames or drops a setting changes what users type: this list says so out loud.
 FLAGS = """
 --model --image --video --audio --box --mask --prompt --prompt-at --negative-prompt --lora --voices --audio-strength
---noise-floor --size --framing --color-strength --start --duration --source-end --cuts --mode --preview
+--noise-floor --size --framing --color-strength --start --duration --source-end --strength --cuts --mode --preview
 --window-frames --motion-frames --seam-frames --seed --recipe --steps --shift --scheduler --text-scale --audio-scale
 --step-cache --cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference --quality --provenance
 """
@@ -28,6 +28,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "cache_threshold": {"step_cache": "teacache"},
     "cache_interval": {"step_cache": "taylorseer"},
     "source_end": {"video": Path("clip.mp4")},
+    "strength": {"video": Path("clip.mp4")},
 }
 """Fields that mean something beside others only."""
 

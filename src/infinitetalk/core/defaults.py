@@ -52,6 +52,8 @@ class Settings:
     motion_frames: int
     seam_frames: int
     steps: int
+    first_step: int = 0
+    """Steps of the schedule that are left out at high noise, where denoising starts from the source's own frames."""
     shift: float
     text_scale: float
     audio_scale: float
@@ -132,6 +134,11 @@ def _check_cache(request: TalkRequest, steps: int) -> None:
         raise RequestError("step_cache", request.step_cache, need)
 
 
+def _first_step(steps: int, strength: float) -> int:
+    """The step at which denoising starts; at least one is made."""
+    return min(steps - 1, round(steps * (1 - strength)))
+
+
 def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings:
     """Fills in the model's defaults.
 
@@ -149,7 +156,7 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
     if motion >= window:
         raise RequestError("motion_frames", motion, f"must be fewer than the {window} frames of a window")
     steps: int = _first(request.steps, recipe.get("steps"), own.steps)
-    _check_cache(request, steps)
+    _check_cache(request, steps - _first_step(steps, request.strength))
     cache = request.step_cache
     return Settings(
         size=choose_size(size_name, source, facts.buckets),
@@ -157,6 +164,7 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
         motion_frames=motion,
         seam_frames=_first(request.seam_frames, 0 if request.reference else SEAM_FRAMES),
         steps=steps,
+        first_step=_first_step(steps, request.strength),
         shift=_first(
             request.shift,
             recipe.get("shift"),

@@ -109,6 +109,8 @@ class TalkRequest:
     duration: float | None = knob(None, "seconds of video at most; default: as long as the sound", LENGTH, least=0.04)
     source_end: str = knob("hold", "when the sound is longer than the video: hold its last frame, play it "
                            "again, play it to and fro, or stop with it", LENGTH, choices=SOURCE_ENDS)  # fmt: skip
+    strength: float = knob(1.0, "how much of a source video is made anew: low values keep camera and gestures, 1 keeps "
+                           "nothing but each window's first frame", LENGTH, least=0.01, most=1)  # fmt: skip
     cuts: str = knob("detect", "find where a video cuts and begin a window there, or leave cuts alone", LENGTH,
                      choices=("detect", "ignore"))  # fmt: skip
     mode: str = knob("streaming", "any length, window after window, or one clip of a single window", LENGTH,
@@ -206,12 +208,12 @@ class TalkRequest:
         return self.video is not None and self.cuts == "detect" and not self.reference
 
     def _check_footage(self) -> None:
-        if self.source_end == "hold":
-            return
-        if self.video is None:
-            raise RequestError("source_end", self.source_end, "is for a video; leave it out for a picture")
-        if self.reference:
-            raise RequestError("source_end", self.source_end, "the reference can hold only; leave one out")
+        for name, usual in (("source_end", "hold"), ("strength", 1.0)):
+            value = getattr(self, name)
+            if value != usual and self.video is None:
+                raise RequestError(name, value, "is for a video; leave it out for a picture")
+            if value != usual and self.reference:
+                raise RequestError(name, value, f"the reference has {usual} only; leave one out")
 
     def _check_people(self) -> None:
         voices = len(self.audio)
@@ -364,7 +366,7 @@ _TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
         ("window_frames", "motion_frames", "seam_frames", "cache_interval", "seed", "steps", "quality"),
         (_whole, "a whole number"),
     ),
-    **dict.fromkeys(("color_strength", "noise_floor", "start", "duration", "shift"), (_number, "a number")),
+    **dict.fromkeys(("color_strength", "noise_floor", "start", "duration", "shift", "strength"), (_number, "a number")),
     **dict.fromkeys(
         ("text_scale", "audio_scale", "cache_threshold", "apg_momentum", "apg_threshold"), (_number, "a number")
     ),

@@ -13,7 +13,7 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.diffusion.caching import Course, taylorseer, teacache
 from infinitetalk.diffusion.guidance import AdaptiveGuidance, Branch, branches, combine
 from infinitetalk.diffusion.sampler import SCHEDULERS, Velocity
-from infinitetalk.diffusion.schedule import timesteps
+from infinitetalk.diffusion.schedule import STEPS_OF_TRAINING, timesteps
 from infinitetalk.models.dit import Added, AudioDiT, Prepared, Words
 from infinitetalk.models.dit import Branch as Told
 
@@ -38,6 +38,8 @@ class Conditions:
     negative: Tensor | None
     clip: Tensor | None
     """[1, tokens, clip_dim], if the network looks."""
+    source: Tensor | None = None
+    """Clean latents of the source's own frames, [16, T, h, w], if denoising starts from them."""
 
 
 def passes(request: TalkRequest, settings: Settings) -> tuple[Branch, ...]:
@@ -65,13 +67,13 @@ class Script:
         return self._course[1]
 
     def _choose(self, settings: Settings) -> Course:
-        levels = timesteps(settings.steps, settings.shift)[:-1]
+        levels = timesteps(settings.steps, settings.shift)[settings.first_step : -1]
         if settings.cache_threshold is not None:
             large = settings.size.height * settings.size.width > LARGE
             return teacache(changes(self.dit, levels), settings.cache_threshold, large=large)
         if settings.cache_interval is not None:
             return taylorseer(levels, settings.cache_interval)
-        return (None,) * settings.steps
+        return (None,) * len(levels)
 
     def branches(self, wanted: Sequence[Branch], told: Conditions) -> list[Told]:
         """The inputs of the wanted passes for one window."""
@@ -98,10 +100,20 @@ class Script:
 def denoise(
     script: Script, noise: Tensor, told: Conditions, request: TalkRequest, settings: Settings
 ) -> Iterator[Tensor]:
-    """Yields the latent [16, T, h, w] float32 after each step."""
+    """Yields the latent [16, T, h, w] float32 after each step.
+
+    With a source, as SDEdit does: from its latents with as much noise as the first step that is made expects.
+    """
     scheduler = SCHEDULERS[settings.scheduler]
-    times = timesteps(settings.steps, settings.shift)
-    yield from scheduler(guided(script, told, request, settings), noise, times, told.motion)
+    times = timesteps(settings.steps, settings.shift)[settings.first_step :]
+    start = noise if told.source is None else noised(told.source, noise, times[0])
+    yield from scheduler(guided(script, told, request, settings), start, times, told.motion)
+
+
+def noised(clean: Tensor, noise: Tensor, timestep: float) -> Tensor:
+    """Latents as they are at a noise level of the schedule: on the line from clean (0) to noise (1000)."""
+    level = timestep / STEPS_OF_TRAINING
+    return (1 - level) * clean + level * noise
 
 
 def guided(script: Script, told: Conditions, request: TalkRequest, settings: Settings) -> Velocity:

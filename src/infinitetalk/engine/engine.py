@@ -311,6 +311,7 @@ class Engine:
             frames=_longest(windows),
             reference=request.reference,
             timeline=inputs.timeline,
+            overlap=settings.motion_frames,
             device=self.model.device,
         )
 
@@ -360,12 +361,13 @@ class Engine:
         with listener.stage(Stage.KEY_FRAMES):
             key = job.keys.latent(pixels)
             motion = key[:, :1] if past is None else self._encode(past.tail)[0]
+            source = job.keys.footage(window) if job.settings.first_step else None
             listener.advance()
         picture = condition(key, latent_count(window.length))
         middle = (window.first_frame + window.keep / 2) / FPS
         prompt = job.texts.get(prompt_at(job.request.prompts, middle, job.settings.prompt))
         negative = job.texts.get(job.settings.negative_prompt)
-        return Conditions(picture, motion, audio, places, prompt, negative, clip), pixels
+        return Conditions(picture, motion, audio, places, prompt, negative, clip, source), pixels
 
     def _denoise(self, job: _Job, window: Window, told: Conditions, listener: Progress) -> Tensor:
         """The finished latent [16, T, h, w] of a window."""
@@ -424,6 +426,6 @@ def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices) -> d
         Stage.AUDIO_ENCODING: 1 + voices.pieces(windows),
         Stage.FEATURE_EXTRACTION: 1 + count,
         Stage.KEY_FRAMES: count,
-        Stage.DENOISING: count * settings.steps,
+        Stage.DENOISING: count * (settings.steps - settings.first_step),
         Stage.LIP_SYNC: count,
     }

@@ -10,6 +10,7 @@ from torch import Tensor
 from infinitetalk.core.sizes import FPS, MASK_CHANNELS, Pixels
 from infinitetalk.core.timeline import Timeline
 from infinitetalk.core.windows import Window
+from infinitetalk.engine.footage import Footage
 from infinitetalk.engine.protocols import FrameSource, Picture, VisionSource
 from infinitetalk.media.fit import Focus, fit_picture
 
@@ -36,6 +37,7 @@ class KeyFrames:
         encode: video [1, 3, F, H, W] → latents [1, 16, T, h, w], by the VAE.
         frames: video frames of the longest window.
         timeline: how the source runs through the video.
+        overlap: frames that a window shares with the one before.
         reference: take source frames by number, as the reference implementation does, instead of by time.
     """
 
@@ -51,6 +53,7 @@ class KeyFrames:
         frames: int,
         reference: bool,
         timeline: Timeline,
+        overlap: int,
         device: torch.device,
     ) -> None:
         self._source = source
@@ -60,6 +63,7 @@ class KeyFrames:
         self._frames = frames
         self._reference = reference
         self._timeline = timeline
+        self._footage = Footage(source, timeline, self._fit, overlap=overlap)
         self._device = device
         self._picture: tuple[Picture, Tensor] | None = None
         self._latent = _Last(self._encode)
@@ -69,7 +73,7 @@ class KeyFrames:
         """The source's frame where a window starts, overlap included."""
         if self._reference:
             return self._source.frame_index(window.start)
-        return self._source.frame_at(self.seconds(window))
+        return self._footage.picture(window.start)
 
     def seconds(self, window: Window) -> float:
         """The time in the source at which a window starts."""
@@ -82,8 +86,12 @@ class KeyFrames:
         """
         frame = self.frame(window)
         if self._picture is None or not np.array_equal(self._picture[0], frame):
-            self._picture = (frame, fit_picture(frame, self._size, self._framing, self._focus).to(self._device))
+            self._picture = (frame, self._fit(frame).to(self._device))
         return self._picture[1]
+
+    def footage(self, window: Window) -> Tensor:
+        """Latents [16, T, h, w] float32 of the source's own frames in a window."""
+        return self._to_latents(self._footage.clip(window).to(self._device))[0]
 
     def tokens(self, pixels: Tensor) -> Tensor | None:
         """Vision tokens [1, tokens, channels] of a key frame, if the model looks."""
@@ -92,6 +100,9 @@ class KeyFrames:
     def latent(self, pixels: Tensor) -> Tensor:
         """Latents [16, T, h, w] float32 of the longest window that shows a key frame and then grey."""
         return self._latent(pixels)
+
+    def _fit(self, picture: Picture) -> Tensor:
+        return fit_picture(picture, self._size, self._framing, self._focus)
 
     def _encode(self, pixels: Tensor) -> Tensor:
         video = pixels.new_zeros(1, 3, self._frames, *self._size)
