@@ -35,6 +35,10 @@ LIBRARIES: tuple[tuple[str, str, str], ...] = (
     ("ftfy", "ftfy", "repairs broken words"),
     ("rich", "rich", "terminal"),
     ("ai_edge_litert", "ai-edge-litert", "finds faces"),
+    ("c2pa", "c2pa-python", "signs videos"),
+    ("cryptography", "cryptography", "makes certificates"),
+    ("scenedetect", "scenedetect-headless", "finds cuts"),
+    ("cv2", "opencv-python-headless", "compares pictures for cuts"),
 )
 """Module, distribution and use of every library that a plain installation has."""
 
