@@ -23,6 +23,9 @@ def killed_at(case: Case, output: Path, delay: float, log: Path) -> bool:
             time.sleep(0.001)
         time.sleep(delay)
         process.kill()
+    if not journal.exists():
+        assert output.read_bytes() == case.bytes, "killed on its way out"
+        return False
     return process.returncode == -9
 
 
