@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import Pixels
 from infinitetalk.core.timeline import Timeline
+from infinitetalk.diffusion.schedule import partial_timesteps, timesteps
 from infinitetalk.engine.codec import encode
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
@@ -110,3 +112,12 @@ def test_every_frame_is_read_once_and_in_order(tiny: Model, end: str) -> None:
     list(dub(tiny, timeline, frames=29, source=source, steps=2, strength=0.5))
     assert source.asked == sorted(source.asked)
     assert set(source.asked) == set(range(29))
+
+
+def test_a_part_of_the_schedule_starts_at_the_level_of_the_strength() -> None:
+    times = partial_timesteps(10, 3.0, 7, 0.3)
+    assert times[0] == pytest.approx(300)
+    assert len(times) == 4
+    assert all(now > then for now, then in pairwise(times))
+    assert partial_timesteps(10, 3.0, 0, 1.0) == timesteps(10, 3.0)
+    assert partial_timesteps(4, 7.0, 3, 0.01) == [pytest.approx(10), 0]

@@ -53,7 +53,9 @@ class Settings:
     seam_frames: int
     steps: int
     first_step: int = 0
-    """Steps of the schedule that are left out at high noise, where denoising starts from the source's own frames."""
+    """Steps that are left out at high noise, where denoising starts from the source's own frames."""
+    strength: float = 1.0
+    """Level of the noise that is put onto these frames, 0 to 1."""
     shift: float
     text_scale: float
     audio_scale: float
@@ -165,6 +167,7 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
         seam_frames=_first(request.seam_frames, 0 if request.reference else SEAM_FRAMES),
         steps=steps,
         first_step=_first_step(steps, request.strength),
+        strength=request.strength,
         shift=_first(
             request.shift,
             recipe.get("shift"),

@@ -17,6 +17,18 @@ def timesteps(steps: int, shift: float) -> list[float]:
     return _shifted(np.linspace(STEPS_OF_TRAINING, 1, steps, dtype=np.float32), shift)
 
 
+def partial_timesteps(steps: int, shift: float, first: int, level: float) -> list[float]:
+    """What is left of `timesteps` if denoising starts at step `first` from video with noise of a level, 0 to 1.
+
+    As many steps as there would have been from `first` on, evenly spaced before the shift from that level to the lowest
+    one. All of `timesteps` for `first` 0.
+    """
+    if not first:
+        return timesteps(steps, shift)
+    start = STEPS_OF_TRAINING * level / (shift - (shift - 1) * level)
+    return _shifted(np.linspace(start, min(1.0, start), steps - first, dtype=np.float32), shift)
+
+
 def level_timesteps(steps: int, shift: float) -> list[float]:
     """As `timesteps`, but steps of equal length to 0 before the shift: 1000, 750, 500, 250 and 0 for four."""
     return _shifted(np.linspace(STEPS_OF_TRAINING, 0, steps, endpoint=False, dtype=np.float32), shift)

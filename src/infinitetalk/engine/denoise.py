@@ -13,7 +13,7 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.diffusion.caching import Course, taylorseer, teacache
 from infinitetalk.diffusion.guidance import AdaptiveGuidance, Branch, branches, combine
 from infinitetalk.diffusion.sampler import SCHEDULERS, Velocity
-from infinitetalk.diffusion.schedule import STEPS_OF_TRAINING, timesteps
+from infinitetalk.diffusion.schedule import STEPS_OF_TRAINING, partial_timesteps
 from infinitetalk.models.dit import Added, AudioDiT, Prepared, Words
 from infinitetalk.models.dit import Branch as Told
 
@@ -67,7 +67,7 @@ class Script:
         return self._course[1]
 
     def _choose(self, settings: Settings) -> Course:
-        levels = timesteps(settings.steps, settings.shift)[settings.first_step : -1]
+        levels = _times(settings)[:-1]
         if settings.cache_threshold is not None:
             large = settings.size.height * settings.size.width > LARGE
             return teacache(changes(self.dit, levels), settings.cache_threshold, large=large)
@@ -105,9 +105,13 @@ def denoise(
     With a source, as SDEdit does: from its latents with as much noise as the first step that is made expects.
     """
     scheduler = SCHEDULERS[settings.scheduler]
-    times = timesteps(settings.steps, settings.shift)[settings.first_step :]
+    times = _times(settings)
     start = noise if told.source is None else noised(told.source, noise, times[0])
     yield from scheduler(guided(script, told, request, settings), start, times, told.motion)
+
+
+def _times(settings: Settings) -> list[float]:
+    return partial_timesteps(settings.steps, settings.shift, settings.first_step, settings.strength)
 
 
 def noised(clean: Tensor, noise: Tensor, timestep: float) -> Tensor:
