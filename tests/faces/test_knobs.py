@@ -17,7 +17,8 @@ BASE = TalkRequest(image=PICTURE, audio=(VOICE,))
 
 # Whoever adds, renames or drops a setting changes what users type: this list says so out loud.
 FLAGS = """
---model --image --video --audio --box --mask --prompt --prompt-at --negative-prompt --lora --voices --audio-strength
+--model --image --video --audio --text --voice --box --mask
+--prompt --prompt-at --negative-prompt --lora --voices --audio-strength
 --noise-floor --size --framing --color-strength --start --duration --source-end --strength --cuts --mode --preview
 --window-frames --motion-frames --seam-frames --seed --recipe --steps --shift --scheduler --text-scale --audio-scale
 --step-cache --cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference --quality --provenance
@@ -29,6 +30,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "cache_interval": {"step_cache": "taylorseer"},
     "source_end": {"video": Path("clip.mp4")},
     "strength": {"video": Path("clip.mp4")},
+    "text": {"voice": ("espeak:en",)},
+    "voice": {"text": "Hello."},
 }
 """Fields that mean something beside others only."""
 
@@ -70,6 +73,7 @@ def test_every_flag_reaches_its_field(control: Control) -> None:
         Kind.NUMBER: "5.5" if control.knob.least == 5 else "0.5",
         Kind.FILE: "face.png",
         Kind.FILES: "voice.wav",
+        Kind.TEXTS: "espeak:en",
         Kind.BOXES: "0,0,1,1",
         Kind.LORAS: "face.safetensors:0.5",
         Kind.STRENGTHS: "1:0.5@2-3",

@@ -51,6 +51,10 @@ def _boxes(control: Control) -> Component:
     return gr.Textbox(label=control.label, info=f"{control.knob.help}; a semicolon between boxes")
 
 
+def _names(control: Control) -> Component:
+    return gr.Textbox(label=control.label, info=f"{control.knob.help}; a space between names")
+
+
 def _loras(control: Control) -> Component:
     return gr.Textbox(label=control.label, info=f"{control.knob.help}: one line each, FILE or FILE:STRENGTH", lines=2)
 
@@ -73,6 +77,7 @@ _MAKERS: Mapping[Kind, Callable[[Control], Component]] = {
     Kind.SWITCH: _switch,
     Kind.WHOLE: _number,
     Kind.NUMBER: _number,
+    Kind.TEXTS: _names,
     Kind.BOXES: _boxes,
     Kind.LORAS: _loras,
     Kind.STRENGTHS: _lines,

@@ -149,7 +149,8 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
     """
     check_text(request, facts)
     if request.people > facts.max_people:
-        name = "audio" if len(request.audio) == request.people else "boxes" if request.boxes else "masks"
+        sound = "audio" if request.text is None else "text"
+        name = sound if request.voice_count == request.people else "boxes" if request.boxes else "masks"
         need = f"the model {facts.name} can voice {facts.max_people} at most, silent people included"
         raise RequestError(name, request.people, need)
     own, recipe = facts.defaults, follow(request.recipe, cook_of(request, facts))

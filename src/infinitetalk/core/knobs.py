@@ -31,6 +31,7 @@ class Kind(Enum):
     NUMBER = "number"
     FILE = "file"
     FILES = "files"
+    TEXTS = "texts"
     BOXES = "boxes"
     LORAS = "LoRAs"
     STRENGTHS = "strengths"
@@ -44,6 +45,7 @@ _KINDS: Mapping[object, Kind] = {
     float: Kind.NUMBER,
     Path: Kind.FILE,
     tuple[Path, ...]: Kind.FILES,
+    tuple[str, ...]: Kind.TEXTS,
     tuple[Box, ...]: Kind.BOXES,
     tuple[Lora, ...]: Kind.LORAS,
     tuple[Strength, ...]: Kind.STRENGTHS,
@@ -52,6 +54,7 @@ _KINDS: Mapping[object, Kind] = {
 
 _METAVARS: Mapping[Kind, str] = {
     Kind.TEXT: "TEXT",
+    Kind.TEXTS: "NAME",
     Kind.WHOLE: "N",
     Kind.NUMBER: "X",
     Kind.FILE: "FILE",
@@ -64,7 +67,8 @@ _METAVARS: Mapping[Kind, str] = {
 
 _LORA_LISTS = ("lora_dir", "lora_scale")
 
-RIVALS: Mapping[str, str] = {"image": "video", "video": "image", "boxes": "masks", "masks": "boxes"}
+RIVALS: Mapping[str, str] = {"image": "video", "video": "image", "boxes": "masks", "masks": "boxes",
+                             "audio": "text", "text": "audio"}  # fmt: skip
 """Fields of which a request holds one at most: giving one replaces the other."""
 
 GROUP_TITLES: Mapping[str, str] = {
@@ -161,6 +165,7 @@ def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 _READERS = {
     Kind.TEXT: str,
+    Kind.TEXTS: str,
     Kind.CHOICE: str,
     Kind.WHOLE: _whole,
     Kind.NUMBER: _number,
@@ -191,7 +196,7 @@ def _options(control: Control) -> dict[str, Any]:
         return common | {"action": argparse.BooleanOptionalAction}
     if control.kind is Kind.CHOICE:
         return common | {"metavar": "|".join(control.knob.choices)}
-    many = {"action": "append"} if control.kind in (Kind.FILES, Kind.BOXES, *_LINES) else {}
+    many = {"action": "append"} if control.kind in (Kind.FILES, Kind.TEXTS, Kind.BOXES, *_LINES) else {}
     return common | many | {"type": _READERS[control.kind], "metavar": _METAVARS[control.kind]}
 
 
@@ -245,7 +250,8 @@ def override(base: TalkRequest, changes: Mapping[str, Any]) -> TalkRequest:
     for name in changes:
         rival = RIVALS.get(name)
         if rival is not None and rival not in changes:
-            values[rival] = next(control.default for control in CONTROLS if control.name == rival)
+            dropped = ("text", "voice") if rival == "text" else (rival,)
+            values |= {control.name: control.default for control in CONTROLS if control.name in dropped}
     return TalkRequest(**{**values, **changes})
 
 
@@ -255,6 +261,8 @@ def _form_value(control: Control, value: Any) -> Any:
             return int(value) if control.kind is Kind.WHOLE else float(value)
         except ValueError:
             raise RequestError(control.name, value, f"is not a {control.kind.value}") from None
+    if isinstance(value, str) and control.kind is Kind.TEXTS:
+        return value.split()
     if isinstance(value, str) and control.kind is Kind.BOXES:
         return [list(Box.parse(part)) for part in value.split(";") if part.strip()]
     if isinstance(value, str) and control.kind in _LINES:

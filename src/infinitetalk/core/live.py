@@ -17,6 +17,8 @@ HEARD_FRAMES = HEARD_SECONDS * FPS
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
 
 UNUSED = {
+    "text": "live talk hears sound that arrives",
+    "voice": "live talk hears sound that arrives",
     "start": "live sound begins when it arrives",
     "duration": "live talk ends when the sound does",
     "mode": "live talk goes on as long as the sound",

@@ -17,6 +17,7 @@ from infinitetalk.core.control import Strength, TimedPrompt
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.recipes import RECIPES
+from infinitetalk.core.script import count_speakers
 from infinitetalk.core.sizes import TEMPORAL_STRIDE, nearest_window, parse_size
 from infinitetalk.core.timeline import SOURCE_ENDS
 
@@ -81,6 +82,8 @@ class TalkRequest:
     image: Path | None = knob(None, "portrait to bring to life", INPUT)
     video: Path | None = knob(None, "video to dub", INPUT)
     audio: tuple[Path, ...] = knob((), "voice; once per person, left to right (more than two: experimental)", INPUT)
+    text: str | None = knob(None, "instead of sound: what is said; for several people '(s1) ... (s2) ...'", INPUT)
+    voice: tuple[str, ...] = knob((), "who speaks the text: kokoro:af_heart or espeak:en-gb; once per speaker", INPUT)
     boxes: tuple[Box, ...] = knob((), "where a person is: x0,y0,x1,y1 in pixels or fractions; once per voice, then for "
                                   "who stays silent (default: faces)", INPUT, flag="box")  # fmt: skip
     masks: tuple[Path, ...] = knob((), "instead of a box: picture or video that is white where a person is", INPUT,
@@ -161,14 +164,30 @@ class TalkRequest:
         if (self.image is None) == (self.video is None):
             given = "nothing" if self.image is None else self.image
             raise RequestError("image", given, "give a picture (image) or a video, exactly one of them")
-        if not self.audio:
-            raise RequestError("audio", "nothing", "give at least one sound file")
+        self._check_sound()
         if self.size is not None and not self.size.isdecimal():
             parse_size(self.size)
         self._check_methods()
         self._check_footage()
         self._check_people()
         self._check_control()
+
+    def _check_sound(self) -> None:
+        if self.text is None:
+            if self.voice:
+                raise RequestError("voice", ", ".join(self.voice), "is for a text; give one (text), or leave it out")
+            if not self.audio:
+                raise RequestError("audio", "nothing", "give at least one sound file, or a text")
+            return
+        if self.audio:
+            raise RequestError("text", self.text[:60], "give a text or sound (audio), not both")
+        if len(self.voice) != (speakers := count_speakers(self.text)):
+            need = (
+                f"must be one per speaker of the text, such as kokoro:af_heart or espeak:en-gb: {speakers} would work"
+            )
+            raise RequestError("voice", len(self.voice), need)
+        if self.voices != "parallel":
+            raise RequestError("voices", self.voices, "the speakers of a text take turns by themselves; leave it out")
 
     def _check_methods(self) -> None:
         if self.reference and self.scheduler not in (None, "euler"):
@@ -181,8 +200,8 @@ class TalkRequest:
 
     def _check_control(self) -> None:
         for strength in self.audio_strength:
-            if strength.person is not None and strength.person > len(self.audio):
-                need = f"there are {len(self.audio)} voices, counted from 1"
+            if strength.person is not None and strength.person > self.voice_count:
+                need = f"there are {self.voice_count} voices, counted from 1"
                 raise RequestError("audio_strength", str(strength), need)
         for name in ("audio_strength", "noise_floor", "prompts"):
             if self.reference and getattr(self, name):
@@ -193,9 +212,14 @@ class TalkRequest:
             raise RequestError("voices", self.voices, "the reference has no such thing; leave one out")
 
     @property
+    def voice_count(self) -> int:
+        """Voices that are heard."""
+        return len(self.audio) if self.text is None else count_speakers(self.text)
+
+    @property
     def people(self) -> int:
         """Everybody in the picture that the request tells apart: the voices, then those who stay silent."""
-        return max(len(self.audio), len(self.boxes), len(self.masks))
+        return max(self.voice_count, len(self.boxes), len(self.masks))
 
     @property
     def finds_faces(self) -> bool:
@@ -216,7 +240,7 @@ class TalkRequest:
                 raise RequestError(name, value, f"the reference has {usual} only; leave one out")
 
     def _check_people(self) -> None:
-        voices = len(self.audio)
+        voices = self.voice_count
         if self.boxes and self.masks:
             raise RequestError("masks", len(self.masks), "give boxes or masks, not both")
         for name, given in (("boxes", self.boxes), ("masks", self.masks)):
@@ -338,6 +362,10 @@ def _paths(value: Any) -> tuple[Path, ...] | None:
     return _each([value] if isinstance(value, str | Path) else value, _path)
 
 
+def _texts(value: Any) -> tuple[str, ...] | None:
+    return _each([value] if isinstance(value, str) else value, _text)
+
+
 def _loras(value: Any) -> tuple[Lora, ...] | None:
     return _each([value] if isinstance(value, str | Path | Lora) else value, Lora.read)
 
@@ -359,6 +387,7 @@ _TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     **dict.fromkeys(("audio", "masks"), (_paths, "a list of paths")),
     "audio_strength": (_strengths, "a list of strengths, [PERSON:]X[@START-END] or [X, PERSON, START, END]"),
     "prompts": (_prompts, "a list of prompts, START-END:TEXT or [START, END, TEXT]"),
+    "voice": (_texts, "a list of names"),
     "boxes": (_boxes, "a list of boxes [x0, y0, x1, y1]"),
     "loras": (_loras, "a list of files, FILE:STRENGTH or [FILE, STRENGTH]"),
     **dict.fromkeys(("preview", "apg", "reference", "provenance"), (_flag, "true or false")),

@@ -54,8 +54,8 @@ def _advice(request: TalkRequest, settings: Settings, inputs: Inputs) -> Iterato
         yield f"{request.people} people: more than two are experimental; make a video for each if voices mix"
     if can_find_faces():
         yield from _of_faces(request, settings, inputs)
-    for number, voice in enumerate(inputs.voices[: len(request.audio)], 1):
-        yield from _of_voice("the sound" if len(request.audio) == 1 else f"voice {number}", voice[:_HEARD])
+    for number, voice in enumerate(inputs.voices[: request.voice_count], 1):
+        yield from _of_voice("the sound" if request.voice_count == 1 else f"voice {number}", voice[:_HEARD])
     if request.video is not None and not request.reference:
         windows = plan_request(request, settings, [len(voice) for voice in inputs.voices], inputs.timeline)
         if at := cut_inside(inputs, windows):
@@ -84,7 +84,7 @@ def _talking(request: TalkRequest, faces: list[Face], size: Pixels) -> list[Face
     """The faces that have a voice: those in a voice's box, or all."""
     from infinitetalk.media.places import pixels_of
 
-    boxes = [pixels_of(box, size) for box in request.boxes[: len(request.audio)]]
+    boxes = [pixels_of(box, size) for box in request.boxes[: request.voice_count]]
     inside = [
         face for face in faces
         if any(x0 <= face.middle[0] < x1 and y0 <= face.middle[1] < y1 for x0, y0, x1, y1 in boxes)

@@ -40,7 +40,7 @@ def draw(request: TalkRequest, frame: Picture, target: Pixels, grid: Tensor | No
     right = Image.fromarray(_coloured(((shown + 1) * 127.5).round().byte().numpy(), grid))
     halves = [part.resize((max(1, round(part.width * _HEIGHT / part.height)), _HEIGHT)) for part in (left, right)]
     if grid is not None:
-        _number(halves[1], grid, voices=len(request.audio))
+        _number(halves[1], grid, voices=request.voice_count)
     whole = Image.new("RGB", (halves[0].width + 8 + halves[1].width, _HEIGHT), "white")
     whole.paste(halves[0], (0, 0))
     whole.paste(halves[1], (halves[0].width + 8, 0))

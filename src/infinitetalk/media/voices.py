@@ -11,6 +11,7 @@ from infinitetalk.core.sizes import SAMPLE_RATE
 from infinitetalk.media.floor import silence_below
 from infinitetalk.media.inputs import Waveform
 from infinitetalk.media.sound import SHORTEST, Sound, for_speech, mix, read_sound
+from infinitetalk.media.spoken import spoken
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ def arranged(request: TalkRequest) -> Iterator[Voice]:
     Raises:
         MediaError: a sound that cannot be used, or that has no channel for its person.
     """
+    if request.text is not None:
+        yield from (Voice(sound, 0.0) for sound in spoken(request))
+        return
     begin = 0.0
     for index, path in enumerate(request.audio):
         sound = read_sound(path)
