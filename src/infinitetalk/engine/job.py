@@ -20,7 +20,6 @@ from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.core.stages import Stage
 from infinitetalk.engine.journal import Identity, Journal, opened
 from infinitetalk.engine.progress import Progress, StageClock
-from infinitetalk.media.advice import advise
 from infinitetalk.media.files import check, output_sound
 from infinitetalk.media.paths import sidecar_path
 from infinitetalk.media.provenance import Seal
@@ -321,6 +320,8 @@ def _account(job: Job, writer: VideoWriter, planned: int, clock: StageClock, sta
     advice: tuple[str, ...] = ()
     if complete:
         with clock.stage(Stage.ASSEMBLY):
+            from infinitetalk.media.advice import advise  # it needs torch, which takes seconds to import
+
             advice = advise(job.request, job.settings)
     if writer.windows:
         with clock.stage(Stage.ASSEMBLY):
