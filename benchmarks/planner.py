@@ -274,7 +274,7 @@ def main(words: Sequence[str] | None = None) -> None:
         for number, one in enumerate(every):
             found = _in_own_process(number, tiny=arguments.tiny, scratch=Path(scratch))
             rows.append(compared(one, expected(one, tiny=arguments.tiny), found))
-            sys.stderr.write(f"{rows[-1]['combination']}: {rows[-1]['error']}\n")
+            sys.stderr.write(json.dumps(rows[-1]) + "\n")  # a run that is cut off has told what it knows
     card = Device.choose("cpu" if arguments.tiny else "cuda").card
     fitted = fit(rows, every, card.key if card is not None else None)
     if arguments.fill is not None and card is not None:

@@ -8,11 +8,11 @@ outlast the calls (about 25 GB, best in memory). `--from-trained FOLDER` brings 
 the best. Each stage's share of one H100's time:
 
     stage    seconds   does
-    speech       175   trains the speech encoder
-    render       150   draws clips in several processes, as many as there is time for
+    speech       300   trains the speech encoder
+    render       130   draws clips in several processes, as many as there is time for
     vae          400   trains the video VAE
     encode       105   turns clips into latents and speech into features
-    dit          560   trains the transformer
+    dit          415   trains the transformer
     export        20   puts the model folder together, as a check
 
 Every stage has the GPU for itself: side by side, two stages take longer than one after the other.
@@ -202,9 +202,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--vae", choices=tuple(VAES), default=VAE)
     parser.add_argument("--vae-clips", type=int, default=4000, help="the most that the VAE trains on")
     parser.add_argument("--pilot", nargs="*", default=[], help="transformers to compare first: NAME or NAME@RATE")
-    parser.add_argument("--speech-options", default="", help="more options of training.speech.train, in one string")
-    parser.add_argument("--dit-options", default="", help="more options of training.nano.train_dit, in one string")
-    for stage, seconds in {"speech": 175, "render": 150, "vae": 400, "encode": 105, "dit": 560}.items():
+    parser.add_argument("--speech-options", default="", help="of training.speech.train, in one string after =")
+    parser.add_argument("--dit-options", default="--graph", help="of training.nano.train_dit, in one string after =")
+    for stage, seconds in {"speech": 300, "render": 130, "vae": 400, "encode": 105, "dit": 415}.items():
         parser.add_argument(f"--{stage}-seconds", type=float, default=seconds)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()

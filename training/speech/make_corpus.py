@@ -28,6 +28,8 @@ from training.speech.recorded import ASTERISK, ESPEAK, Fit, Recording, aligned, 
 from training.speech.vocode import vocoded_streams
 
 READER = Path("training/checkpoints")
+"""Classifiers of phones for the bundled model's speech encoder."""
+ENCODER = Path("src/infinitetalk/assets/nano/speech.safetensors")
 STREAM_SECONDS = 14.0
 KEPT_SILENCE = 0.05  # seconds kept around the speech of a sentence; pauses are then our own
 log = logging.getLogger("training.speech.make_corpus")
@@ -148,7 +150,8 @@ def _people(
     def fit(language: str) -> Fit:
         if language == "en":
             return english_fit(speaker())
-        return Matcher(arguments.reader, speaker(), ESPEAK.get(language, language))
+        network = ENCODER if arguments.reader == READER else None
+        return Matcher(arguments.reader, speaker(), ESPEAK.get(language, language), network)
 
     def prompts(language: str, rng: random.Random) -> Iterator[Utterance]:
         name = "asterisk" if language == "en" else f"asterisk-{language}"

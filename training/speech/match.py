@@ -30,11 +30,12 @@ class Matcher:
     Args:
         reader: folder with the trained reader (`speech.safetensors` and `speech_heads.safetensors`).
         voice: espeak-ng's voice of the language, such as ``fr``.
+        network: the encoder's file, where it does not lie in that folder.
     """
 
-    def __init__(self, reader: Path, espeak: Espeak, voice: str) -> None:
+    def __init__(self, reader: Path, espeak: Espeak, voice: str, network: Path | None = None) -> None:
         self._reader = PhoneReader(SMALL)
-        take_over(self._reader, reader)
+        take_over(self._reader, reader, network)
         self._reader.eval()
         self._espeak, self._voice = espeak, voice
 
