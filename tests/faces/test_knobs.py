@@ -21,7 +21,8 @@ FLAGS = """
 --prompt --prompt-at --negative-prompt --lora --voices --audio-strength
 --noise-floor --size --framing --color-strength --start --duration --source-end --strength --cuts --mode --preview
 --window-frames --motion-frames --seam-frames --seed --recipe --steps --shift --scheduler --text-scale --audio-scale
---step-cache --cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference --quality --provenance
+--step-cache --cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference --fps --quality
+--provenance
 """
 
 

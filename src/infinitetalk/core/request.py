@@ -150,6 +150,8 @@ class TalkRequest:
     reference: bool = knob(False, "behave exactly as the reference implementation, mirrored tail included", SAMPLING,
                            expert=True)  # fmt: skip
 
+    fps: str = knob("25", "frames a second: more than the model's 25 are interpolated by optical flow", OUTPUT,
+                    choices=("25", "50", "60"))  # fmt: skip
     # Lossless (0) would need a profile of H.264 that browsers and phones do not play.
     quality: int = knob(18, "constant rate factor of H.264, lower is better", OUTPUT, least=1, most=51)
 
@@ -225,6 +227,11 @@ class TalkRequest:
     def finds_faces(self) -> bool:
         """Whether several people are to be placed by their faces."""
         return self.people > 1 and not (self.boxes or self.masks or self.reference)
+
+    @property
+    def rate(self) -> int:
+        """Frames a second of the finished video."""
+        return int(self.fps)
 
     @property
     def finds_cuts(self) -> bool:

@@ -135,6 +135,8 @@ class Engine:
     ) -> Generator[WindowResult, None, None]:
         """Makes a video, window after window; memory holds one window, however long the video is.
 
+        Frames come at 25 a second; `WindowResult.at_rate` makes what `fps` asks for.
+
         No stage of `progress` is open between windows, so the time that the caller takes is the caller's.
 
         Args:
@@ -246,8 +248,9 @@ class Engine:
             # Planned and heard whole even for a preview, so that it is exactly how the whole video begins.
             voices = self._voices(request, inputs, windows)
             windows = windows[:1] if request.preview else windows
-            listener.plan(_units(windows[begin:], settings, voices) | {Stage.ASSEMBLY: len(windows)})
-            listener.skip(Stage.INTERPOLATION)
+            listener.plan(_units(windows[begin:], settings, voices, request.rate) | {Stage.ASSEMBLY: len(windows)})
+            if request.rate == FPS:
+                listener.skip(Stage.INTERPOLATION)
             listener.advance()
         if begin:
             with listener.stage(Stage.ASSEMBLY):
@@ -340,6 +343,8 @@ class Engine:
                 frames=video[:, window.keep_from : window.keep_from + window.keep].cpu(),
                 latent=latent.cpu(),
                 condition=told.condition.cpu(),
+                before=None if past is None else past.tail[0, :, -1].cpu(),
+                ends_shot=all(later.starts_anew for later in job.windows[window.index + 1 : window.index + 2]),
                 past=Past(first, video[None, :, -job.settings.motion_frames :].clone()),
             )
             listener.advance()
@@ -419,7 +424,7 @@ def _longest(windows: tuple[Window, ...]) -> int:
     return max(window.length for window in windows)
 
 
-def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices) -> dict[Stage, int]:
+def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices, rate: int) -> dict[Stage, int]:
     """What each stage but the last will count, which is the caller's, who writes the windows."""
     count = len(windows)
     return {
@@ -428,4 +433,5 @@ def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices) -> d
         Stage.KEY_FRAMES: count,
         Stage.DENOISING: count * (settings.steps - settings.first_step),
         Stage.LIP_SYNC: count,
+        **({} if rate == FPS else {Stage.INTERPOLATION: count}),
     }

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.devices import check_device
 from infinitetalk.core.errors import MachineError
@@ -32,6 +35,7 @@ from infinitetalk.weights.hub.recipe import with_lora
 if TYPE_CHECKING:
     from infinitetalk.core.planner import Plan
     from infinitetalk.engine.engine import Engine
+    from infinitetalk.engine.results import WindowResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,7 @@ class Made:
     complete: bool
     size: Pixels
     frames: int
+    fps: int
     windows: int
     planned: int
     """Windows of the whole job; more than `windows` after a stop."""
@@ -122,7 +127,7 @@ class Made:
     @property
     def seconds(self) -> float:
         """The video's length."""
-        return self.frames / FPS
+        return self.frames / self.fps
 
     def to_json(self) -> dict[str, Any]:
         """The same for programs."""
@@ -133,6 +138,7 @@ class Made:
             "width": self.size.width,
             "height": self.size.height,
             "frames": self.frames,
+            "fps": self.fps,
             "seconds": self.seconds,
             "windows": self.windows,
             "windows_planned": self.planned,
@@ -236,6 +242,7 @@ class Workshop:
                 job.output,
                 job.settings.size,
                 quality=job.request.quality,
+                fps=job.request.rate,
                 sound=sound,
                 folder=journal.folder,
                 finished=reached.windows,
@@ -292,10 +299,20 @@ class _Shift:
             engine = workshop.engine(self.job.folder, self.clock, self.job.request.loras, self.lodging)
             resume = self.journal.resume()
         for window in engine.stream(self.job.request, self.clock, resume):
+            frames = self._at_rate(window)
             with self.clock.stage(Stage.ASSEMBLY):
-                self.writer.write(window.rgb())
+                self.writer.write(frames)
                 self.journal.commit(window.index + 1, window.count, window.past, self.lodging)
                 self.clock.advance()
+
+    def _at_rate(self, window: "WindowResult") -> NDArray[np.uint8]:
+        """The window's pictures, as many a second as the request wants."""
+        if self.job.request.rate == FPS:
+            return window.rgb()
+        with self.clock.stage(Stage.INTERPOLATION):
+            frames = window.at_rate(self.job.request.rate)
+            self.clock.advance()
+        return frames
 
     def _with_place(self, error: MachineError) -> MachineError:
         """The error, and where finished windows are."""
@@ -339,6 +356,7 @@ def _account(job: Job, writer: VideoWriter, planned: int, clock: StageClock, sta
         complete=complete,
         size=job.settings.size,
         frames=writer.frames,
+        fps=writer.fps,
         windows=writer.windows,
         planned=planned,
         wall=time.perf_counter() - started,

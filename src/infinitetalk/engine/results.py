@@ -55,12 +55,27 @@ class WindowResult:
     """What was denoised, overlap included, [16, T, h, w]."""
     condition: Tensor
     """What it started from: mask and latents of the reference picture, [20, T, h, w]."""
+    before: Tensor | None
+    """The frame before `frames`, [3, H, W] as they are, if it is of the same shot."""
+    ends_shot: bool
+    """Whether a cut or the end of the video follows."""
     past: Past
     """What the next window continues, on the engine's device; with it `Engine.stream` can go on from here."""
 
     def rgb(self) -> NDArray[np.uint8]:
         """The new frames as RGB pictures [F, H, W, 3]."""
         return rgb(self.frames)
+
+    def at_rate(self, fps: int) -> NDArray[np.uint8]:
+        """The window at another rate: the frames that lie after `before` and up to its own last one.
+
+        Raises:
+            MachineError: OpenCV is missing.
+        """
+        from infinitetalk.media.interpolation import interpolate
+
+        before = None if self.before is None else rgb(self.before[:, None])[0]
+        return np.stack([*interpolate(self.rgb(), before, self.first_frame, fps, ends=self.ends_shot)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

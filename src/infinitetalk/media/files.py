@@ -14,6 +14,7 @@ from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Pixels
 from infinitetalk.core.timeline import Timeline
 from infinitetalk.core.windows import plan_request
 from infinitetalk.media.inputs import FrameSource, Inputs, MaskSource, Waveform
+from infinitetalk.media.interpolation import require_flow
 from infinitetalk.media.masks import open_mask
 from infinitetalk.media.paths import require_file, require_output
 from infinitetalk.media.picture import StillSource, read_picture
@@ -91,6 +92,8 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
     require_inputs(request)
     if request.finds_cuts:
         require_detector()
+    if request.rate != FPS:
+        require_flow()
     with _source(request) as source:
         settings = resolve(request, facts, source.size)
         _check_boxes(request.boxes, source.size)

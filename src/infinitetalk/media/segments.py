@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from av import Packet, VideoStream
 
 TICK = Fraction(1, FPS)
+"""Of a video whose rate nobody changed."""
 
 REORDER = 2
 """Frames by which x264's B-frames come later than they are decoded."""
@@ -29,20 +30,21 @@ class Coded(NamedTuple):
     """When it is shown, in frames from the window's beginning."""
     key: bool
 
-    def packet(self, number: int, first: int, stream: "VideoStream") -> "Packet[VideoStream]":
+    def packet(self, number: int, first: int, stream: "VideoStream", tick: Fraction = TICK) -> "Packet[VideoStream]":
         """What a container takes.
 
         Args:
             number: the frame's place in its window's list.
             first: frames of the video before the window.
             stream: where the packet goes.
+            tick: seconds that a frame lasts.
         """
         from av import Packet
 
         packet = cast("Packet[VideoStream]", Packet(self.data))
         # Counted here: x264's own stamps would clash where one window's encoder hands over to the next.
         packet.pts, packet.dts = first + self.place, first + number - REORDER
-        packet.duration, packet.time_base, packet.stream = 1, TICK, stream
+        packet.duration, packet.time_base, packet.stream = 1, tick, stream
         packet.is_keyframe = self.key
         return packet
 
@@ -52,7 +54,9 @@ def segment_path(folder: Path, window: int) -> Path:
     return folder / f"window-{window:05}.mp4"
 
 
-def write_segment(path: Path, window: Sequence[Coded], add_stream: Callable[..., "VideoStream"]) -> None:
+def write_segment(
+    path: Path, window: Sequence[Coded], add_stream: Callable[..., "VideoStream"], tick: Fraction = TICK
+) -> None:
     """Writes a window; when this returns, the file is whole and on the disk.
 
     Args:
@@ -67,10 +71,10 @@ def write_segment(path: Path, window: Sequence[Coded], add_stream: Callable[...,
         stream = add_stream(container)
         container.start_encoding()
         for number, coded in enumerate(window):
-            container.mux(coded.packet(number, 0, stream))
+            container.mux(coded.packet(number, 0, stream, tick))
 
 
-def read_segment(path: Path) -> list[Coded]:
+def read_segment(path: Path, tick: Fraction = TICK) -> list[Coded]:
     """The window that `write_segment` wrote, to the byte.
 
     Raises:
@@ -85,7 +89,7 @@ def read_segment(path: Path) -> list[Coded]:
             stream = container.streams.video[0]
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
-                    place = round(packet.pts * (stream.time_base or TICK) / TICK)
+                    place = round(packet.pts * (stream.time_base or tick) / tick)
                     window.append(Coded(_with_start_codes(bytes(packet)), place, packet.is_keyframe))
     except (FFmpegError, OSError, IndexError) as error:
         raise _damaged(path) from error

@@ -15,7 +15,7 @@ from infinitetalk.core.files import sync
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.media.paths import done_path, part_path, signed_path
 from infinitetalk.media.pixels import to_yuv
-from infinitetalk.media.segments import TICK, Coded, read_segment, segment_path, write_segment
+from infinitetalk.media.segments import Coded, read_segment, segment_path, write_segment
 from infinitetalk.media.sound import Sound
 from infinitetalk.media.soundtrack import SoundTrack
 
@@ -52,6 +52,7 @@ class VideoWriter:
         size: Pixels,
         *,
         quality: int = 18,
+        fps: int = FPS,
         sound: Sound | None = None,
         folder: Path | None = None,
         finished: int = 0,
@@ -62,6 +63,7 @@ class VideoWriter:
         Args:
             path: the output, ending in .mp4; replaced if it exists.
             size: of the frames, both sides even.
+            fps: frames a second.
             quality: constant rate factor of x264, 1 (finest) to 51.
             sound: the sound track from the video's start on; cut or followed by silence to the video's length.
             folder: for finished windows; it is there.
@@ -78,6 +80,8 @@ class VideoWriter:
         """Whether the output is in place."""
         self._folder = folder
         self._finished = finished
+        self.fps = fps
+        self._tick = Fraction(1, fps)
         self._quality = quality
         self._sound = sound
         self._sign = sign
@@ -90,7 +94,7 @@ class VideoWriter:
                 self._start()
                 for number in range(self._finished):
                     assert self._folder is not None
-                    self._add(read_segment(segment_path(self._folder, number)))
+                    self._add(read_segment(segment_path(self._folder, number), self._tick))
         except BaseException:
             self._discard()
             raise
@@ -114,15 +118,15 @@ class VideoWriter:
         with _told(self.path):
             window = self._encode(frames)
             if self._folder is not None:
-                write_segment(segment_path(self._folder, self.windows), window, self._add_video)
+                write_segment(segment_path(self._folder, self.windows), window, self._add_video, self._tick)
             self._add(window)
 
     def _add(self, window: Sequence[Coded]) -> None:
         """Adds a window that is encoded."""
         for number, coded in enumerate(window):
-            self._add_sound((self.frames + number) / FPS)
-            self._container.mux(coded.packet(number, self.frames, self._video))
-        self._add_sound((self.frames + len(window)) / FPS)
+            self._add_sound((self.frames + number) / self.fps)
+            self._container.mux(coded.packet(number, self.frames, self._video, self._tick))
+        self._add_sound((self.frames + len(window)) / self.fps)
         self.frames += len(window)
         self.windows += 1
 
@@ -136,7 +140,7 @@ class VideoWriter:
             if self._track is not None:
                 self._container.mux(self._track.finish())
             self._open.close()
-            _rewrite(self._part, self.path, self.frames, self._sign)
+            _rewrite(self._part, self.path, self.frames * self._tick, self._sign)
         self.saved = True
         self._discard()
 
@@ -154,13 +158,13 @@ class VideoWriter:
         self._part.unlink(missing_ok=True)
 
     def _add_video(self, container: "OutputContainer") -> "VideoStream":
-        stream: VideoStream = container.add_stream("libx264", rate=FPS)
+        stream: VideoStream = container.add_stream("libx264", rate=self.fps)
         self._set_up(stream.codec_context)
         return stream
 
     def _set_up(self, encoder: "VideoCodecContext") -> None:
         encoder.width, encoder.height, encoder.pix_fmt = self.size.width, self.size.height, "yuv420p"
-        encoder.time_base, encoder.framerate = TICK, Fraction(FPS)
+        encoder.time_base, encoder.framerate = self._tick, Fraction(self.fps)
         encoder.color_primaries = encoder.color_trc = encoder.colorspace = encoder.color_range = 1
         encoder.thread_count, encoder.thread_type = _THREADS, "FRAME"
         encoder.flags |= _GLOBAL_HEADER
@@ -176,7 +180,7 @@ class VideoWriter:
         packets = []
         for number, picture in enumerate(frames):
             frame = to_yuv(picture)
-            frame.pts, frame.time_base = number, TICK
+            frame.pts, frame.time_base = number, self._tick
             packets += encoder.encode(frame)
         packets += encoder.encode(None)
         return [Coded(bytes(packet), packet.pts or 0, packet.is_keyframe) for packet in packets]
@@ -196,9 +200,8 @@ def _parameters() -> str:
     return f"{_ONE_GROUP}:{_BUT_AVX512}" if torch.backends.cpu.get_cpu_capability() == "AVX512" else _ONE_GROUP
 
 
-def _rewrite(part: Path, path: Path, frames: int, sign: Callable[[Path, Path], None] | None) -> None:
-    """Turns fragments into a plain MP4 with its index in front, no further than the finished windows."""
-    end = frames * TICK
+def _rewrite(part: Path, path: Path, end: Fraction, sign: Callable[[Path, Path], None] | None) -> None:
+    """Turns fragments into a plain MP4 with its index in front, no further than the end of the finished windows."""
     done = done_path(path)
     try:
         _copy(part, done, end)
