@@ -11,7 +11,7 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.stages import Stage
 from infinitetalk.engine.job import Workshop, prepare
 
-VOICE = Path(__file__).parents[1] / "media" / "fixtures" / "s16.wav"
+VOICE = Path(__file__).parents[2] / "src" / "infinitetalk" / "assets" / "demo" / "voice_1.flac"
 
 
 def _frames(path: Path) -> tuple[list[float], np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
