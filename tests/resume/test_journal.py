@@ -55,8 +55,13 @@ def test_ctrl_c_leaves_a_video_and_the_same_command_goes_on(
     stopped: list[str], case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.testing.assert_array_equal(frames_of(tmp_path / "video.mp4"), case.frames[: 13 + 8 * (FINISHED - 1)])
+    before = json.loads((tmp_path / "video.mp4.json").read_text())["windows"]
+    assert len(before) == FINISHED
     capsys.readouterr()
     assert main(stopped) == 0
+    figures = json.loads((tmp_path / "video.mp4.json").read_text())["windows"]
+    assert figures[:FINISHED] == before
+    assert [window["window"] for window in figures] == list(range(WINDOWS))
     told = capsys.readouterr().err
     assert f"resumed at window {FINISHED}" in told
     assert f"window {FINISHED + 1} of {WINDOWS} done" in told

@@ -34,6 +34,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="repeat a video from the JSON file beside it; other flags change it",
     )
+    files.add_argument(
+        "--hls",
+        type=Path,
+        metavar="FOLDER",
+        help="also a preview that plays while the video is made: FOLDER/index.m3u8",
+    )
     add_flags(parser, [control for control in CONTROLS if not control.knob.expert])
     parser.add_argument_group("several videos").add_argument(
         "--seeds",
@@ -82,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     seeds = arguments.seeds or ()
     if seeds and hasattr(arguments, "seed"):
         raise UsageError("give --seed for one video or --seeds for several, not both; see infinitetalk generate --help")
+    if arguments.hls is not None and len(seeds) > 1:
+        raise UsageError("--hls takes one video: give one seed, or leave --hls out; see infinitetalk generate --help")
     run_on = RunOn(arguments.device, memory_settings(arguments))
     return make(
         request,
@@ -91,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         quiet=arguments.quiet,
         restart=arguments.restart,
         seeds=seeds,
+        hls=arguments.hls,
     )
 
 

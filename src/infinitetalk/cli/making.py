@@ -33,6 +33,7 @@ def make(
     quiet: bool,
     restart: bool = False,
     seeds: Sequence[int] = (),
+    hls: Path | None = None,
 ) -> int:
     """Runs one job with its progress on the terminal, or one for each seed; gives the exit code.
 
@@ -45,7 +46,7 @@ def make(
 
     try:
         workshop = Workshop(*run_on)
-        prepared = [prepare(one, path, restart=restart) for one, path in _by_seed(request, output, seeds)]
+        prepared = [prepare(one, path, restart=restart, hls=hls) for one, path in _by_seed(request, output, seeds)]
         for job in prepared:
             with show(as_json=as_json, quiet=quiet) as board:
                 made = workshop.make(job, board)

@@ -41,6 +41,7 @@ from infinitetalk.engine.seams import soften
 from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, TemperedVoices, Voices
 from infinitetalk.media.arriving import at_speech_rate
 from infinitetalk.media.color import match_colors
+from infinitetalk.media.drift import measure_drift
 from infinitetalk.media.fit import Focus
 from infinitetalk.media.framing import frame_faces
 from infinitetalk.media.people import People
@@ -332,8 +333,9 @@ class Engine:
         latent = self._denoise(job, window, told, listener)
         with listener.stage(Stage.LIP_SYNC):
             first = pixels if past is None else past.first
-            video = self._decode(latent[None])[0]
-            video = match_colors(video, color_reference(job.request, first, pixels)[0], job.settings.color_strength)
+            made = self._decode(latent[None])[0]
+            colors = color_reference(job.request, first, pixels)[0]
+            video = match_colors(made, colors, job.settings.color_strength)
             if past is not None:
                 video = soften(video, past.tail[0], window.keep_from, job.settings.seam_frames)
             result = WindowResult(
@@ -346,6 +348,14 @@ class Engine:
                 before=None if past is None else past.tail[0, :, -1].cpu(),
                 ends_shot=all(later.starts_anew for later in job.windows[window.index + 1 : window.index + 2]),
                 past=Past(first, video[None, :, -job.settings.motion_frames :].clone()),
+                drift=measure_drift(
+                    made,
+                    video,
+                    colors,
+                    keep_from=window.keep_from,
+                    keep=window.keep,
+                    before=None if past is None or window.starts_anew else past.tail[0][:, -1],
+                ),
             )
             listener.advance()
         return result

@@ -6,7 +6,7 @@ Every face makes its videos here, so that all of them refuse, count and store al
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,11 @@ from infinitetalk.core.stages import Stage
 from infinitetalk.engine.journal import Identity, Journal, opened
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.media.files import check, output_sound
+from infinitetalk.media.hls import require_folder
 from infinitetalk.media.paths import sidecar_path
 from infinitetalk.media.provenance import Seal
 from infinitetalk.media.sidecar import settings_hash, write_sidecar
-from infinitetalk.media.writer import VideoWriter
+from infinitetalk.media.writer import Preview, VideoWriter
 from infinitetalk.runtime.platform import config_folder
 from infinitetalk.weights.folder import ModelFolder
 from infinitetalk.weights.hub.recipe import with_lora
@@ -52,6 +53,8 @@ class Job:
     """Whether to forget an unfinished job at this output."""
     seal: Seal | None = None
     """What signs the video."""
+    hls: Path | None = None
+    """Folder for a preview that plays while the video is made."""
 
     @property
     def sign(self) -> Callable[[Path, Path], None] | None:
@@ -71,13 +74,14 @@ def open_seal(request: TalkRequest, folder: ModelFolder, settings: Settings) -> 
     return Seal.open(config_folder() / "signing", folder.facts.name, settings_hash(request, settings))
 
 
-def prepare(request: TalkRequest, output: Path, *, restart: bool = False) -> Job:
+def prepare(request: TalkRequest, output: Path, *, restart: bool = False, hls: Path | None = None) -> Job:
     """Looks at everything that can be refused before a weight is loaded.
 
     Args:
         request: what to make.
         output: the video.
         restart: forget an unfinished job at this output instead of going on with it.
+        hls: folder for a preview that plays while the video is made.
 
     Raises:
         InfiniteTalkError: what is wrong, and what would work.
@@ -86,6 +90,8 @@ def prepare(request: TalkRequest, output: Path, *, restart: bool = False) -> Job
     folder = ModelFolder.open(request.model)
     request = with_lora(request, folder.facts)
     settings = check(request, folder.facts, output)
+    if hls is not None:
+        require_folder(hls)
     if folder.loras or request.loras:
         from infinitetalk.engine.loras import open_loras  # the networks' libraries take seconds to import
 
@@ -100,6 +106,7 @@ def prepare(request: TalkRequest, output: Path, *, restart: bool = False) -> Job
         checked_in=seconds,
         restart=restart,
         seal=seal,
+        hls=hls,
     )
 
 
@@ -247,6 +254,7 @@ class Workshop:
                 folder=journal.folder,
                 finished=reached.windows,
                 sign=job.sign,
+                preview=None if job.hls is None else Preview(job.hls, job.settings.window_frames),
             )
             shift = _Shift(job, journal, writer, clock, started, lodging=reached.lodging or plan.lodging)
             made = shift.work(self)
@@ -302,7 +310,8 @@ class _Shift:
             frames = self._at_rate(window)
             with self.clock.stage(Stage.ASSEMBLY):
                 self.writer.write(frames)
-                self.journal.commit(window.index + 1, window.count, window.past, self.lodging)
+                figures = {"window": window.index, "first_frame": window.first_frame, **asdict(window.drift)}
+                self.journal.commit(window.index + 1, window.count, window.past, self.lodging, figures)
                 self.clock.advance()
 
     def _at_rate(self, window: "WindowResult") -> NDArray[np.uint8]:
@@ -328,11 +337,12 @@ class _Shift:
         return MachineError(f"{error}; {kept}")
 
     def _account(self) -> Made:
-        return _account(self.job, self.writer, self.journal.reached.count, self.clock, self.started)
+        return _account(self.job, self.writer, self.journal, self.clock, self.started)
 
 
-def _account(job: Job, writer: VideoWriter, planned: int, clock: StageClock, started: float) -> Made:
+def _account(job: Job, writer: VideoWriter, journal: Journal, clock: StageClock, started: float) -> Made:
     """Writes the settings beside the video, if there is one, and tells how it went."""
+    planned = journal.reached.count
     complete = 0 < writer.windows == planned
     advice: tuple[str, ...] = ()
     if complete:
@@ -349,6 +359,7 @@ def _account(job: Job, writer: VideoWriter, planned: int, clock: StageClock, sta
                 stage_seconds={stage.value: spent for stage, spent in clock.seconds.items()},
                 frames=writer.frames,
                 complete=complete,
+                windows=journal.figures(),
             )
     return Made(
         video=job.output,

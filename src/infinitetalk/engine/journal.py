@@ -3,6 +3,7 @@
     video.mp4.job/
         window-00000.mp4 …          finished windows, each of them playable
         state-00004.safetensors     what the next window, number 4, continues
+        windows.jsonl               a line of figures for each window
         journal.json                which job this is, and how many of its windows count
 
 A window counts once the journal says so, and the journal is replaced in one move after the window and the state are on
@@ -14,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -124,6 +125,7 @@ class Journal:
         self.folder = job_path(output)
         self.reached = reached
         self._identity = identity
+        self._noted = False
 
     def resume(self) -> "Resume | None":
         """Where the job goes on; None at its beginning or behind its end.
@@ -145,8 +147,26 @@ class Journal:
         except (OSError, SafetensorError, KeyError) as error:
             raise RequestError("output", path, "is missing or damaged; start anew with --restart") from error
 
-    def commit(self, windows: int, count: int, past: "Past", lodging: Lodging) -> None:
-        """Notes that so many windows are finished; their files are on the disk already.
+    def figures(self) -> list[dict[str, Any]]:
+        """What was noted of the finished windows."""
+        with suppress(FileNotFoundError):
+            lines = (self.folder / "windows.jsonl").read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines[: self.reached.windows]]
+        return []
+
+    def _note(self, figures: Mapping[str, Any]) -> None:
+        """Adds a window's figures; a line that a kill left without its journal is written anew."""
+        path = self.folder / "windows.jsonl"
+        if not self._noted:
+            path.write_text("".join(json.dumps(known) + "\n" for known in self.figures()), encoding="utf-8")
+            self._noted = True
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(figures) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def commit(self, windows: int, count: int, past: "Past", lodging: Lodging, figures: Mapping[str, Any]) -> None:
+        """Notes that so many windows are finished, and the newest one's figures; its file is on the disk already.
 
         Raises:
             MachineError: the disk is full or gone.
@@ -154,6 +174,7 @@ class Journal:
         from safetensors.torch import save_file
 
         try:
+            self._note(figures)
             if windows < count:
                 with durable(self._state(windows)) as fresh:
                     save_file({"first": past.first.cpu().contiguous(), "tail": past.tail.cpu().contiguous()}, fresh)

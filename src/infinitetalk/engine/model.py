@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from infinitetalk.engine.planning import plan_folder
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.engine.protocols import SpeechSource, TextSource, VisionSource, Waveform
 from infinitetalk.models.dit import AudioDiT
+from infinitetalk.models.long_speech import LongFeatures, encode_long, fits
 from infinitetalk.models.speech import SpeechEncoder, normalise
 from infinitetalk.models.text import TextEncoder
 from infinitetalk.models.tokenizer import PromptEncoder, Tokenizer
@@ -101,6 +103,21 @@ class SpeechPart:
         with self.guest.at_work() if self.guest else nullcontext():
             features: Tensor = self.encoder(torch.from_numpy(samples).to(self.device), frames)
             return features
+
+    @property
+    def hears_long(self) -> bool:
+        """Whether pieces of a sound meet exactly in this encoder."""
+        return fits(self.encoder)
+
+    def encode_long(self, samples: Waveform, frames: int) -> LongFeatures:
+        """The same for a sound of any length."""
+
+        def part(begin: int, end: int) -> Tensor:
+            known = samples[begin:end]
+            return torch.from_numpy(np.pad(known, (0, end - begin - len(known)))).to(self.device)
+
+        with self.guest.at_work() if self.guest else nullcontext():
+            return encode_long(self.encoder, part, frames)
 
 
 @dataclass(frozen=True, slots=True)

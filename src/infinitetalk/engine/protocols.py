@@ -5,7 +5,7 @@ other encoders or pictures from memory enter through the same doors, as argument
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -13,8 +13,8 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.media.inputs import FrameSource, Inputs, Picture, Waveform
 
 __all__ = [
-    "FrameSource", "Inputs", "MediaSource", "NoiseSource", "Picture", "SpeechSource", "TextSource", "VisionSource",
-    "Waveform",
+    "FrameSource", "Inputs", "LongFeatures", "LongSpeechSource", "MediaSource", "NoiseSource",
+    "Picture", "SpeechSource", "TextSource", "VisionSource", "Waveform",
 ]  # fmt: skip
 
 
@@ -46,6 +46,28 @@ class SpeechSource(Protocol):
 
         `person` counts voices from 0; encoders of sound have no use for it, precomputed features do.
         """
+        ...
+
+
+class LongFeatures(Protocol):
+    """Features of a sound, of which parts are asked for."""
+
+    def part(self, frames: range) -> Tensor:
+        """Some frames' features, [frames, layers, channels] on the CPU."""
+        ...
+
+
+@runtime_checkable
+class LongSpeechSource(SpeechSource, Protocol):
+    """A source that can hear a long voice as a whole without holding it in memory."""
+
+    @property
+    def hears_long(self) -> bool:
+        """Whether this encoder can."""
+        ...
+
+    def encode_long(self, samples: Waveform, frames: int) -> LongFeatures:
+        """Normalised samples, and silence behind them, over `frames` video frames."""
         ...
 
 

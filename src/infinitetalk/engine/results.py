@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infinitetalk.core.sizes import FPS
+from infinitetalk.media.drift import Drift
 
 
 def rgb(frames: Tensor) -> NDArray[np.uint8]:
@@ -61,6 +62,7 @@ class WindowResult:
     """Whether a cut or the end of the video follows."""
     past: Past
     """What the next window continues, on the engine's device; with it `Engine.stream` can go on from here."""
+    drift: Drift
 
     def rgb(self) -> NDArray[np.uint8]:
         """The new frames as RGB pictures [F, H, W, 3]."""

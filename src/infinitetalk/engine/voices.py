@@ -1,7 +1,7 @@
 """What the network hears: features of every voice, cut to windows.
 
-Every frame of the video hears the features of the frames around it. Long voices are encoded piece by piece, so that
-memory does not grow with the length of the sound.
+Every frame of the video hears the features of the frames around it. Long voices are encoded piece by piece with what
+`models.long_speech` does to hear them whole, so that memory does not grow with the length of the sound.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 from infinitetalk.core.control import Strength, strength_at
 from infinitetalk.core.sizes import FPS, SAMPLES_PER_FRAME
 from infinitetalk.core.windows import Window, reference_frames_of
-from infinitetalk.engine.protocols import SpeechSource, Waveform
+from infinitetalk.engine.protocols import LongFeatures, LongSpeechSource, SpeechSource, Waveform
 
 PIECE = 1500
 """Frames (one minute) that a voice may have to be encoded in one go; longer ones go in pieces that advance by this."""
@@ -73,6 +73,11 @@ class PaddedVoices:
         self._reach = reach
         self._stretch = range(0)
         self._features: list[Tensor] = []
+        self._long = list[LongFeatures]()
+        # Short voices are encoded in one go; sources that cannot hear long ones whole hear them in pieces.
+        self._whole: LongSpeechSource | None = None
+        if frames > PIECE and isinstance(source, LongSpeechSource) and source.hears_long:
+            self._whole = source
 
     def _around(self, window: Window) -> range:
         """The piece of sound for a window, in frames: a matter of where it starts, not of what was made before."""
@@ -83,10 +88,17 @@ class PaddedVoices:
 
     def pieces(self, windows: Sequence[Window]) -> int:
         """See `Voices`."""
+        if self._whole is not None:
+            return len(self._waves)
         return len({self._around(window) for window in windows}) * len(self._waves)
 
     def load(self, window: Window) -> int:
         """See `Voices`."""
+        if self._whole is not None:
+            if self._long:
+                return 0
+            self._long = [self._whole.encode_long(wave, self._frames) for wave in self._waves]
+            return len(self._long)
         stretch = self._around(window)
         if stretch == self._stretch:
             return 0
@@ -102,8 +114,14 @@ class PaddedVoices:
     def hear(self, window: Window) -> Tensor:
         """See `Voices`."""
         self.load(window)
-        frames = range(window.start - self._stretch.start, window.end - self._stretch.start)
-        return torch.stack([surround(features, frames, self._width) for features in self._features])
+        if self._long:
+            margin = self._width // 2
+            near = range(max(0, window.start - margin), min(self._frames, window.end + margin))
+            heard, first = [features.part(near) for features in self._long], near.start
+        else:
+            heard, first = self._features, self._stretch.start
+        frames = range(window.start - first, window.end - first)
+        return torch.stack([surround(features, frames, self._width) for features in heard])
 
 
 class TemperedVoices:

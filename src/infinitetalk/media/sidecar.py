@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,18 +26,21 @@ def write_sidecar(
     stage_seconds: Mapping[str, float],
     frames: int,
     complete: bool,
+    windows: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Writes the settings of a finished video beside it and returns their path.
 
     The request is stored with every default left open and every path made absolute, so that it can be repeated from any
-    folder; `settings` are the numbers that were used. `complete` is false for a job that was stopped.
+    folder; `settings` are the numbers that were used. `complete` is false for a job that was stopped. `windows` are the
+    figures of each window.
 
     Raises:
         MachineError: the disk is full or gone, or an input was taken away meanwhile.
     """
     path = sidecar_path(output)
     try:
-        _write(output, _content(request, settings, stage_seconds, frames=frames, complete=complete))
+        content = _content(request, settings, stage_seconds, frames=frames, complete=complete)
+        _write(output, content | {"windows": list(windows)})
     except OSError as error:
         reason = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
         raise MachineError(f"{path}: cannot be written: {reason}; the video itself was written") from error

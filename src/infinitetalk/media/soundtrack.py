@@ -70,9 +70,13 @@ class SoundTrack:
     def __init__(self, container: "OutputContainer", sound: Sound) -> None:
         self._sound = for_aac(sound)
         self._done = self._forgotten = 0
-        self._stream: AudioStream = container.add_stream("aac", rate=self._sound.rate, layout=self._sound.layout)
-        each = min(_MOST_BITS, _BITS_PER_SAMPLE * self._sound.rate)
-        self._stream.bit_rate = each * self._sound.channels
+        self._stream = self.add_stream(container)
+
+    def add_stream(self, container: "OutputContainer") -> "AudioStream":
+        """Adds a stream for this sound's packets to a container."""
+        stream: AudioStream = container.add_stream("aac", rate=self._sound.rate, layout=self._sound.layout)
+        stream.bit_rate = min(_MOST_BITS, _BITS_PER_SAMPLE * self._sound.rate) * self._sound.channels
+        return stream
 
     def extend(self, samples: NDArray[np.float32]) -> None:
         """Adds sound [channels, n] that came while the video was made; what is encoded already is forgotten."""

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.files import sync
 from infinitetalk.core.sizes import FPS, Pixels
+from infinitetalk.media.hls import Heard, HlsPreview
 from infinitetalk.media.paths import done_path, part_path, signed_path
 from infinitetalk.media.pixels import to_yuv
 from infinitetalk.media.segments import Coded, read_segment, segment_path, write_segment
@@ -20,7 +21,7 @@ from infinitetalk.media.sound import Sound
 from infinitetalk.media.soundtrack import SoundTrack
 
 if TYPE_CHECKING:
-    from av import VideoCodecContext, VideoStream
+    from av import AudioStream, Packet, VideoCodecContext, VideoStream
     from av.container import OutputContainer
 
 # Fixed, since the encoder's output depends on it: the same request gives the same file on every machine.
@@ -33,6 +34,14 @@ _ONE_GROUP = "keyint=infinite:scenecut=0:open-gop=0:bframes=3:b-pyramid=normal:c
 
 # All that processors with AVX-512 have besides it.
 _BUT_AVX512 = "asm=MMX2,SSE2Fast,LZCNT,SSSE3,SSE4.2,AVX,FMA3,BMI2,AVX2"
+
+
+class Preview(NamedTuple):
+    """A preview that plays while the video is made."""
+
+    folder: Path
+    longest: int
+    """Frames of the longest window."""
 
 
 class VideoWriter:
@@ -57,6 +66,7 @@ class VideoWriter:
         folder: Path | None = None,
         finished: int = 0,
         sign: Callable[[Path, Path], None] | None = None,
+        preview: Preview | None = None,
     ) -> None:
         """Nothing is opened before the `with` block.
 
@@ -69,6 +79,7 @@ class VideoWriter:
             folder: for finished windows; it is there.
             finished: windows in that folder with which the video begins.
             sign: writes a copy of the first path's video, with a manifest, to the second.
+            preview: also written, see `media.hls`.
         """
         self.path = path
         self.size = size
@@ -78,6 +89,9 @@ class VideoWriter:
         """Finished windows."""
         self.saved = False
         """Whether the output is in place."""
+        self._preview = preview
+        self._hls: HlsPreview | None = None
+        self._heard = list[Heard]()
         self._folder = folder
         self._finished = finished
         self.fps = fps
@@ -127,6 +141,9 @@ class VideoWriter:
             self._add_sound((self.frames + number) / self.fps)
             self._container.mux(coded.packet(number, self.frames, self._video, self._tick))
         self._add_sound((self.frames + len(window)) / self.fps)
+        if self._hls is not None:
+            self._hls.add(window, self.frames, self._heard)
+            self._heard.clear()
         self.frames += len(window)
         self.windows += 1
 
@@ -138,7 +155,9 @@ class VideoWriter:
             return
         with _told(self.path):
             if self._track is not None:
-                self._container.mux(self._track.finish())
+                self._mux_sound(self._track.finish())
+            if self._hls is not None:
+                self._hls.end(self._heard)
             self._open.close()
             _rewrite(self._part, self.path, self.frames * self._tick, self._sign)
         self.saved = True
@@ -152,6 +171,9 @@ class VideoWriter:
         self._video = self._add_video(self._container)
         self._track = SoundTrack(self._container, self._sound) if self._sound is not None else None
         self._container.start_encoding()
+        if self._preview is not None:
+            add_sound = None if self._track is None else self._track.add_stream
+            self._hls = HlsPreview(self._preview.folder, self._preview.longest, self.fps, self._add_video, add_sound)
 
     def _discard(self) -> None:
         self._open.close()
@@ -187,7 +209,12 @@ class VideoWriter:
 
     def _add_sound(self, seconds: float) -> None:
         if self._track is not None:
-            self._container.mux(self._track.advance(seconds))
+            self._mux_sound(self._track.advance(seconds))
+
+    def _mux_sound(self, packets: "list[Packet[AudioStream]]") -> None:
+        if self._hls is not None:
+            self._heard += map(Heard.of, packets)
+        self._container.mux(packets)
 
 
 def _parameters() -> str:
