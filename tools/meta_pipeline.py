@@ -27,6 +27,7 @@ from infinitetalk.core.stages import Stage
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.progress import StageClock
+from infinitetalk.media.drift import Drift
 from infinitetalk.media.inputs import Inputs, Waveform
 from infinitetalk.media.picture import StillSource
 from infinitetalk.models.dit import AudioDiT
@@ -132,6 +133,8 @@ def stage_peaks(
     # The meta device has no autocast to switch off, and its tensors cannot leave it.
     with (
         patch.object(torch, "autocast", lambda *_, **__: nullcontext()),
+        # Figures of drift are read from tensors, which have none here.
+        patch("infinitetalk.engine.engine.measure_drift", lambda *_, **__: Drift(0.0, 0.0, None, None)),
         patch.object(Tensor, "cpu", lambda self: self.new_empty(0) if self.is_meta else self),
         memory,
     ):

@@ -106,7 +106,10 @@ def test_voices_of_people_swapped(red: Plant) -> None:
 
 
 def test_schedule_without_shift(red: Plant) -> None:
-    red(denoise, "timesteps", lambda steps, _shift: schedule.timesteps(steps, 1.0), ONE_WINDOW)
+    def wrong(steps: int, _shift: float, first: int, level: float) -> list[float]:
+        return schedule.partial_timesteps(steps, 1.0, first, level)
+
+    red(denoise, "partial_timesteps", wrong, ONE_WINDOW)
 
 
 def test_condition_mask_everywhere(red: Plant) -> None:
