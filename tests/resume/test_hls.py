@@ -42,7 +42,7 @@ def test_plays_while_the_job_runs_and_after_a_kill(case: Case, tmp_path: Path) -
         now = folder / "now.m3u8"
         now.write_text(text + "#EXT-X-ENDLIST\n")
         frames, heard = open_playlist(now)
-        with av.open(str(playlist), options={"live_start_index": "0"}) as growing:
+        with av.open(str(playlist), options={"live_start_index": "0", "max_reload": "1"}) as growing:
             first = next(growing.decode(video=0)).to_ndarray(format="rgb24")
         now.unlink()
         assert process.poll() is None

@@ -128,8 +128,9 @@ class Engine:
             return cls(load_model(folder, chosen, progress, read_loras(loras), memory=memory, lodging=lodging))
 
     def generate(self, request: TalkRequest, progress: Progress | None = None) -> Clip:
-        """Makes a whole video in memory; see `stream` for videos of any length."""
-        return Clip(torch.cat([window.frames for window in self.stream(request, progress)], dim=1))
+        """Makes a whole video in memory, at the rate that `fps` asks for; see `stream` for videos of any length."""
+        windows = [window.frames_at(request.rate) for window in self.stream(request, progress)]
+        return Clip(torch.cat(windows, dim=1), request.rate)
 
     def stream(
         self, request: TalkRequest, progress: Progress | None = None, resume: Resume | None = None

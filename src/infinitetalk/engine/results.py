@@ -76,8 +76,16 @@ class WindowResult:
         """
         from infinitetalk.media.interpolation import interpolate
 
+        if fps == FPS:
+            return self.rgb()
         before = None if self.before is None else rgb(self.before[:, None])[0]
         return np.stack([*interpolate(self.rgb(), before, self.first_frame, fps, ends=self.ends_shot)])
+
+    def frames_at(self, fps: int) -> Tensor:
+        """The same as [3, F, H, W] in [-1, 1]; at the model's own rate `frames`, unrounded."""
+        if fps == FPS:
+            return self.frames
+        return torch.from_numpy(self.at_rate(fps)).permute(3, 0, 1, 2) / 127.5 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -41,12 +41,12 @@ def measure_drift(
         before: the last frame of the window before, [3, H, W] in [-1, 1].
     """
     new = slice(keep_from, keep_from + keep)
-    steps = [float((shown[:, place + 1] - shown[:, place]).abs().mean()) for place in range(new.start, new.stop - 1)]
+    steps = [(shown[:, place + 1] - shown[:, place]).abs().mean() for place in range(new.start, new.stop - 1)]
     return Drift(
         color_made=_apart(made[:, new], reference),
         color_shown=_apart(shown[:, new], reference),
         border=None if before is None else _shades(float((shown[:, keep_from] - before).abs().mean())),
-        motion=_shades(float(torch.tensor(steps).median())) if steps else None,
+        motion=_shades(float(torch.stack(steps).median())) if steps else None,
     )
 
 

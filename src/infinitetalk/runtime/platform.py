@@ -173,25 +173,21 @@ else:
 
 def config_folder() -> Path:
     """Where the user's own files go: INFINITETALK_CONFIG, or the system's folder for such files."""
-    if given := os.environ.get("INFINITETALK_CONFIG"):
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("APPDATA", Path.home() / "AppData" / "Roaming"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return base / "infinitetalk"
+    windows, mac = ("APPDATA", "AppData/Roaming"), "Library/Application Support"
+    return _folder("INFINITETALK_CONFIG", windows, mac, ("XDG_CONFIG_HOME", ".config"))
 
 
 def cache_folder() -> Path:
     """Where files go that can be made again: INFINITETALK_CACHE, or the system's folder for such files."""
-    if given := os.environ.get("INFINITETALK_CACHE"):
+    windows, mac = ("LOCALAPPDATA", "AppData/Local"), "Library/Caches"
+    return _folder("INFINITETALK_CACHE", windows, mac, ("XDG_CACHE_HOME", ".cache"))
+
+
+def _folder(ours: str, windows: tuple[str, str], mac: str, others: tuple[str, str]) -> Path:
+    """The folder that our variable names, or one within the system's: where its variable says, or at home."""
+    if given := os.environ.get(ours):
         return Path(given).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "infinitetalk"
+    if sys.platform == "darwin":
+        return Path.home() / mac / "infinitetalk"
+    variable, place = windows if sys.platform == "win32" else others
+    return Path(os.environ.get(variable) or Path.home() / place) / "infinitetalk"
