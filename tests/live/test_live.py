@@ -211,6 +211,11 @@ def test_a_failing_source_is_told_as_it_is(engine: Engine) -> None:
         next(talk)
 
 
+HOLDING = (torch.Tensor, torch.nn.Parameter)
+"""What holds memory. A subclass may not: tensors of sizes yet unknown, which other tests' compilations leave, have no
+bytes to tell."""
+
+
 def test_memory_does_not_grow(engine: Engine) -> None:
     pieces = (voice(1) for _ in range(12 * NEW))
     python, tensors = [], []
@@ -220,10 +225,10 @@ def test_memory_does_not_grow(engine: Engine) -> None:
             if chunk.index in (3, 10):
                 gc.collect()
                 python.append(tracemalloc.get_traced_memory()[0])
-                tensors.append(sum(thing.nbytes for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)))
+                tensors.append(sum(thing.nbytes for thing in gc.get_objects() if type(thing) in HOLDING))
     finally:
         tracemalloc.stop()
-    assert tensors[0] == tensors[1]
+    assert 0 < tensors[0] == tensors[1]
     assert python[1] - python[0] < NEW * NEW * SAMPLES_PER_FRAME, "a fourth of the sound's bytes"
 
 
