@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from infinitetalk.engine.seams import soften
+from infinitetalk.engine.seams import crossfade, soften
 
 
 def test_what_was_lost_fades_out() -> None:
@@ -32,3 +32,9 @@ def test_colours_stay_in_range() -> None:
     tail, video = torch.ones(3, 1, 2, 2), torch.full((3, 5, 2, 2), 0.9)
     video[:, 0] = 0.0
     assert soften(video, tail, keep_from=1, frames=4).max() == 1.0
+
+
+def test_one_window_fades_into_the_next() -> None:
+    before, video = torch.zeros(3, 3, 2, 2), torch.ones(3, 9, 2, 2)
+    made = crossfade(video, before, keep_from=4)
+    assert made[0, :, 0, 0].tolist() == pytest.approx([1, 1, 1, 1, 0.25, 0.5, 0.75, 1, 1])

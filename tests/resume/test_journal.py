@@ -142,8 +142,8 @@ def test_a_journal_of_a_later_format_is_refused(
     stopped: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "video.mp4.job" / "journal.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    assert "has the format 2, not 1" in refused(stopped, capsys)
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
+    assert "has the format 3, not 2" in refused(stopped, capsys)
     path.write_text("{")
     assert "is no journal that can be read" in refused(stopped, capsys)
 

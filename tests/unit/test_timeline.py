@@ -4,7 +4,7 @@ import pytest
 
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.timeline import Timeline
-from infinitetalk.core.windows import plan
+from infinitetalk.core.windows import Borders, plan
 from tests.engine.inputs import talk
 
 
@@ -37,7 +37,7 @@ def test_cuts_come_again_and_the_way_back_crosses_them_too() -> None:
 @pytest.mark.parametrize("cuts", [(), (1,), (7, 9), (40,), (21, 60, 61, 100), (119,)])
 @pytest.mark.parametrize(("window", "motion"), [(21, 5), (81, 9), (5, 1)])
 def test_windows_never_cross_a_cut(cuts: tuple[int, ...], window: int, motion: int) -> None:
-    windows = plan([120], window, motion, cuts=cuts)
+    windows = plan([120], window, motion, borders=Borders(cuts=cuts))
     shots = [0, *cuts, 120]
     assert [frame for part in windows for frame in range(part.first_frame, part.first_frame + part.keep)] == [
         *range(120)

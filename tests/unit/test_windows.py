@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from infinitetalk.core.errors import RequestError
-from infinitetalk.core.windows import Window, plan
+from infinitetalk.core.windows import Borders, Window, plan
 
 
 @pytest.mark.parametrize(("window", "motion"), [(81, 9), (81, 25), (81, 1), (13, 5), (9, 8), (5, 1), (13, 3)])
@@ -68,3 +68,48 @@ def test_reference_mirrors_in_the_last_window_only() -> None:
     assert [window.mirror for window in plan([40, 11], 9, 5, reference=True)] == [False, False]
     assert [window.mirror for window in plan([20], 9, 5, limit=9, reference=True)] == [False]
     assert not any(window.mirror for window in plan([100], 81, 9))
+
+
+@pytest.mark.parametrize("anchor", [None, 1, 3])
+@pytest.mark.parametrize(("window", "motion", "overlap"), [(81, 9, 0), (81, 9, 8), (81, 1, 30), (13, 5, 2), (33, 5, 3)])
+def test_every_frame_is_shown_once_and_borders_are_made_twice(
+    window: int, motion: int, overlap: int, anchor: int | None
+) -> None:
+    pauses = frozenset(frame for frame in range(400) if frame % 23 < 5)
+    borders = Borders(pauses=pauses, overlap=overlap, anchor=anchor if overlap else None)
+    for total in range(1, 401):
+        windows = plan([total], window, motion, borders=borders)
+        shown = [frame for part in windows for frame in range(part.first_frame, part.first_frame + part.keep)]
+        assert shown == list(range(total)), (total, windows)
+        assert windows[0].starts_shot
+        assert windows[-1].spare == 0
+        for before, after in pairwise(windows):
+            assert not after.starts_shot
+            assert after.fade == before.spare == overlap
+            assert after.keep >= overlap, "a fade never reaches into the next border"
+            assert after.starts_anew == bool(borders.anchor and after.index % borders.anchor == 0)
+            assert before.end == after.first_frame + overlap
+        for part in windows:
+            assert part.length % 4 == 1
+            assert part.length <= window
+            assert part.keep_from + part.keep + part.spare <= part.length
+
+
+def test_a_window_ends_at_the_latest_pause_within_its_last_fourth() -> None:
+    def ends(*pauses: int) -> list[int]:
+        windows = plan([200], 81, 9, borders=Borders(pauses=frozenset(pauses)))
+        return [window.first_frame + window.keep for window in windows]
+
+    assert ends() == [81, 153, 200]
+    assert ends(69, 73) == [73, 145, 200]
+    assert ends(61) == [61, 133, 200]
+    assert ends(57) == [81, 153, 200], "too early"
+    assert ends(70, 71, 72) == [81, 153, 200], "only every fourth frame can be an end"
+    assert ends(69, 133) == [69, 133, 200]
+    assert ends(69, 190) == [69, 141, 200], "the last window ends with the video"
+
+
+def test_pauses_do_not_move_cuts() -> None:
+    windows = plan([200], 81, 9, borders=Borders(cuts=(100,), pauses=frozenset(range(200)), overlap=4))
+    assert [window.first_frame for window in windows if window.starts_shot] == [0, 100]
+    assert all(window.end <= 101 or window.start >= 100 for window in windows)

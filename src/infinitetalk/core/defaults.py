@@ -10,7 +10,15 @@ from infinitetalk.core.errors import RequestError
 from infinitetalk.core.loras import DISTILLED_SHIFT, Lora
 from infinitetalk.core.recipes import Cook, follow
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.core.sizes import BUCKETS_480, BUCKETS_720, Buckets, Pixels, choose_bucket, parse_size
+from infinitetalk.core.sizes import (
+    BUCKETS_480,
+    BUCKETS_720,
+    TEMPORAL_STRIDE,
+    Buckets,
+    Pixels,
+    choose_bucket,
+    parse_size,
+)
 
 PROMPT = "A person looks into the camera and talks with natural expressions, lively eyes and slight head movements."
 
@@ -51,6 +59,7 @@ class Settings:
     window_frames: int
     motion_frames: int
     seam_frames: int
+    overlap_frames: int = 0
     steps: int
     first_step: int = 0
     """Steps that are left out at high noise, where denoising starts from the source's own frames."""
@@ -158,6 +167,9 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
     window, motion = _first(request.window_frames, own.window_frames), _first(request.motion_frames, own.motion_frames)
     if motion >= window:
         raise RequestError("motion_frames", motion, f"must be fewer than the {window} frames of a window")
+    if request.overlap_frames > (most := max(0, (window - motion - TEMPORAL_STRIDE) // 2)):
+        need = f"two borders do not fit into windows of {window} frames; up to {most} would work"
+        raise RequestError("overlap_frames", request.overlap_frames, need)
     steps: int = _first(request.steps, recipe.get("steps"), own.steps)
     _check_cache(request, steps - _first_step(steps, request.strength))
     cache = request.step_cache
@@ -166,6 +178,7 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
         window_frames=window,
         motion_frames=motion,
         seam_frames=_first(request.seam_frames, 0 if request.reference else SEAM_FRAMES),
+        overlap_frames=request.overlap_frames,
         steps=steps,
         first_step=_first_step(steps, request.strength),
         strength=request.strength,

@@ -33,6 +33,9 @@ UNUSED = {
     "step_cache": "live talk needs each of its few steps",
     "cache_threshold": "live talk needs each of its few steps",
     "cache_interval": "live talk needs each of its few steps",
+    "window_end": "live talk's chunks are all of one length",
+    "overlap_frames": "live talk shows a chunk as soon as it is made",
+    "reanchor": "live talk goes on from chunk to chunk",
     "reference": "the reference implementation has no live talk",
 }
 """Fields that live talk has no use for, and why."""

@@ -125,6 +125,12 @@ class TalkRequest:
 
     seam_frames: int | None = knob(None, "frames over which a window takes over from the one before, 0: at once (8)",
                                    LENGTH, least=0, most=100, expert=True)  # fmt: skip
+    window_end: str = knob("pause", "let a window end where the voices pause, up to a fourth earlier, or each full",
+                           LENGTH, choices=("pause", "full"), expert=True)  # fmt: skip
+    overlap_frames: int = knob(0, "frames at a border that both windows make, one fading into the other", LENGTH,
+                               least=0, most=100, expert=True)  # fmt: skip
+    reanchor: int | None = knob(None, "every so many windows start from the reference picture alone; needs overlap "
+                                "frames", LENGTH, least=1, most=100_000, expert=True)  # fmt: skip
 
     seed: int = knob(42, "random seed: the same seed gives the same video", SAMPLING, least=0, most=2**63 - 1)
     recipe: str | None = knob(None, "steps, schedule and guidance by name; draft (4) and fast (8) need their LoRA",
@@ -171,6 +177,7 @@ class TalkRequest:
             parse_size(self.size)
         self._check_methods()
         self._check_footage()
+        self._check_borders()
         self._check_people()
         self._check_control()
 
@@ -238,6 +245,11 @@ class TalkRequest:
         """Whether cuts are looked for; the reference knows of none."""
         return self.video is not None and self.cuts == "detect" and not self.reference
 
+    @property
+    def finds_pauses(self) -> bool:
+        """Whether windows end at pauses; the reference's are all full."""
+        return self.window_end == "pause" and not self.reference
+
     def _check_footage(self) -> None:
         for name, usual in (("source_end", "hold"), ("strength", 1.0)):
             value = getattr(self, name)
@@ -245,6 +257,13 @@ class TalkRequest:
                 raise RequestError(name, value, "is for a video; leave it out for a picture")
             if value != usual and self.reference:
                 raise RequestError(name, value, f"the reference has {usual} only; leave one out")
+
+    def _check_borders(self) -> None:
+        if self.reference and self.overlap_frames:
+            raise RequestError("overlap_frames", self.overlap_frames, "the reference has none; leave one out")
+        if self.reanchor is not None and not self.overlap_frames:
+            need = "windows that start from the picture must fade in: overlap_frames 8 would work"
+            raise RequestError("reanchor", self.reanchor, need)
 
     def _check_people(self) -> None:
         voices = self.voice_count
@@ -399,7 +418,10 @@ _TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "loras": (_loras, "a list of files, FILE:STRENGTH or [FILE, STRENGTH]"),
     **dict.fromkeys(("preview", "apg", "reference", "provenance"), (_flag, "true or false")),
     **dict.fromkeys(
-        ("window_frames", "motion_frames", "seam_frames", "cache_interval", "seed", "steps", "quality"),
+        (
+            *("window_frames", "motion_frames", "seam_frames", "overlap_frames", "reanchor"),
+            *("cache_interval", "seed", "steps", "quality"),
+        ),
         (_whole, "a whole number"),
     ),
     **dict.fromkeys(("color_strength", "noise_floor", "start", "duration", "shift", "strength"), (_number, "a number")),

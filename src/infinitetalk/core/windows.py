@@ -5,13 +5,18 @@
     window 2                                               |mmmmm#########|
 
 Each window begins with the last `motion` frames (m) of the one before, which it continues but does not show again. The
-last window is just long enough (4n+1 frames), so that no sound has to be invented for it. Where the source cuts, a
-window ends and the next one starts anew; sound goes on through the cut.
+last window is just long enough (4n+1 frames), so that no sound has to be invented for it. A window ends early where
+the voices pause. Where the source cuts, a window ends and the next one starts anew; sound goes on through the cut.
+
+With an overlap (o), both windows make the frames at a border, which fade from one to the other:
+
+    window 0   |######################oooo|
+    window 1                    |mmmmmoooo##################|
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import RequestError
@@ -33,6 +38,10 @@ class Window:
     """Frames at the beginning that the window before has shown already."""
     keep: int
     """Frames that this window adds to the video."""
+    fade: int = 0
+    """Of these the first, which the window before has made too: its picture fades into this one's."""
+    spare: int = 0
+    """Frames made behind those that it adds, from which the next window's fade."""
     mirror: bool = False
     """Reference mode: voices that end in this window go on mirrored."""
 
@@ -43,13 +52,22 @@ class Window:
 
     @property
     def starts_anew(self) -> bool:
-        """Whether it continues nothing: the first window of the video or of a shot."""
+        """Whether it continues no frames: it starts from the reference picture alone."""
         return self.keep_from == 0
+
+    @property
+    def starts_shot(self) -> bool:
+        """Whether nothing before belongs to it: the first window of the video or of a shot."""
+        return self.starts_anew and not self.fade
 
     @property
     def first_frame(self) -> int:
         """The first frame of the video that this window adds."""
         return self.start + self.keep_from
+
+
+REACH = 4
+"""A window gives up at most a fourth of its frames to end at a pause."""
 
 
 def frames_of(samples: int) -> int:
@@ -63,21 +81,26 @@ def reference_frames_of(samples: int) -> int:
 
 
 def plan_request(
-    request: TalkRequest, settings: Settings, samples: Sequence[int], timeline: Timeline | None = None
+    request: TalkRequest,
+    settings: Settings,
+    samples: Sequence[int],
+    timeline: Timeline | None = None,
+    pauses: Collection[int] = (),
 ) -> tuple[Window, ...]:
     """Cuts a request's video into windows; `samples` are the lengths of its voices at 16 kHz.
 
-    `timeline` is the source's: no window crosses its cuts, and the video ends where it says so.
+    `timeline` is the source's: no window crosses its cuts, and the video ends where it says so. `pauses` are frames
+    before which a window may end early.
 
     Raises:
         RequestError: in reference mode, a voice that the reference implementation would refuse.
     """
-    count = reference_frames_of if request.reference else frames_of
+    counted = reference_frames_of if request.reference else frames_of
     limit = None if request.duration is None else max(1, round(request.duration * FPS))
     if request.mode == "clip":
         limit = min(limit or settings.window_frames, settings.window_frames)
     course = timeline or Timeline()
-    lengths = [count(length) for length in samples]
+    lengths = [counted(length) for length in samples]
     if course.limit is not None:
         limit = course.limit if limit is None else min(limit, course.limit)
     return plan(
@@ -85,9 +108,28 @@ def plan_request(
         settings.window_frames,
         settings.motion_frames,
         limit=limit,
-        cuts=() if request.reference else course.cuts_before(min(max(lengths), limit or max(lengths))),
+        borders=Borders(
+            cuts=() if request.reference else course.cuts_before(min(max(lengths), limit or max(lengths))),
+            pauses=frozenset(pauses),
+            overlap=settings.overlap_frames,
+            anchor=request.reanchor,
+        ),
         reference=request.reference,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Borders:
+    """Where windows end and how they meet."""
+
+    cuts: tuple[int, ...] = ()
+    """Frames with which a new shot begins, rising."""
+    pauses: frozenset[int] = frozenset()
+    """Frames before which a window may end early."""
+    overlap: int = 0
+    """Frames at a border that both windows make."""
+    anchor: int | None = None
+    """Every so many windows one starts from the reference picture alone and takes over in the overlap."""
 
 
 def plan(
@@ -96,7 +138,7 @@ def plan(
     motion: int,
     *,
     limit: int | None = None,
-    cuts: Sequence[int] = (),
+    borders: Borders = Borders(),
     reference: bool = False,
 ) -> tuple[Window, ...]:
     """Cuts a video into windows.
@@ -106,30 +148,42 @@ def plan(
         window: frames per window, 4n+1.
         motion: frames handed on from window to window, fewer than `window`.
         limit: frames of video at most.
-        cuts: frames with which a new shot begins, rising; not for reference mode.
+        borders: where windows end and how they meet; not for reference mode.
         reference: every window full, as the reference implementation counts them.
 
     Raises:
         RequestError: in reference mode, a voice that the reference implementation would refuse.
     """
-    return _reference_plan(voices, window, motion, limit) if reference else _plan(voices, window, motion, limit, cuts)
-
-
-def _plan(
-    voices: Sequence[int], window: int, motion: int, limit: int | None, cuts: Sequence[int]
-) -> tuple[Window, ...]:
+    if reference:
+        return _reference_plan(voices, window, motion, limit)
     total = max(voices) if limit is None else min(max(voices), limit)
     windows: list[Window] = []
-    for begin, end in pairwise([0, *(cut for cut in cuts if 0 < cut < total), total]):
-        shown = begin
-        while shown < end:
-            keep_from = motion if shown > begin else 0
-            start = shown - keep_from
-            length = min(window, _fitting(end - start))
-            keep = min(length, end - start) - keep_from
-            windows.append(Window(len(windows), start, length, keep_from, keep))
-            shown += keep
+    for begin, end in pairwise([0, *(cut for cut in borders.cuts if 0 < cut < total), total]):
+        windows += _shot(range(begin, end), len(windows), window, motion, borders)
     return tuple(windows)
+
+
+def _shot(frames: range, index: int, window: int, motion: int, borders: Borders) -> Iterator[Window]:
+    """The windows of a stretch without cuts; `index` is the first one's."""
+    shown = frames.start
+    for number in count():
+        if shown >= frames.stop:
+            return
+        anew = number % borders.anchor == 0 if borders.anchor else number == 0
+        keep_from = 0 if anew else motion
+        start, fade = shown - keep_from, borders.overlap if number else 0
+        if start + window >= frames.stop:
+            keep = frames.stop - shown
+            yield Window(index + number, start, _fitting(frames.stop - start), keep_from, keep, fade)
+            return
+        last = start + window - borders.overlap
+        reach = min(window // REACH, window - keep_from - fade - borders.overlap - TEMPORAL_STRIDE)
+        end = next(
+            (place for place in range(last, last - reach - 1, -TEMPORAL_STRIDE) if place in borders.pauses), last
+        )
+        length = end + borders.overlap - start
+        yield Window(index + number, start, length, keep_from, end - shown, fade, borders.overlap)
+        shown = end
 
 
 def _fitting(frames: int) -> int:

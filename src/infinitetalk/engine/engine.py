@@ -18,7 +18,7 @@ from infinitetalk.core.memory import Lodging, MemorySettings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Latents
 from infinitetalk.core.stages import Stage
-from infinitetalk.core.windows import Window, frames_of, plan_request
+from infinitetalk.core.windows import Window, frames_of
 from infinitetalk.engine.codec import decode, encode, latent_count
 from infinitetalk.engine.denoise import Conditions, Script, denoise
 from infinitetalk.engine.failures import machine_errors
@@ -37,10 +37,11 @@ from infinitetalk.engine.protocols import (
     Waveform,
 )
 from infinitetalk.engine.results import Clip, Past, Resume, WindowResult
-from infinitetalk.engine.seams import soften
+from infinitetalk.engine.seams import crossfade, soften
 from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, TemperedVoices, Voices
 from infinitetalk.media.arriving import at_speech_rate
 from infinitetalk.media.color import match_colors
+from infinitetalk.media.cutting import plan_windows
 from infinitetalk.media.drift import measure_drift
 from infinitetalk.media.fit import Focus
 from infinitetalk.media.framing import frame_faces
@@ -164,7 +165,7 @@ class Engine:
                 job = self._prepare(request, listener, files, begin)
             for window in job.windows[begin:]:
                 with self._at_work():
-                    result = self._make(job, window, None if window.starts_anew else past, listener)
+                    result = self._make(job, window, None if window.starts_shot else past, listener)
                 past = result.past
                 yield result
                 del result  # the caller may have let go of it, so that one window at a time is in memory
@@ -246,7 +247,7 @@ class Engine:
             inputs = self._media_source().open(request)
             files.enter_context(inputs.files)
             settings = resolve(request, self.model.facts, inputs.source.size)
-            windows = plan_request(request, settings, [len(voice) for voice in inputs.voices], inputs.timeline)
+            windows = plan_windows(request, settings, inputs)
             # Planned and heard whole even for a preview, so that it is exactly how the whole video begins.
             voices = self._voices(request, inputs, windows)
             windows = windows[:1] if request.preview else windows
@@ -316,7 +317,7 @@ class Engine:
             frames=_longest(windows),
             reference=request.reference,
             timeline=inputs.timeline,
-            overlap=settings.motion_frames,
+            overlap=settings.motion_frames + settings.overlap_frames,
             device=self.model.device,
         )
 
@@ -337,25 +338,28 @@ class Engine:
             made = self._decode(latent[None])[0]
             colors = color_reference(job.request, first, pixels)[0]
             video = match_colors(made, colors, job.settings.color_strength)
-            if past is not None:
+            if past is not None and window.keep_from:
                 video = soften(video, past.tail[0], window.keep_from, job.settings.seam_frames)
+            if past is not None and past.spare is not None:
+                video = crossfade(video, past.spare[0], window.keep_from)
+            end = window.keep_from + window.keep
             result = WindowResult(
                 index=window.index,
                 count=len(job.windows),
                 first_frame=window.first_frame,
-                frames=video[:, window.keep_from : window.keep_from + window.keep].cpu(),
+                frames=video[:, window.keep_from : end].cpu(),
                 latent=latent.cpu(),
                 condition=told.condition.cpu(),
                 before=None if past is None else past.tail[0, :, -1].cpu(),
-                ends_shot=all(later.starts_anew for later in job.windows[window.index + 1 : window.index + 2]),
-                past=Past(first, video[None, :, -job.settings.motion_frames :].clone()),
+                ends_shot=all(later.starts_shot for later in job.windows[window.index + 1 : window.index + 2]),
+                past=_handed_on(first, video[None], end, job.settings),
                 drift=measure_drift(
                     made,
                     video,
                     colors,
                     keep_from=window.keep_from,
                     keep=window.keep,
-                    before=None if past is None or window.starts_anew else past.tail[0][:, -1],
+                    before=None if past is None else past.tail[0][:, -1],
                 ),
             )
             listener.advance()
@@ -376,7 +380,7 @@ class Engine:
             listener.advance()
         with listener.stage(Stage.KEY_FRAMES):
             key = job.keys.latent(pixels)
-            motion = key[:, :1] if past is None else self._encode(past.tail)[0]
+            motion = key[:, :1] if past is None or window.starts_anew else self._encode(past.tail)[0]
             source = job.keys.footage(window) if job.settings.first_step else None
             listener.advance()
         picture = condition(key, latent_count(window.length))
@@ -429,6 +433,12 @@ def _needed(source: T | None, model: str, name: str) -> T:
     if source is None:
         raise ModelError(f"the model {model} needs a {name} encoder, and none was given")
     return source
+
+
+def _handed_on(first: Tensor, video: Tensor, end: int, settings: Settings) -> Past:
+    """What the next window continues of this one's frames [1, 3, F, H, W], the last of which to be shown is `end`-1."""
+    spare = video[:, :, end : end + settings.overlap_frames].clone() if settings.overlap_frames else None
+    return Past(first, video[:, :, max(0, end - settings.motion_frames) : end].clone(), spare)
 
 
 def _longest(windows: tuple[Window, ...]) -> int:

@@ -19,7 +19,7 @@ class Footage:
 
     Args:
         fit: picture → network input [1, 3, 1, H, W].
-        overlap: frames that a window shares with the one before.
+        overlap: frames that a window shares with the one before, at most.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Footage:
 
     def clip(self, window: Window) -> Tensor:
         """All frames of a window, [1, 3, length, H, W]; behind its last one in the video, that one is held."""
-        last = window.first_frame + window.keep - 1
+        last = window.first_frame + window.keep + window.spare - 1
         course = [self._timeline.source_frame(min(frame, last)) for frame in range(window.start, window.end)]
         shared = set(course[-self._overlap :])
         fitted: dict[int, Tensor] = {}

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from infinitetalk.engine.results import Past, Resume
     from infinitetalk.runtime.device import Device
 
-FORMAT = 1
+FORMAT = 2
 
 _WHOLE = 64 * 2**20
 """Bytes up to which a model's file is read whole to know it again."""
@@ -143,7 +143,7 @@ class Journal:
         path = self._state(self.reached.windows)
         try:
             state = load_file(path)
-            return Resume(self.reached.windows, Past(state["first"], state["tail"]))
+            return Resume(self.reached.windows, Past(state["first"], state["tail"], state.get("spare")))
         except (OSError, SafetensorError, KeyError) as error:
             raise RequestError("output", path, "is missing or damaged; start anew with --restart") from error
 
@@ -177,7 +177,7 @@ class Journal:
             self._note(figures)
             if windows < count:
                 with durable(self._state(windows)) as fresh:
-                    save_file({"first": past.first.cpu().contiguous(), "tail": past.tail.cpu().contiguous()}, fresh)
+                    save_file(past.tensors(), fresh)
             reached = Reached(windows, count, lodging)
             with durable(self.folder / "journal.json") as fresh:
                 fresh.write_text(json.dumps(self._content(reached), indent=1), encoding="utf-8")

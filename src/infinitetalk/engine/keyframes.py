@@ -37,7 +37,7 @@ class KeyFrames:
         encode: video [1, 3, F, H, W] → latents [1, 16, T, h, w], by the VAE.
         frames: video frames of the longest window.
         timeline: how the source runs through the video.
-        overlap: frames that a window shares with the one before.
+        overlap: frames that a window shares with the one before, at most.
         reference: take source frames by number, as the reference implementation does, instead of by time.
     """
 

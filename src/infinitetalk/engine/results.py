@@ -24,11 +24,19 @@ class Past:
     first: Tensor
     """Pixels of the first window's key frame, [1, 3, 1, H, W] in [-1, 1]."""
     tail: Tensor
-    """The last decoded frames, [1, 3, motion frames, H, W] in [-1, 1], as they were shown."""
+    """The last frames of a window, [1, 3, motion frames, H, W] in [-1, 1], as they were shown."""
+    spare: Tensor | None = None
+    """Frames behind them that the window made too, [1, 3, overlap, H, W], from which the next one's fade."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is of it by name, on the CPU."""
+        parts = {"first": self.first, "tail": self.tail, "spare": self.spare}
+        return {name: part.cpu().contiguous() for name, part in parts.items() if part is not None}
 
     def to(self, device: torch.device) -> "Past":
         """The same on a device."""
-        return Past(self.first.to(device), self.tail.to(device))
+        spare = None if self.spare is None else self.spare.to(device)
+        return Past(self.first.to(device), self.tail.to(device), spare)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,8 @@ from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import InfiniteTalkError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Pixels
-from infinitetalk.core.windows import Window, plan_request
+from infinitetalk.core.windows import Window
+from infinitetalk.media.cutting import plan_windows
 from infinitetalk.media.faces import Face, can_find_faces, find_faces
 from infinitetalk.media.files import FileMedia
 from infinitetalk.media.fit import place
@@ -57,7 +58,7 @@ def _advice(request: TalkRequest, settings: Settings, inputs: Inputs) -> Iterato
     for number, voice in enumerate(inputs.voices[: request.voice_count], 1):
         yield from _of_voice("the sound" if request.voice_count == 1 else f"voice {number}", voice[:_HEARD])
     if request.video is not None and not request.reference:
-        windows = plan_request(request, settings, [len(voice) for voice in inputs.voices], inputs.timeline)
+        windows = plan_windows(request, settings, inputs)
         if at := cut_inside(inputs, windows):
             yield f"the source cuts at about {at:.1f} s within a window: faces may melt there; let cuts be detected"
 

@@ -9,7 +9,7 @@ from infinitetalk.core.sizes import SAMPLE_RATE
 from infinitetalk.media.inputs import Waveform
 from infinitetalk.media.sound import LOUDNESS
 
-_STEP: Final = SAMPLE_RATE // 100
+STEP: Final = SAMPLE_RATE // 100
 """Samples between two measurements of the level."""
 _SPAN: Final = 3
 """Steps that a measurement lasts."""
@@ -23,10 +23,10 @@ _FADE: Final = 4
 
 def levels(wave: Waveform) -> NDArray[np.float64]:
     """The level in decibels of full scale every 10 ms of a sound at 16 kHz, over 30 ms each."""
-    steps = -(-len(wave) // _STEP)
+    steps = -(-len(wave) // STEP)
     if not steps:
         return np.zeros(0)
-    power = np.square(np.pad(wave, (0, steps * _STEP - len(wave))).astype(np.float64)).reshape(steps, _STEP).mean(1)
+    power = np.square(np.pad(wave, (0, steps * STEP - len(wave))).astype(np.float64)).reshape(steps, STEP).mean(1)
     smooth = np.convolve(power, np.full(_SPAN, 1 / _SPAN), mode="same")[:steps]
     return np.asarray(10 * np.log10(np.maximum(smooth, 1e-12)))
 
@@ -42,8 +42,8 @@ def silence_below(wave: Waveform, floor: float) -> Waveform:
     kept = _grown(loud, *_AROUND)
     gain = np.convolve(_grown(kept, _FADE, _FADE), np.full(2 * _FADE + 1, 1 / (2 * _FADE + 1)), mode="same")
     gain = np.where(kept, 1.0, gain[: len(kept)])
-    smooth = np.interp(np.arange(len(wave)), np.arange(len(gain)) * _STEP + _STEP / 2, gain)
-    whole = np.repeat(kept, _STEP)[: len(wave)]
+    smooth = np.interp(np.arange(len(wave)), np.arange(len(gain)) * STEP + STEP / 2, gain)
+    whole = np.repeat(kept, STEP)[: len(wave)]
     quiet: Waveform = np.where(whole, wave, wave * smooth).astype(np.float32)
     return quiet
 
