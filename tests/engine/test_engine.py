@@ -225,7 +225,7 @@ def test_a_window_may_start_from_the_picture_again(make_engine: Make) -> None:
 
 def test_windows_end_where_voices_pause(tiny: Model) -> None:
     sound = voice(40)
-    sound[8 * 640 : 18 * 640] = 0.0
+    sound[11 * 640 : 15 * 640] = 0.0
     engine = Engine(tiny, media=Memory(pictures(), (sound,)))
     starts = [
         [window.first_frame for window in engine.stream(talk(window_frames=17, window_end=end))]

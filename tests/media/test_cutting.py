@@ -1,50 +1,46 @@
-"""Where windows may end: frames at which every voice is quiet."""
+"""How loud voices are where windows may end."""
 
 import numpy as np
+import pytest
 
-from infinitetalk.media.cutting import AFTER, BEFORE, pauses_of
+from infinitetalk.media.cutting import SILENT, loudness_of
 from infinitetalk.media.inputs import Waveform
 
 FRAME = 640
 
 
 def speech(*loud: range, frames: int = 100, level: float = 0.1) -> Waveform:
-    """Noise in some frames, and 40 dB less between them."""
+    """Noise in some frames, and 30 dB less between them."""
     wave = np.random.default_rng(0).standard_normal(frames * FRAME).astype(np.float32)
-    gain = np.full(frames, level / 100, np.float32)
+    gain = np.full(frames, level / 10**1.5, np.float32)
     for stretch in loud:
         gain[stretch.start : stretch.stop] = level
     quiet: Waveform = wave * np.repeat(gain, FRAME)
     return quiet
 
 
-def inside(begin: int, end: int) -> set[int]:
-    """Borders within a pause, away from its edges; the level is measured over 30 ms, so one frame more is loud."""
-    return set(range(begin + BEFORE + 1, end - AFTER))
+def test_pauses_are_quiet() -> None:
+    found = loudness_of([speech(range(10, 40), range(60, 90))])
+    assert len(found) == 100
+    assert found[12:38] == pytest.approx([-1] * 26, abs=2)
+    assert found[43:58] == pytest.approx([-31] * 15, abs=2)
+    assert -28 < found[40] < -4, "half of what is heard around this border is speech"
+    assert -28 < found[60] < -4
 
 
-def test_quiet_stretches_are_pauses() -> None:
-    found = set(pauses_of([speech(range(10, 40), range(60, 90))]))
-    assert inside(40, 60) <= found
-    assert not found & {*range(10 - AFTER + 1, 40 + BEFORE), *range(60 - AFTER + 1, 90 + BEFORE)}
+def test_loudness_is_relative_to_the_voice() -> None:
+    quiet, loud = (loudness_of([speech(range(10, 40), range(60, 90), level=level)]) for level in (0.01, 0.5))
+    assert quiet == pytest.approx(loud, abs=0.01)
 
 
-def test_loudness_does_not_matter() -> None:
-    quiet, loud = (pauses_of([speech(range(10, 40), range(60, 90), level=level)]) for level in (0.01, 0.5))
-    assert quiet == loud
+def test_the_loudest_voice_counts() -> None:
+    first, second = loudness_of([speech(range(10, 40))]), loudness_of([speech(range(35, 60), level=0.5)])
+    both = loudness_of([speech(range(10, 40)), speech(range(35, 60), level=0.5)])
+    assert both == [max(pair) for pair in zip(first, second, strict=True)]
 
 
-def test_all_voices_must_pause() -> None:
-    first, second = speech(range(10, 40), range(60, 90)), speech(range(42, 58))
-    assert not set(pauses_of([first, second])) & set(range(10, 90))
-    assert set(pauses_of([first, np.zeros(100 * FRAME, np.float32)])) == set(pauses_of([first]))
-
-
-def test_a_voice_that_has_ended_is_quiet() -> None:
-    assert inside(40, 60) <= set(pauses_of([speech(range(10, 40), range(60, 90)), speech(range(5), frames=20)]))
-
-
-def test_even_noise_and_silence() -> None:
-    assert pauses_of([speech(range(100))]) == ()
-    assert pauses_of([np.zeros(10 * FRAME, np.float32)]) == tuple(range(BEFORE, 10 - AFTER + 1))
-    assert pauses_of([np.zeros(10, np.float32)]) == ()
+def test_who_is_silent_or_has_ended_does_not_count() -> None:
+    alone = loudness_of([speech(range(10, 40))])
+    assert loudness_of([speech(range(10, 40)), np.zeros(200 * FRAME, np.float32)]) == [*alone, *[SILENT] * 100]
+    assert loudness_of([np.zeros(10, np.float32)]) == [SILENT]
+    assert loudness_of([np.zeros(0, np.float32)]) == []

@@ -68,9 +68,9 @@ def test_ratios_see_only_what_the_mask_shows() -> None:
 def test_borders_compare_with_the_usual_change() -> None:
     video = np.zeros((21, 4, 4, 3), np.uint8)
     video += np.arange(21, dtype=np.uint8)[:, None, None, None]
-    assert measures.borders(video, 9, 6) == pytest.approx([1, 1])
+    assert measures.borders(video, [0, 9, 15]) == pytest.approx([1, 1])
     video[15:] += 4
-    assert measures.borders(video, 9, 6) == pytest.approx([1, 5])
+    assert measures.borders(video, [0, 9, 15]) == pytest.approx([1, 5])
     assert measures.sharpness(video) == 0
 
 

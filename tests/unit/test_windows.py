@@ -75,8 +75,8 @@ def test_reference_mirrors_in_the_last_window_only() -> None:
 def test_every_frame_is_shown_once_and_borders_are_made_twice(
     window: int, motion: int, overlap: int, anchor: int | None
 ) -> None:
-    pauses = frozenset(frame for frame in range(400) if frame % 23 < 5)
-    borders = Borders(pauses=pauses, overlap=overlap, anchor=anchor if overlap else None)
+    loudness = [-40.0 if frame % 23 < 5 else 0.0 for frame in range(400)]
+    borders = Borders(loudness=loudness, overlap=overlap, anchor=anchor if overlap else None)
     for total in range(1, 401):
         windows = plan([total], window, motion, borders=borders)
         shown = [frame for part in windows for frame in range(part.first_frame, part.first_frame + part.keep)]
@@ -95,21 +95,28 @@ def test_every_frame_is_shown_once_and_borders_are_made_twice(
             assert part.keep_from + part.keep + part.spare <= part.length
 
 
-def test_a_window_ends_at_the_latest_pause_within_its_last_fourth() -> None:
-    def ends(*pauses: int) -> list[int]:
-        windows = plan([200], 81, 9, borders=Borders(pauses=frozenset(pauses)))
+def test_a_window_ends_at_the_quietest_moment_of_its_last_fourth() -> None:
+    def ends(**quiet: float) -> list[int]:
+        loudness = [quiet.get(f"at{frame}", 0.0) for frame in range(200)]
+        windows = plan([200], 81, 9, borders=Borders(loudness=loudness))
         return [window.first_frame + window.keep for window in windows]
 
-    assert ends() == [81, 153, 200]
-    assert ends(69, 73) == [73, 145, 200]
-    assert ends(61) == [61, 133, 200]
-    assert ends(57) == [81, 153, 200], "too early"
-    assert ends(70, 71, 72) == [81, 153, 200], "only every fourth frame can be an end"
-    assert ends(69, 133) == [69, 133, 200]
-    assert ends(69, 190) == [69, 141, 200], "the last window ends with the video"
+    assert ends() == [81, 153, 200], "nothing is gained by giving up frames"
+    assert ends(at69=-20, at73=-30) == [73, 145, 200]
+    assert ends(at61=-20) == [61, 133, 200]
+    assert ends(at61=-9) == [81, 153, 200], "twenty frames are given up for ten decibels only"
+    assert ends(at57=-40) == [81, 153, 200], "too early"
+    assert ends(at70=-40, at71=-40, at72=-40) == [81, 153, 200], "only every fourth frame can be an end"
+    assert ends(at69=-40, at133=-40) == [69, 133, 200]
+    assert ends(at69=-40, at190=-40) == [69, 141, 200], "the last window ends with the video"
+
+
+def test_what_follows_the_voices_is_no_place_to_end() -> None:
+    windows = plan([200], 81, 9, borders=Borders(loudness=[0.0] * 70))
+    assert [window.first_frame for window in windows] == [0, 69, 141]
 
 
 def test_pauses_do_not_move_cuts() -> None:
-    windows = plan([200], 81, 9, borders=Borders(cuts=(100,), pauses=frozenset(range(200)), overlap=4))
+    windows = plan([200], 81, 9, borders=Borders(cuts=(100,), loudness=[-40.0] * 200, overlap=4))
     assert [window.first_frame for window in windows if window.starts_shot] == [0, 100]
     assert all(window.end <= 101 or window.start >= 100 for window in windows)

@@ -89,10 +89,10 @@ def changes(video: NDArray[np.uint8]) -> Floats:
     return np.array([np.abs(b.astype(np.float32) - a).mean() for a, b in pairwise(video)], np.float32)
 
 
-def borders(video: NDArray[np.uint8], first: int, each: int) -> Floats:
-    """Changes at the borders of windows (the first of `first` frames, others adding `each`) relative to the median."""
+def borders(video: NDArray[np.uint8], starts: Sequence[int]) -> Floats:
+    """Changes where windows begin with these frames, the first one's left out, relative to the median."""
     change = changes(video)
-    return change[np.arange(first - 1, len(change), each)] / np.median(change)
+    return change[np.array(starts[1:], int) - 1] / np.median(change)
 
 
 def sharpness(video: NDArray[np.uint8]) -> float:

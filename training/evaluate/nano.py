@@ -169,8 +169,8 @@ def chain(bench: Bench, windows: int) -> list[Check]:
     length = WINDOW + (windows - 1) * ADDED
     scene = next(bench.studio.scenes("chain", CHAIN, 1, length))
     video = bench.camera.shoot("chain", scene.picture, scene.voice, length)
-    starts = [0, *range(WINDOW, length + 1, ADDED)]
-    parts = [video[begin:end] for begin, end in pairwise(starts)]
+    starts = bench.camera.windows(scene.picture, scene.voice, length)
+    parts = [video[begin:end] for begin, end in pairwise([*starts, length])]
     where = measures.background(scene.person)
     rows = [{
         "sharpness": measures.sharpness(part) / measures.sharpness(parts[0]),
@@ -178,8 +178,8 @@ def chain(bench: Bench, windows: int) -> list[Check]:
         "identity": bench.recogniser.distance(scene.picture, part[4::22]),
         "r": correlation(bench.openness(part), scene.truth[begin : begin + len(part)]),
     } for begin, part in zip(starts, parts, strict=False)]  # fmt: skip
-    seams = measures.borders(video, WINDOW, ADDED)
-    bench.details["chain"] = {"windows": rows, "seams": [round(float(seam), 3) for seam in seams]}
+    seams = measures.borders(video, starts)
+    bench.details["chain"] = {"windows": rows, "starts": starts, "seams": [round(float(seam), 3) for seam in seams]}
     shown = [
         sheets.Row(
             [scene.picture if not index else None, *part[:: max(1, len(part) // 12)][:12]], f"window {index + 1}"

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infinitetalk.core.defaults import resolve
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.engine.codec import decode, encode
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.protocols import Inputs, Picture, Waveform
 from infinitetalk.engine.results import rgb
+from infinitetalk.media.cutting import plan_windows
 
 Video = NDArray[np.uint8]
 """[F, height, width, 3]"""
@@ -57,11 +59,16 @@ class Camera:
         """A video of so many frames of the picture's person who says this."""
         path = self._folder / f"{name}.npy"
         if not path.exists():
-            request = TalkRequest(image=Path("picture"), audio=(Path("voice"),), duration=frames / FPS, seed=seed)
-            made = Engine(self.engine.model, media=Still(picture, voice)).generate(request).rgb()
+            made = Engine(self.engine.model, media=Still(picture, voice)).generate(_request(frames, seed)).rgb()
             np.save(path, made)
         video: Video = np.load(path)
         return video
+
+    def windows(self, picture: Picture, voice: Waveform, frames: int) -> list[int]:
+        """The frames with which the windows of such a video begin."""
+        request, still = _request(frames), Still(picture, voice)
+        settings = resolve(request, self.engine.model.facts, still.size)
+        return [window.first_frame for window in plan_windows(request, settings, still.open(request))]
 
     @torch.inference_mode()
     def through_vae(self, frames: Video) -> Video:
@@ -69,6 +76,10 @@ class Camera:
         vae, device = self.engine.model.vae, self.engine.model.device
         video = torch.from_numpy(frames).to(device).permute(3, 0, 1, 2)[None] / 127.5 - 1
         return rgb(decode(vae, encode(vae, video))[0].cpu())
+
+
+def _request(frames: int, seed: int = 0) -> TalkRequest:
+    return TalkRequest(image=Path("picture"), audio=(Path("voice"),), duration=frames / FPS, seed=seed)
 
 
 def fingerprint(model: Path) -> str:

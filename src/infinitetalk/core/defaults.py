@@ -38,6 +38,7 @@ class ModelDefaults(NetConfig):
     size: str = "480"
     window_frames: int = 81
     motion_frames: int = 9
+    overlap_frames: int = 0
     steps: int = 40
     shift: float | None = None
     """None: 11 for the 720 table, else 7."""
@@ -150,6 +151,20 @@ def _first_step(steps: int, strength: float) -> int:
     return min(steps - 1, round(steps * (1 - strength)))
 
 
+def _overlap(request: TalkRequest, own: ModelDefaults, window: int, motion: int) -> int:
+    """Frames that both windows make at a border."""
+    most = max(0, (window - motion - TEMPORAL_STRIDE) // 2)
+    wanted = request.overlap_frames
+    if wanted is not None and wanted > most:
+        need = f"two borders do not fit into windows of {window} frames; up to {most} would work"
+        raise RequestError("overlap_frames", wanted, need)
+    overlap = 0 if request.reference else min(own.overlap_frames, most) if wanted is None else wanted
+    if request.reanchor and not overlap:
+        need = "windows that start from the picture alone must fade in: overlap_frames 8 would work"
+        raise RequestError("reanchor", request.reanchor, need)
+    return overlap
+
+
 def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings:
     """Fills in the model's defaults.
 
@@ -167,9 +182,6 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
     window, motion = _first(request.window_frames, own.window_frames), _first(request.motion_frames, own.motion_frames)
     if motion >= window:
         raise RequestError("motion_frames", motion, f"must be fewer than the {window} frames of a window")
-    if request.overlap_frames > (most := max(0, (window - motion - TEMPORAL_STRIDE) // 2)):
-        need = f"two borders do not fit into windows of {window} frames; up to {most} would work"
-        raise RequestError("overlap_frames", request.overlap_frames, need)
     steps: int = _first(request.steps, recipe.get("steps"), own.steps)
     _check_cache(request, steps - _first_step(steps, request.strength))
     cache = request.step_cache
@@ -178,7 +190,7 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
         window_frames=window,
         motion_frames=motion,
         seam_frames=_first(request.seam_frames, 0 if request.reference else SEAM_FRAMES),
-        overlap_frames=request.overlap_frames,
+        overlap_frames=_overlap(request, own, window, motion),
         steps=steps,
         first_step=_first_step(steps, request.strength),
         strength=request.strength,

@@ -80,7 +80,7 @@ def resolve_live(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Set
     Raises:
         RequestError: a request that this model cannot follow.
     """
-    numbers: dict[str, Any] = dict(LIVE_DEFAULTS)
+    numbers: dict[str, Any] = {**LIVE_DEFAULTS, "overlap_frames": 0}
     if not facts.has_text:
         del numbers["text_scale"]
     given = {name: value for name in numbers if (value := getattr(request, name)) is not None}

@@ -127,8 +127,8 @@ class TalkRequest:
                                    LENGTH, least=0, most=100, expert=True)  # fmt: skip
     window_end: str = knob("pause", "let a window end where the voices pause, up to a fourth earlier, or each full",
                            LENGTH, choices=("pause", "full"), expert=True)  # fmt: skip
-    overlap_frames: int = knob(0, "frames at a border that both windows make, one fading into the other", LENGTH,
-                               least=0, most=100, expert=True)  # fmt: skip
+    overlap_frames: int | None = knob(None, "frames at a border that both windows make, one fading into the other",
+                                      LENGTH, least=0, most=100, expert=True)  # fmt: skip
     reanchor: int | None = knob(None, "every so many windows start from the reference picture alone; needs overlap "
                                 "frames", LENGTH, least=1, most=100_000, expert=True)  # fmt: skip
 
@@ -261,9 +261,8 @@ class TalkRequest:
     def _check_borders(self) -> None:
         if self.reference and self.overlap_frames:
             raise RequestError("overlap_frames", self.overlap_frames, "the reference has none; leave one out")
-        if self.reanchor is not None and not self.overlap_frames:
-            need = "windows that start from the picture must fade in: overlap_frames 8 would work"
-            raise RequestError("reanchor", self.reanchor, need)
+        if self.reference and self.reanchor:
+            raise RequestError("reanchor", self.reanchor, "the reference has no such thing; leave one out")
 
     def _check_people(self) -> None:
         voices = self.voice_count

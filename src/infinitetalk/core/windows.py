@@ -14,7 +14,7 @@ With an overlap (o), both windows make the frames at a border, which fade from o
     window 1                    |mmmmmoooo##################|
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise
 
@@ -69,6 +69,9 @@ class Window:
 REACH = 4
 """A window gives up at most a fourth of its frames to end at a pause."""
 
+PATIENCE = 0.5
+"""Decibels by which a place must be quieter for each frame that a window gives up for it."""
+
 
 def frames_of(samples: int) -> int:
     """Video frames that so many samples last, rounded up."""
@@ -85,12 +88,12 @@ def plan_request(
     settings: Settings,
     samples: Sequence[int],
     timeline: Timeline | None = None,
-    pauses: Collection[int] = (),
+    loudness: Sequence[float] = (),
 ) -> tuple[Window, ...]:
     """Cuts a request's video into windows; `samples` are the lengths of its voices at 16 kHz.
 
-    `timeline` is the source's: no window crosses its cuts, and the video ends where it says so. `pauses` are frames
-    before which a window may end early.
+    `timeline` is the source's: no window crosses its cuts, and the video ends where it says so. `loudness` tells in
+    decibels how loud it is where each frame begins: windows end at quiet moments.
 
     Raises:
         RequestError: in reference mode, a voice that the reference implementation would refuse.
@@ -110,7 +113,7 @@ def plan_request(
         limit=limit,
         borders=Borders(
             cuts=() if request.reference else course.cuts_before(min(max(lengths), limit or max(lengths))),
-            pauses=frozenset(pauses),
+            loudness=loudness,
             overlap=settings.overlap_frames,
             anchor=request.reanchor,
         ),
@@ -124,8 +127,8 @@ class Borders:
 
     cuts: tuple[int, ...] = ()
     """Frames with which a new shot begins, rising."""
-    pauses: frozenset[int] = frozenset()
-    """Frames before which a window may end early."""
+    loudness: Sequence[float] = ()
+    """Decibels around the beginning of each frame; empty: windows never end early."""
     overlap: int = 0
     """Frames at a border that both windows make."""
     anchor: int | None = None
@@ -178,12 +181,16 @@ def _shot(frames: range, index: int, window: int, motion: int, borders: Borders)
             return
         last = start + window - borders.overlap
         reach = min(window // REACH, window - keep_from - fade - borders.overlap - TEMPORAL_STRIDE)
-        end = next(
-            (place for place in range(last, last - reach - 1, -TEMPORAL_STRIDE) if place in borders.pauses), last
-        )
+        end = _quietest(range(last, last - reach - 1, -TEMPORAL_STRIDE), borders.loudness)
         length = end + borders.overlap - start
         yield Window(index + number, start, length, keep_from, end - shown, fade, borders.overlap)
         shown = end
+
+
+def _quietest(places: range, loudness: Sequence[float]) -> int:
+    """Of some frames, latest first, the one with the quietest beginning; earlier ones must be quieter still."""
+    known = [place for place in places if place < len(loudness)]
+    return min(known, key=lambda place: loudness[place] + PATIENCE * (places.start - place), default=places.start)
 
 
 def _fitting(frames: int) -> int:

@@ -12,12 +12,11 @@ from infinitetalk.core.windows import Window, plan_request
 from infinitetalk.media.floor import STEP, levels
 from infinitetalk.media.inputs import Inputs, Waveform
 
-QUIET: Final = 20
-"""Decibels under a voice's loud moments below which it pauses."""
-BEFORE, AFTER = 3, 2
-"""Frames of quiet on the two sides of a border: mouths close later than sound ends."""
+SILENT: Final = -40.0
+"""Decibels under a voice's loud moments at which it is as good as silent: quieter moments are no better."""
 
-_STEPS: Final = SAMPLES_PER_FRAME // STEP
+_AROUND: Final = 3 * SAMPLES_PER_FRAME // STEP
+"""Steps that are heard around the beginning of a frame: a frame and a half before and after."""
 
 
 def plan_windows(request: TalkRequest, settings: Settings, inputs: Inputs) -> tuple[Window, ...]:
@@ -27,23 +26,24 @@ def plan_windows(request: TalkRequest, settings: Settings, inputs: Inputs) -> tu
         RequestError: in reference mode, a voice that the reference implementation would refuse.
     """
     lengths = [len(voice) for voice in inputs.voices]
-    pauses = pauses_of(inputs.voices) if request.finds_pauses and max(lengths) else ()
-    return plan_request(request, settings, lengths, inputs.timeline, pauses)
+    loudness = loudness_of(inputs.voices) if request.finds_pauses else ()
+    return plan_request(request, settings, lengths, inputs.timeline, loudness)
 
 
-def pauses_of(voices: Sequence[Waveform]) -> tuple[int, ...]:
-    """Frames before which, and with which, every one of the voices [samples] at 16 kHz is quiet."""
+def loudness_of(voices: Sequence[Waveform]) -> list[float]:
+    """How loud the loudest of some voices [samples] at 16 kHz is where each frame of the video begins.
+
+    Decibels from `SILENT` up; about 0 where a voice is as loud as in the loudest tenth of its time.
+    """
     frames = max(-(-len(voice) // SAMPLES_PER_FRAME) for voice in voices)
-    quiet = np.ones(frames, bool)
+    loudest = np.full(frames, SILENT)
     for voice in voices:
         level = levels(voice)
         heard = level[level > -100]
-        if not heard.size:  # digital silence pauses everywhere
+        if not heard.size:  # digital silence
             continue
-        loud = level > np.percentile(heard, 90) - QUIET
-        whole = np.pad(loud, (0, -len(loud) % _STEPS)).reshape(-1, _STEPS).any(1)
-        quiet[: whole.size] &= ~whole
-    counts = np.concatenate([[0], np.cumsum(quiet)])
-    borders = np.arange(BEFORE, frames - AFTER + 1)
-    calm = counts[borders + AFTER] - counts[borders - BEFORE] == BEFORE + AFTER
-    return tuple(int(place) for place in borders[calm])
+        level = np.maximum(level - np.percentile(heard, 90), SILENT)
+        smooth = np.convolve(np.pad(level, _AROUND, constant_values=SILENT), np.full(_AROUND, 1 / _AROUND), "same")
+        begins = smooth[_AROUND : _AROUND + len(level) : SAMPLES_PER_FRAME // STEP]
+        loudest[: len(begins)] = np.maximum(loudest[: len(begins)], begins)
+    return [float(value) for value in loudest]
