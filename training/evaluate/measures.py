@@ -92,7 +92,7 @@ def changes(video: NDArray[np.uint8]) -> Floats:
 def borders(video: NDArray[np.uint8], starts: Sequence[int]) -> Floats:
     """Changes where windows begin with these frames, the first one's left out, relative to the median."""
     change = changes(video)
-    return change[np.array(starts[1:], int) - 1] / np.median(change)
+    return np.asarray(change[np.array(starts[1:], int) - 1] / np.median(change), np.float32)
 
 
 def sharpness(video: NDArray[np.uint8]) -> float:
