@@ -18,6 +18,7 @@ from PIL import Image
 
 from infinitetalk.cli.main import main
 from infinitetalk.core.stages import Stage
+from infinitetalk.media.sound import read_sound
 
 MEDIA = Path(__file__).parents[1] / "media" / "fixtures"
 
@@ -82,6 +83,27 @@ def test_request_file_repeats_the_video_and_flags_change_it(job: list[object], t
     assert repeated["request"] == json.loads(sidecar.read_text())["request"]
     assert generate("--request", sidecar, "--output", other, "--device", "cpu", "--quiet", "--seed", 6) == 0
     assert (frames_of(first) != frames_of(other)).any()
+
+
+def test_a_soundtrack_is_heard_in_place_of_the_voice_and_then_silence(job: list[object], tmp_path: Path) -> None:
+    track, plain, output, again = (
+        MEDIA / "5.1.ac3",
+        *(tmp_path / name for name in ("plain.mp4", "out.mp4", "again.mp4")),
+    )
+    assert generate(*job, "--output", plain, "--quiet") == 0
+    assert generate(*job, "--soundtrack", track, "--output", output, "--quiet") == 0
+    np.testing.assert_array_equal(frames_of(output), frames_of(plain))
+    assert generate("--request", f"{output}.json", "--output", again, "--device", "cpu", "--quiet") == 0
+    assert str(track.absolute()) in [entry["path"] for entry in json.loads(Path(f"{again}.json").read_text())["inputs"]]
+    heard, repeated, meant = read_sound(output), read_sound(again), read_sound(track)
+    assert (heard.rate, heard.channels) == (meant.rate, meant.channels) == (48_000, 6)
+    assert heard.seconds == pytest.approx(1.2, abs=0.05), "30 frames"
+    np.testing.assert_array_equal(heard.samples, repeated.samples)
+    end, margin = meant.samples.shape[1], 2048  # AAC blurs borders by a frame or two
+    middle = slice(margin, end - margin)
+    loud = int(np.abs(meant.samples[:, middle]).mean(1).argmax())
+    assert np.corrcoef(heard.samples[loud, middle], meant.samples[loud, middle])[0, 1] > 0.98
+    assert np.abs(heard.samples[:, end + margin :]).max() < 1e-3
 
 
 @pytest.mark.parametrize("places", ["boxes", "masks"])

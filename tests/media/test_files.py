@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from infinitetalk.core.defaults import ModelFacts
-from infinitetalk.core.errors import MediaError
+from infinitetalk.core.errors import MediaError, RequestError
 from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.core.sizes import Pixels
-from infinitetalk.media.files import FileMedia, check, output_sound
+from infinitetalk.media.files import FileMedia, check, input_paths, output_sound
 from infinitetalk.media.sound import LOUDNESS, loudness, read_sound
 from infinitetalk.media.video import VideoSource
 
@@ -109,3 +109,34 @@ def test_output_sound_has_all_voices(portrait: Path) -> None:
     assert sound.seconds == pytest.approx(0.3, abs=0.001)
     middle = slice(1000, 3000)
     assert np.abs(sound.samples[0, middle]).max() == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_soundtrack_replaces_the_voices_from_its_beginning(portrait: Path, voice: Path) -> None:
+    path = FIXTURES / "5.1.ac3"
+    request = TalkRequest(image=portrait, audio=(voice,), soundtrack=path, start=0.1)
+    sound, own = output_sound(request), read_sound(path)
+    assert (sound.rate, sound.layout) == (own.rate, own.layout)
+    np.testing.assert_array_equal(sound.samples, own.samples)
+    short = output_sound(TalkRequest(image=portrait, audio=(voice,), soundtrack=path, duration=0.2))
+    np.testing.assert_array_equal(short.samples, own.samples[:, : own.rate // 5])
+    assert list(input_paths(request)) == [portrait, voice, path]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("none.wav", "no such file"), ("portrait.png", "no sound in it|cannot be decoded"), ("text.mp3", "be decoded")],
+)
+def test_a_soundtrack_is_checked_like_any_sound(name: str, told: str, portrait: Path, facts: ModelFacts) -> None:
+    track = portrait.with_name(name)
+    if name == "text.mp3":
+        track.write_text("no sound")
+    with pytest.raises(MediaError, match=told) as caught:
+        check(TalkRequest(image=portrait, audio=(FIXTURES / "s16.wav",), soundtrack=track), facts)
+    assert str(caught.value).startswith(str(track))
+
+
+def test_a_soundtrack_is_not_overwritten(portrait: Path, voice: Path, facts: ModelFacts, tmp_path: Path) -> None:
+    track = tmp_path / "talk.mp4"
+    track.write_bytes((FIXTURES / "talking.mp4").read_bytes())
+    with pytest.raises(RequestError, match="would overwrite"):
+        check(TalkRequest(image=portrait, audio=(voice,), soundtrack=track), facts, track)

@@ -36,6 +36,7 @@ UNUSED = {
     "window_end": "live talk's chunks are all of one length",
     "overlap_frames": "live talk shows a chunk as soon as it is made",
     "reanchor": "live talk goes on from chunk to chunk",
+    "soundtrack": "a live video carries the sound that it hears",
     "reference": "the reference implementation has no live talk",
 }
 """Fields that live talk has no use for, and why."""

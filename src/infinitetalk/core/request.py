@@ -161,6 +161,8 @@ class TalkRequest:
     # Lossless (0) would need a profile of H.264 that browsers and phones do not play.
     quality: int = knob(18, "constant rate factor of H.264, lower is better", OUTPUT, least=1, most=51)
 
+    soundtrack: Path | None = knob(None, "sound of the video in place of the voices': any file with sound, from its "
+                                   "beginning, cut to the video's length", OUTPUT)  # fmt: skip
     provenance: bool = knob(True, "sign into the video that it is AI-generated, with model and settings' hash (C2PA)",
                             OUTPUT)  # fmt: skip
 
@@ -408,7 +410,7 @@ def _boxes(value: Any) -> tuple[Box, ...] | None:
 
 
 _TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
-    **dict.fromkeys(("image", "video"), (_path, "the path of a file")),
+    **dict.fromkeys(("image", "video", "soundtrack"), (_path, "the path of a file")),
     **dict.fromkeys(("audio", "masks"), (_paths, "a list of paths")),
     "audio_strength": (_strengths, "a list of strengths, [PERSON:]X[@START-END] or [X, PERSON, START, END]"),
     "prompts": (_prompts, "a list of prompts, START-END:TEXT or [START, END, TEXT]"),

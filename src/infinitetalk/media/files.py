@@ -19,7 +19,7 @@ from infinitetalk.media.masks import open_mask
 from infinitetalk.media.paths import require_file, require_output
 from infinitetalk.media.picture import StillSource, read_picture
 from infinitetalk.media.shots import find_cuts, require_detector
-from infinitetalk.media.sound import SHORTEST, Sound
+from infinitetalk.media.sound import SHORTEST, Sound, read_sound
 from infinitetalk.media.video import VideoSource, length_of
 from infinitetalk.media.voices import arranged, open_voices, together
 
@@ -99,17 +99,23 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
         _check_boxes(request.boxes, source.size)
         _check_places(request, source, settings.size)
     _check_start(request, max(voice.end for voice in arranged(request)))
+    if request.soundtrack is not None:
+        read_sound(request.soundtrack)
     if request.reference:
         plan_request(request, settings, [len(voice) for voice in open_voices(request)[0]])
     return settings
 
 
 def output_sound(request: TalkRequest) -> Sound:
-    """The sound of the finished video: the request's own, from its start, as long as it may last; voices mixed.
+    """The sound of the finished video: the voices mixed, from the request's start, or the soundtrack from its own.
+
+    No longer than the video may last; it may be shorter.
 
     Raises:
         MediaError: a sound that cannot be used.
     """
+    if request.soundtrack is not None:
+        return read_sound(request.soundtrack).cut(0.0, request.duration)
     return together(request).cut(request.start, request.duration)
 
 
@@ -119,6 +125,8 @@ def input_paths(request: TalkRequest) -> Iterator[Path]:
     yield from request.audio
     yield from request.masks
     yield from (lora.path for lora in request.loras)
+    if request.soundtrack is not None:
+        yield request.soundtrack
 
 
 def require_inputs(request: TalkRequest) -> None:
@@ -130,7 +138,7 @@ def require_inputs(request: TalkRequest) -> None:
     kinds: list[tuple[str, tuple[Path | None, ...]]] = [
         ("picture", (request.image,)),
         ("video", (request.video,)),
-        ("sound", request.audio),
+        ("sound", (*request.audio, request.soundtrack)),
         ("mask", request.masks),
         ("LoRA", tuple(lora.path for lora in request.loras)),
     ]

@@ -111,6 +111,7 @@ def absolute(request: TalkRequest) -> TalkRequest:
         audio=tuple(path.absolute() for path in request.audio),
         masks=tuple(path.absolute() for path in request.masks),
         loras=tuple(lora._replace(path=lora.path.absolute()) for lora in request.loras),
+        soundtrack=request.soundtrack and request.soundtrack.absolute(),
     )
 
 
