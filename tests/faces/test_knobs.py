@@ -18,7 +18,7 @@ BASE = TalkRequest(image=PICTURE, audio=(VOICE,))
 # Whoever adds, renames or drops a setting changes what users type: this list says so out loud.
 FLAGS = """
 --model --image --video --audio --text --voice --box --mask
---prompt --prompt-at --negative-prompt --lora --voices --audio-strength
+--prompt --prompt-at --negative-prompt --lora --encoder --voices --audio-strength
 --noise-floor --size --framing --color-strength --start --duration --source-end --strength --cuts --mode --preview
 --window-frames --motion-frames --seam-frames --window-end --overlap-frames --reanchor
 --seed --recipe --steps --shift --scheduler --text-scale --audio-scale

@@ -57,6 +57,12 @@ class _Report:
     latencies: list[float] = field(default_factory=list)
     speeds: list[float] = field(default_factory=list)
 
+    def note(self, line: str) -> None:
+        if line and self.as_json:
+            emit("note", text=line)
+        elif line and not self.quiet:
+            sys.stderr.write(line + "\n")
+
     def chunk(self, chunk: "LiveChunk") -> None:
         count = chunk.frames.shape[1]
         speed = count / FPS / chunk.latency
@@ -100,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = _Report(arguments.json, arguments.quiet)
     workshop = Workshop(arguments.device, memory_settings(arguments))
     job = prepare_live(request, output)
+    report.note(job.folder.facts.encoder_advice)
     sound = open_sound(job, arguments.rate, sys.stdin.buffer)
     try:
         with live_writer(job, sound) as writer:

@@ -89,6 +89,10 @@ class ModelFacts:
     max_people: int
     loras: tuple[Lora, ...] = ()
     """LoRAs that belong to it."""
+    encoder: str | None = None
+    """What its user put in the place of its own speech encoder."""
+    encoder_advice: str = ""
+    """One line for every job, if it was not trained on the encoder that it hears with."""
 
 
 STANDARD_BUCKETS: Mapping[str, Buckets] = {"480": BUCKETS_480, "720": BUCKETS_720}

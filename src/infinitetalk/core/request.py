@@ -95,6 +95,8 @@ class TalkRequest:
     loras: tuple[Lora, ...] = knob((), "LoRA file for the model, strength 1 unless given; once per LoRA", INPUT,
                                    flag="lora")  # fmt: skip
 
+    encoder: str | None = knob(None, "speech encoder in place of the model's own: english, chinese, or a folder or "
+                               "file of wav2vec2-base's shape", INPUT)  # fmt: skip
     voices: str = knob("parallel", "several voices at once, one after the other, or each a channel of its file", INPUT,
                        choices=("parallel", "sequence", "channels"))  # fmt: skip
     audio_strength: tuple[Strength, ...] = knob((), "how strongly voices move mouths, 0 to 3: X, or [PERSON:]X@START-"

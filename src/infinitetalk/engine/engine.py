@@ -110,11 +110,13 @@ class Engine:
         progress: Progress | None = None,
         *,
         loras: Sequence[Lora | str | Path] = (),
+        encoder: str | None = None,
         memory: MemorySettings | None = None,
         lodging: Lodging | None = None,
     ) -> Self:
         """Loads a bundled or downloaded model by name, a model folder by path or one that is open, with LoRAs or not.
 
+        `encoder` replaces the speech encoder of a model that is not open yet, as `TalkRequest.encoder` names it.
         `memory` says where weights may live and what computes attention, `lodging` where weights do live: a plan is
         made unless it is given.
 
@@ -123,7 +125,7 @@ class Engine:
             RequestError: a name that no device has, or an attention back end that cannot serve here.
             MachineError: a device that cannot be used, or memory that is too small.
         """
-        folder = name if isinstance(name, ModelFolder) else ModelFolder.open(name)
+        folder = name if isinstance(name, ModelFolder) else ModelFolder.open(name, encoder)
         chosen = Device.choose(device, dtype)
         with at_work(chosen), machine_errors(chosen.torch_device, "loading this model"):
             return cls(load_model(folder, chosen, progress, read_loras(loras), memory=memory, lodging=lodging))
@@ -152,7 +154,7 @@ class Engine:
             MediaError: a file that cannot be used.
             MachineError: memory that is too small, or a device that stops working.
         """
-        _check_loras(request, self.model)
+        _check_loaded(request, self.model)
         listener = StageClock(progress)
         past = None if resume is None else resume.past.to(self.model.device)
         begin = 0 if resume is None else resume.window
@@ -197,7 +199,7 @@ class Engine:
         """
         check_live(request, self.model.facts)
         check_rate(rate)
-        _check_loras(request, self.model)
+        _check_loaded(request, self.model)
         return self._live(request, at_speech_rate(sound, rate), progress or StageClock())
 
     def _live(
@@ -216,6 +218,7 @@ class Engine:
     def _prepare_live(self, request: TalkRequest, listener: Progress, files: ExitStack) -> LiveTalk:
         """Opens the portrait and encodes what holds for the whole talk, before the first sample arrives."""
         with listener.stage(Stage.FEATURE_EXTRACTION):
+            self._advise(listener)
             inputs = self._portrait_source().open(request)
             files.enter_context(inputs.files)
             settings = resolve_live(request, self.model.facts, inputs.source.size)
@@ -244,6 +247,7 @@ class Engine:
     def _prepare(self, request: TalkRequest, listener: Progress, files: ExitStack, begin: int) -> _Job:
         """Opens the files, to be closed with `files`, and encodes what holds for all windows from `begin` on."""
         with listener.stage(Stage.AUDIO_ENCODING):
+            self._advise(listener)
             inputs = self._media_source().open(request)
             files.enter_context(inputs.files)
             settings = resolve(request, self.model.facts, inputs.source.size)
@@ -268,6 +272,10 @@ class Engine:
         keys = self._keys(request, settings, inputs, windows, focus)
         script = Script(self.model.dit)
         return _Job(request, settings, windows, keys, voices, people, texts, script)
+
+    def _advise(self, listener: Progress) -> None:
+        if self.model.facts.encoder_advice:
+            listener.note(self.model.facts.encoder_advice)
 
     def _media_source(self) -> MediaSource:
         if self._media is not None:
@@ -413,8 +421,12 @@ def color_reference(request: TalkRequest, first: Tensor, current: Tensor) -> Ten
     return first if request.reference else current
 
 
-def _check_loras(request: TalkRequest, model: Model) -> None:
-    """Refuses a request for other LoRAs than those that the networks were loaded with."""
+def _check_loaded(request: TalkRequest, model: Model) -> None:
+    """Refuses a request for another encoder or other LoRAs than those that the networks were loaded with."""
+    if request.encoder != model.facts.encoder:
+        held = model.facts.encoder or "the model's own"
+        need = f"this engine was loaded with {held}; load one with encoder=request.encoder"
+        raise RequestError("encoder", request.encoder or "the model's own", need)
     if request.loras != model.loras:
         named, held = (", ".join(map(str, loras)) or "none" for loras in (request.loras, model.loras))
         raise RequestError("loras", named, f"this engine was loaded with {held}; load one with loras=request.loras")

@@ -87,7 +87,7 @@ def prepare(request: TalkRequest, output: Path, *, restart: bool = False, hls: P
         InfiniteTalkError: what is wrong, and what would work.
     """
     started = time.perf_counter()
-    folder = ModelFolder.open(request.model)
+    folder = ModelFolder.open(request.model, request.encoder)
     request = with_lora(request, folder.facts)
     settings = check(request, folder.facts, output)
     if hls is not None:

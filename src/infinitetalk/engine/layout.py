@@ -46,7 +46,7 @@ def layout(request: TalkRequest) -> Layout:
     Raises:
         InfiniteTalkError: whatever making the video would refuse about places, pictures and model.
     """
-    facts = ModelFolder.open(request.model).facts
+    facts = ModelFolder.open(request.model, request.encoder).facts
     with ExitStack() as files:
         inputs = FileMedia(whole=False).open(request)
         files.enter_context(inputs.files)

@@ -26,7 +26,7 @@ def prepare_live(request: TalkRequest, output: Path) -> Job:
         InfiniteTalkError: what is wrong, and what would work.
     """
     started = time.perf_counter()
-    folder = ModelFolder.open(request.model)
+    folder = ModelFolder.open(request.model, request.encoder)
     check_live(request, folder.facts)
     files = [path for path in (request.image, *request.audio) if path is not None and path != STDIN]
     require_output(output, files)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infinitetalk.core.defaults import Settings
+from infinitetalk.core.encoders import absolute_encoder
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.model_name import absolute_model
 from infinitetalk.core.request import TalkRequest
@@ -106,6 +107,7 @@ def absolute(request: TalkRequest) -> TalkRequest:
     return replace(
         request,
         model=absolute_model(request.model),
+        encoder=request.encoder and absolute_encoder(request.encoder),
         image=request.image and request.image.absolute(),
         video=request.video and request.video.absolute(),
         audio=tuple(path.absolute() for path in request.audio),

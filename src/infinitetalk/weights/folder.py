@@ -28,6 +28,7 @@ from infinitetalk.core.configs import (
     VisionConfig,
 )
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults, ModelFacts
+from infinitetalk.core.encoders import encoder_advice
 from infinitetalk.core.errors import ModelError, RequestError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.presets import PRESETS
@@ -70,16 +71,25 @@ class ModelFolder:
     buckets: Mapping[str, Buckets]
     loras: tuple[Lora, ...] = ()
     """LoRAs that belong to the model, applied before those of a request."""
+    encoder: str | None = None
+    """What its user put in the place of its own speech encoder."""
 
     @classmethod
-    def open(cls, name: str | Path) -> "ModelFolder":
+    def open(cls, name: str | Path, encoder: str | None = None) -> "ModelFolder":
         """Opens a bundled or downloaded model by name, a model folder by path, or loose weight files by their paths.
 
-        Without a manifest the model is put together from what the files are: see `weights.detect.assemble`.
+        Without a manifest the model is put together from what the files are: see `weights.detect.assemble`. A speech
+        encoder that is named takes the place of the model's own: see `weights.encoder`.
 
         Raises:
             ModelError: one line that says what the model lacks, or what in it cannot be used.
+            RequestError: an encoder that is not there, or that the model was not made for.
         """
+        if encoder is not None:
+            # Headers of weights are read for it, which the other ways do without.
+            from infinitetalk.weights.encoder import open_with
+
+            return open_with(str(name), encoder)
         if str(name) in PRESETS and not Path(name).exists():
             # What follows needs a ModelFolder itself.
             from infinitetalk.weights.hub.model import open_downloaded
@@ -128,6 +138,8 @@ class ModelFolder:
             has_text=self.text is not None,
             max_people=self.max_people,
             loras=self.loras,
+            encoder=self.encoder,
+            encoder_advice=encoder_advice(self.name, self.dit.config, self.speech.files, self.encoder),
         )
 
 

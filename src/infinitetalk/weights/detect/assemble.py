@@ -94,17 +94,18 @@ def _joined(base: DiTConfig, audio: NetConfig | None) -> DiTConfig:
     return replace(base, **{name: getattr(audio, name) for name in (*names, "vae_scale")})
 
 
-def choose(given: Collected, elsewhere: Sequence[Path] = ()) -> Choice:
+def choose(given: Collected, elsewhere: Sequence[Path] = (), speech: Unit | None = None) -> Choice:
     """Decides which files make the model.
 
     Args:
         given: what lies at the paths that the user named.
         elsewhere: folders in which parts are looked for that the user did not name; the first that has one gives it.
+        speech: the speech encoder, whichever others there are.
 
     Raises:
         ModelError: two files for one part, or a base and an adapter that do not fit.
     """
-    choice = Choice()
+    choice = Choice({} if speech is None else {Component.SPEECH: speech})
     named = [unit for unit in given.units if given.is_named(unit)]
     found = [unit for unit in given.units if not given.is_named(unit)]
     _take(choice, named)
@@ -223,11 +224,12 @@ def _fits(unit: Unit, choice: Choice) -> bool:
     return True
 
 
-def assemble(paths: Sequence[Path]) -> ModelFolder:
+def assemble(paths: Sequence[Path], speech: Unit | None = None) -> ModelFolder:
     """Makes a model of loose files, and of what lacks from where weights usually lie; says in the log what it took.
 
     Args:
         paths: weight files, indices of shards and folders, in any order.
+        speech: the speech encoder, whichever others there are.
 
     Raises:
         ModelError: files that cannot be used, two for one part, or parts that lack.
@@ -236,7 +238,7 @@ def assemble(paths: Sequence[Path]) -> ModelFolder:
         raise ModelError(f"{lost}: there is no such file or folder")
     given = collect(paths)
     refuse_named(given)
-    choice = choose(given, places())
+    choice = choose(given, places(), speech)
     if lacks := choice.lacks():
         bare = f"there is no {MANIFEST}, and " if len(paths) == 1 and paths[0].is_dir() else ""
         raise ModelError(f"{', '.join(map(str, paths))}: {bare}{_lacking(given, choice, lacks)}")

@@ -1,0 +1,60 @@
+"""Speech encoders by name, and what a job is told of the one that its model hears with."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from infinitetalk.core.configs import DiTConfig
+from infinitetalk.core.presets import CHINESE, ENGLISH, HubFile
+
+ENCODERS: Mapping[str, tuple[HubFile, ...]] = {"english": ENGLISH, "chinese": CHINESE}
+"""Names that a request may use → the files that are meant."""
+
+TRAINED: Final = "chinese"
+"""The encoder that InfiniteTalk's adapters were trained on (README of MeiGen-AI/InfiniteTalk, 0107cd9)."""
+
+# How the two are called where they are published: repositories, their folders in the cache, Kijai's single files.
+_CALLED: Mapping[str, re.Pattern[str]] = {
+    "chinese": re.compile(r"chinese-wav2vec2|wav2vec2-chinese"),
+    "english": re.compile(r"wav2vec2-(base-)?960h"),
+}
+
+
+def absolute_encoder(name: str) -> str:
+    """The same encoder, named so that it is found from any folder."""
+    return name if name in ENCODERS else Path(name).expanduser().absolute().as_posix()
+
+
+def encoder_name(files: Sequence[Path]) -> str | None:
+    """Which of the known encoders files are, as their names and their folders' names say; None if they do not.
+
+    >>> encoder_name([Path("weights/chinese-wav2vec2-base/model.safetensors")])
+    'chinese'
+    """
+    # Files in the hub's cache are links to others that are called by their hash.
+    paths = [path for file in files for path in (file, file.resolve())]
+    texts = ["/".join(path.parts[-4:]).lower().replace("_", "-") for path in paths]
+    return next((name for name, called in _CALLED.items() if any(map(called.search, texts))), None)
+
+
+def encoder_advice(model: str, dit: DiTConfig, files: Sequence[Path], named: str | None) -> str:
+    """One line for jobs with an encoder that the model was not trained on; empty for others.
+
+    Args:
+        model: its name.
+        dit: the network that listens.
+        files: the encoder's.
+        named: the encoder that the user put in place of the model's own.
+    """
+    published, own = encoder_name(files), DiTConfig()
+    if (dit.audio_blocks, dit.audio_channels) != (own.audio_blocks, own.audio_channels):
+        trained = f"the model {model} was trained on its own"
+        return f"encoder {named}: {trained}, so mouths may follow less well" if named else ""
+    if published == TRAINED or not (named or published):
+        return ""
+    trained = CHINESE[0].repository.name.rpartition("/")[2]
+    return (
+        f"encoder {named or published}: InfiniteTalk's adapters were trained on {trained}, for speech in any language, "
+        f"so mouths may follow less well; --encoder {TRAINED} takes that one"
+    )
