@@ -1,6 +1,8 @@
 """Several people from files: places in any form, by faces, silent ones, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -14,7 +16,9 @@ from infinitetalk.core.sizes import Pixels
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
 from infinitetalk.media import faces
-from infinitetalk.media.files import FileMedia
+from infinitetalk.media.bystanders import beside
+from infinitetalk.media.faces import find_faces
+from infinitetalk.media.files import FileMedia, check, completed
 from infinitetalk.media.inputs import Mask
 from infinitetalk.media.masks import MovingMask, StillMask
 from infinitetalk.media.people import People
@@ -168,3 +172,61 @@ def test_masks_that_cannot_work(tmp_path: Path, portrait: Path, voices: tuple[Pa
     same = TalkRequest(model="tiny", image=portrait, audio=voices, masks=(good, good))
     with pytest.raises(RequestError, match=r"masks = .*good.png: lies over the place of person 1"):
         Engine(tiny, media=FileMedia()).generate(same)
+
+
+LEFT = Box(0.1, 0.2, 0.48, 0.9)
+
+
+def test_a_single_speakers_box_silences_the_other_face(tiny: Model, voices: tuple[Path, Path]) -> None:
+    request = TalkRequest(model="tiny", steps=1, image=PAIR, audio=voices[:1], boxes=(LEFT,))
+    full = completed(request, tiny.facts)
+    assert full.boxes[0] == LEFT
+    (right,) = full.boxes[1:]
+    face = find_faces(read_picture(PAIR))[1]
+    assert right.x0 < face.box[0] < face.box[2] < right.x1
+    assert completed(full, tiny.facts) is full
+    engine = Engine(tiny, media=FileMedia())
+    made = engine.generate(request).frames
+    assert torch.equal(made, engine.generate(full).frames), "as if both boxes had been given"
+    other = engine.generate(replace(full, boxes=full.boxes[::-1])).frames
+    assert not torch.equal(made, other), "the other one would speak"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"boxes": (Box(0, 0, 1, 1),)},
+        {"image": "portrait.png"},
+        {"image": "wide.png", "size": "64x64", "boxes": (Box(600, 99, 900, 400),)},
+    ],
+)
+def test_a_box_where_the_video_shows_nobody_else_is_refused(
+    changes: dict[str, Any], tiny: Model, portrait: Path, voices: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A box around everybody, a picture without faces, and one of whose faces the cut leaves none."""
+    monkeypatch.chdir(portrait.parent)
+    wide = np.full((512, 1536, 3), 90, np.uint8)
+    wide[:, :512] = read_picture(PAIR)
+    Image.fromarray(wide).save("wide.png")
+    request = replace(TalkRequest(model="tiny", image=PAIR, audio=voices[:1], boxes=(LEFT,)), **changes)
+    for refuses in (lambda: check(request, tiny.facts), lambda: Engine(tiny, media=FileMedia()).generate(request)):
+        with pytest.raises(RequestError, match="boxes = 1: no other face was found, and a single voice needs no place"):
+            refuses()
+
+
+def test_a_model_for_one_person_has_nobody_to_silence(tiny: Model, voices: tuple[Path, Path]) -> None:
+    request = TalkRequest(model="tiny", image=PAIR, audio=voices[:1], boxes=(LEFT,))
+    with pytest.raises(RequestError, match="boxes = 2: the model tiny can voice 1 at most, silent people included"):
+        check(request, replace(tiny.facts, max_people=1))
+
+
+@pytest.mark.parametrize(
+    ("box", "left"),
+    [
+        (Box(60, 0, 90, 50), Box(60, 0, 90, 50)),
+        (Box(40, 0, 90, 50), Box(50, 0, 90, 50)),
+        (Box(10, 0, 45, 90), Box(10, 50, 45, 90)),
+    ],
+)
+def test_a_silent_place_ends_where_the_speakers_begins(box: Box, left: Box) -> None:
+    assert beside(box, Box(0, 0, 50, 50)) == left

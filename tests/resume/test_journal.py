@@ -12,7 +12,7 @@ import pytest
 
 from infinitetalk.cli.generate import free_name
 from infinitetalk.cli.main import main
-from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.media.sidecar import absolute
 from infinitetalk.media.writer import VideoWriter
 from infinitetalk.runtime.platform import held
@@ -83,6 +83,23 @@ def test_a_name_made_by_the_program_is_that_of_the_unfinished_job(
         assert free_name(request) == Path("portrait-talking.mp4")
         assert free_name(other) == Path("portrait-talking-2.mp4")
         Path("portrait-talking.mp4").write_bytes(b"its finished windows")
+
+
+def test_the_job_of_a_single_speaker_with_a_box_is_known_again(
+    inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal holds the boxes of the others too."""
+    monkeypatch.chdir(tmp_path)
+    request = TalkRequest(
+        image=tmp_path / "portrait.png", audio=(tmp_path / "voice.wav",), model=inputs[1], boxes=(Box(0, 0, 0.5, 1),)
+    )
+    begun = replace(request, boxes=(*request.boxes, Box(0.5, 0, 1, 1)))
+    Path("portrait-talking.mp4.job").mkdir()
+    journal = {"request": absolute(begun).to_json()}
+    Path("portrait-talking.mp4.job/journal.json").write_text(json.dumps(journal))
+    Path("portrait-talking.mp4").write_bytes(b"its finished windows")
+    assert free_name(request) == free_name(begun) == Path("portrait-talking.mp4")
+    assert free_name(replace(request, boxes=())) == Path("portrait-talking-2.mp4")
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

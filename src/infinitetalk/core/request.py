@@ -235,6 +235,11 @@ class TalkRequest:
         return max(self.voice_count, len(self.boxes), len(self.masks))
 
     @property
+    def places_speaker(self) -> bool:
+        """Whether a single voice has a box, so that the other faces in the picture are to be found."""
+        return self.voice_count == len(self.boxes) == 1 and not self.reference
+
+    @property
     def finds_faces(self) -> bool:
         """Whether several people are to be placed by their faces."""
         return self.people > 1 and not (self.boxes or self.masks or self.reference)
@@ -296,13 +301,14 @@ class TalkRequest:
 
 
 def check_single_voice(request: TalkRequest) -> None:
-    """Refuses a place for the only voice, which no network would look at.
+    """Refuses a place for the only one in the picture, which no network would look at.
 
     Raises:
-        RequestError: one voice with a box or a mask.
+        RequestError: one voice with a box beside which nobody was found, or with a mask.
     """
     if len(request.boxes or request.masks) == 1:
-        need = "a single voice needs no place; leave it out, or add the places of those who shall stay silent"
+        found = "no other face was found, and " if request.places_speaker else ""
+        need = f"{found}a single voice needs no place; leave it out, or add the places of those who shall stay silent"
         raise RequestError("boxes" if request.boxes else "masks", 1, need)
 
 

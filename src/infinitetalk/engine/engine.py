@@ -40,6 +40,7 @@ from infinitetalk.engine.results import Clip, Past, Resume, WindowResult
 from infinitetalk.engine.seams import crossfade, soften
 from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, TemperedVoices, Voices
 from infinitetalk.media.arriving import at_speech_rate
+from infinitetalk.media.bystanders import with_silence
 from infinitetalk.media.color import match_colors
 from infinitetalk.media.cutting import plan_windows
 from infinitetalk.media.drift import measure_drift
@@ -250,6 +251,7 @@ class Engine:
             self._advise(listener)
             inputs = self._media_source().open(request)
             files.enter_context(inputs.files)
+            request, inputs = with_silence(request, self.model.facts, inputs)
             settings = resolve(request, self.model.facts, inputs.source.size)
             windows = plan_windows(request, settings, inputs)
             # Planned and heard whole even for a preview, so that it is exactly how the whole video begins.

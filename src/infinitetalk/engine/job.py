@@ -23,7 +23,7 @@ from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.core.stages import Stage
 from infinitetalk.engine.journal import Identity, Journal, opened
 from infinitetalk.engine.progress import Progress, StageClock
-from infinitetalk.media.files import check, output_sound
+from infinitetalk.media.files import check, completed, output_sound
 from infinitetalk.media.hls import require_folder
 from infinitetalk.media.paths import sidecar_path
 from infinitetalk.media.provenance import Seal
@@ -88,7 +88,7 @@ def prepare(request: TalkRequest, output: Path, *, restart: bool = False, hls: P
     """
     started = time.perf_counter()
     folder = ModelFolder.open(request.model, request.encoder)
-    request = with_lora(request, folder.facts)
+    request = completed(with_lora(request, folder.facts), folder.facts)
     settings = check(request, folder.facts, output)
     if hls is not None:
         require_folder(hls)

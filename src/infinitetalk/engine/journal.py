@@ -211,8 +211,11 @@ def begun(output: Path, request: TalkRequest) -> bool:
         found = json.loads((job_path(output) / "journal.json").read_text(encoding="utf-8"))["request"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    # A recipe adds LoRAs of its own later.
-    return isinstance(found, dict) and found | {"loras": []} == absolute(request).to_json() | {"loras": []}
+    if not isinstance(found, dict):
+        return False
+    # A recipe adds LoRAs of its own later, and other faces stand behind the box of a single speaker.
+    boxes = {"boxes": found.get("boxes", [])[:1]} if request.places_speaker else {}
+    return found | boxes | {"loras": []} == absolute(request).to_json() | {"loras": []}
 
 
 @contextmanager

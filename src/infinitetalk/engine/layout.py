@@ -7,7 +7,7 @@ from pathlib import Path
 from infinitetalk.core.defaults import resolve
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.request import Box, TalkRequest
-from infinitetalk.media.files import FileMedia
+from infinitetalk.media.files import FileMedia, completed
 from infinitetalk.media.framing import frame_faces
 from infinitetalk.media.inputs import Picture
 from infinitetalk.media.layout import draw
@@ -47,6 +47,7 @@ def layout(request: TalkRequest) -> Layout:
         InfiniteTalkError: whatever making the video would refuse about places, pictures and model.
     """
     facts = ModelFolder.open(request.model, request.encoder).facts
+    request = completed(request, facts)
     with ExitStack() as files:
         inputs = FileMedia(whole=False).open(request)
         files.enter_context(inputs.files)

@@ -78,7 +78,7 @@ def _of_faces(request: TalkRequest, settings: Settings, inputs: Inputs) -> Itera
     if any(face.turn > SIDEWAYS for face in talking):
         yield "a face is seen from the side: mouths move best when both eyes are seen"
     if len(faces) > 1 and request.people == 1:
-        yield f"{len(faces)} faces and one voice, so anybody may talk: give a box for the speaker, then for each other"
+        yield f"{len(faces)} faces and one voice, so anybody may talk: give a box for the speaker"
 
 
 def _talking(request: TalkRequest, faces: list[Face], size: Pixels) -> list[Face]:

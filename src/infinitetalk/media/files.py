@@ -94,6 +94,7 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
         require_detector()
     if request.rate != FPS:
         require_flow()
+    request = completed(request, facts)
     with _source(request) as source:
         settings = resolve(request, facts, source.size)
         _check_boxes(request.boxes, source.size)
@@ -104,6 +105,24 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
     if request.reference:
         plan_request(request, settings, [len(voice) for voice in open_voices(request)[0]])
     return settings
+
+
+def completed(request: TalkRequest, facts: ModelFacts) -> TalkRequest:
+    """The request with what its files say of people: a single speaker's box is followed by those of other faces.
+
+    Raises:
+        RequestError: a box beyond the picture, or more people than the model can tell apart.
+        MediaError: a file that cannot be used.
+        MachineError: the face detector cannot run here.
+    """
+    if not request.places_speaker:
+        return request
+    require_inputs(request)
+    from infinitetalk.media.bystanders import with_bystanders
+
+    with _source(request) as source:
+        _check_boxes(request.boxes, source.size)
+        return with_bystanders(request, facts, source)
 
 
 def output_sound(request: TalkRequest) -> Sound:

@@ -85,6 +85,12 @@ def pixels_of(box: Box, size: Pixels) -> tuple[int, int, int, int]:
     return round(box.x0 * across), round(box.y0 * down), round(box.x1 * across), round(box.y1 * down)
 
 
+def is_shown(box: Box, size: Pixels, target: Pixels, framing: str, focus: Focus | None = None) -> bool:
+    """Whether a video shows enough of a box in a source of a size that the network can address it."""
+    mask = torch.from_numpy(_filled(pixels_of(box, size), size))[None]
+    return bool(_covered_cells(fit_masks(mask, target, framing, focus))[0].any())
+
+
 def _halves(size: Pixels, people: int) -> list[tuple[int, int, int, int]]:
     """Where the reference looks for two people that nobody placed: the picture's halves, less a margin."""
     if people != 2:
