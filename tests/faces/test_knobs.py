@@ -19,7 +19,8 @@ BASE = TalkRequest(image=PICTURE, audio=(VOICE,))
 FLAGS = """
 --model --image --video --audio --text --voice --box --mask
 --prompt --prompt-at --negative-prompt --lora --encoder --voices --audio-strength
---noise-floor --size --framing --color-strength --start --duration --source-end --strength --cuts --mode --preview
+--separate --noise-floor --size --framing --color-strength
+--start --duration --source-end --strength --cuts --mode --preview
 --window-frames --motion-frames --seam-frames --window-end --overlap-frames --reanchor
 --seed --recipe --steps --shift --scheduler --text-scale --audio-scale
 --step-cache --cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference --fps --quality

@@ -255,6 +255,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"scheduler": "euler"}, "scheduler = euler: live talk has a method of its own"),
     ({"recipe": "quality"}, "recipe = quality: live talk has a recipe of its own"),
     ({"step_cache": "teacache", "steps": 20}, "step_cache = teacache: live talk needs each of its few steps"),
+    ({"separate": "vocals"}, "separate = vocals: live talk hears the sound as it arrives"),
     ({"soundtrack": "song.mp3"}, "soundtrack = song.mp3: a live video carries the sound that it hears"),
     ({"reference": True}, "reference = True: the reference implementation has no live talk"),
 ]

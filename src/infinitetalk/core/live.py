@@ -26,6 +26,7 @@ UNUSED = {
     "voices": "live talk is for one person",
     "audio_strength": "live talk hears the sound as it arrives",
     "noise_floor": "live talk hears the sound as it arrives",
+    "separate": "live talk hears the sound as it arrives",
     "fps": "live talk has 25 frames a second",
     "preview": "live talk goes on as long as the sound",
     "recipe": "live talk has a recipe of its own",

@@ -101,6 +101,8 @@ class TalkRequest:
                        choices=("parallel", "sequence", "channels"))  # fmt: skip
     audio_strength: tuple[Strength, ...] = knob((), "how strongly voices move mouths, 0 to 3: X, or [PERSON:]X@START-"
                                                 "END for a person or seconds of the video", INPUT)  # fmt: skip
+    separate: str = knob("none", "what the network hears of the sound: all of it, or the voices without music; needs "
+                         "the package demucs", INPUT, choices=("none", "vocals"))  # fmt: skip
     noise_floor: float | None = knob(None, "decibels under a voice's loudness below which it counts as silence, so "
                                      "that breath moves no lips (25 is usual)", INPUT, least=5, most=60)  # fmt: skip
 
@@ -199,6 +201,8 @@ class TalkRequest:
                 f"must be one per speaker of the text, such as kokoro:af_heart or espeak:en-gb: {speakers} would work"
             )
             raise RequestError("voice", len(self.voice), need)
+        if self.separates:
+            raise RequestError("separate", self.separate, "a text is spoken without music; leave it out")
         if self.voices != "parallel":
             raise RequestError("voices", self.voices, "the speakers of a text take turns by themselves; leave it out")
 
@@ -221,6 +225,8 @@ class TalkRequest:
                 given = getattr(self, name)
                 value = ", ".join(map(str, given)) if isinstance(given, tuple) else given
                 raise RequestError(name, value, "the reference has no such thing; leave one out")
+        if self.reference and self.separates:
+            raise RequestError("separate", self.separate, "the reference has no such thing; leave one out")
         if self.reference and self.voices == "channels":
             raise RequestError("voices", self.voices, "the reference has no such thing; leave one out")
 
@@ -243,6 +249,11 @@ class TalkRequest:
     def finds_faces(self) -> bool:
         """Whether several people are to be placed by their faces."""
         return self.people > 1 and not (self.boxes or self.masks or self.reference)
+
+    @property
+    def separates(self) -> bool:
+        """Whether voices are taken out of their sound before they are heard."""
+        return self.separate != "none"
 
     @property
     def rate(self) -> int:

@@ -76,7 +76,7 @@ class Identity:
                 "dtype": str(device.dtype),
                 "threads": torch.get_num_threads(),
                 "attention": (memory or MemorySettings()).attention,
-                **{name: version(name) for name in _LIBRARIES},
+                **{name: version(name) for name in (*_LIBRARIES, *(("demucs",) if request.separates else ()))},
             },
         )
 

@@ -1,7 +1,7 @@
 """What a job will make of people and framing, shown before a weight is loaded."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infinitetalk.core.defaults import resolve
@@ -47,7 +47,7 @@ def layout(request: TalkRequest) -> Layout:
         InfiniteTalkError: whatever making the video would refuse about places, pictures and model.
     """
     facts = ModelFolder.open(request.model, request.encoder).facts
-    request = completed(request, facts)
+    request = replace(completed(request, facts), separate="none")  # nothing is heard here
     with ExitStack() as files:
         inputs = FileMedia(whole=False).open(request)
         files.enter_context(inputs.files)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -43,7 +44,8 @@ def advise(request: TalkRequest, settings: Settings) -> tuple[str, ...]:
     """Looks at the inputs of a finished job. Says nothing of inputs that are gone."""
     try:
         with ExitStack() as files:
-            inputs = FileMedia().open(request)
+            # What was separated for the job would take as long again here.
+            inputs = FileMedia().open(replace(request, separate="none"))
             files.enter_context(inputs.files)
             return tuple(_advice(request, settings, inputs))
     except (InfiniteTalkError, OSError):
@@ -55,7 +57,8 @@ def _advice(request: TalkRequest, settings: Settings, inputs: Inputs) -> Iterato
         yield f"{request.people} people: more than two are experimental; make a video for each if voices mix"
     if can_find_faces():
         yield from _of_faces(request, settings, inputs)
-    for number, voice in enumerate(inputs.voices[: request.voice_count], 1):
+    mixed = request.voice_count if not request.separates else 0
+    for number, voice in enumerate(inputs.voices[:mixed], 1):
         yield from _of_voice("the sound" if request.voice_count == 1 else f"voice {number}", voice[:_HEARD])
     if request.video is not None and not request.reference:
         windows = plan_windows(request, settings, inputs)
@@ -99,7 +102,7 @@ def _of_voice(name: str, voice: Waveform) -> Iterator[str]:
         return
     notes, apart = tonality(voice), dynamics(voice)
     if notes > TONAL or (apart < NOISY and notes > MIXED):
-        yield f"{name} seems to hold music, which mouths follow as if it were speech: give the voice alone"
+        yield f"{name} seems to hold music, which mouths follow like speech: give the voice alone, or --separate vocals"
     elif apart < NOISY:
         yield f"{name} seems noisy ({apart:.0f} dB between speech and pauses): a cleaner one moves lips better"
 

@@ -18,6 +18,7 @@ from infinitetalk.media.interpolation import require_flow
 from infinitetalk.media.masks import open_mask
 from infinitetalk.media.paths import require_file, require_output
 from infinitetalk.media.picture import StillSource, read_picture
+from infinitetalk.media.separation import require_separator
 from infinitetalk.media.shots import find_cuts, require_detector
 from infinitetalk.media.sound import SHORTEST, Sound, read_sound
 from infinitetalk.media.video import VideoSource, length_of
@@ -94,6 +95,7 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
         require_detector()
     if request.rate != FPS:
         require_flow()
+    require_separator(request)
     request = completed(request, facts)
     with _source(request) as source:
         settings = resolve(request, facts, source.size)

@@ -10,6 +10,7 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import SAMPLE_RATE
 from infinitetalk.media.floor import silence_below
 from infinitetalk.media.inputs import Waveform
+from infinitetalk.media.separation import network_hears
 from infinitetalk.media.sound import SHORTEST, Sound, for_speech, mix, read_sound
 from infinitetalk.media.spoken import spoken
 
@@ -60,7 +61,7 @@ def open_voices(request: TalkRequest) -> tuple[tuple[Waveform, ...], float]:
     """
     heard, end = [], 0.0
     for voice in arranged(request):
-        wave = for_speech(voice.sound, max(0.0, request.start - voice.begin))
+        wave = for_speech(network_hears(request, voice.sound), max(0.0, request.start - voice.begin))
         if request.noise_floor is not None:
             wave = silence_below(wave, request.noise_floor)
         before = round(max(0.0, voice.begin - request.start) * SAMPLE_RATE)
