@@ -64,6 +64,10 @@ def test_flags_are_typed_as_the_request_types_them() -> None:
     assert TalkRequest(**values).seed == 7
 
 
+def test_other_programs_spellings_are_known() -> None:
+    assert parse("--wav2vec_dir weights/wav2vec2-base-960h") == {"encoder": "weights/wav2vec2-base-960h"}
+
+
 def test_absent_flags_leave_no_trace() -> None:
     assert parse("") == {}
 

@@ -42,7 +42,10 @@ LIBRARIES: tuple[tuple[str, str, str], ...] = (
 )
 """Module, distribution and use of every library that a plain installation has."""
 
-OPTIONAL: tuple[tuple[str, str, str], ...] = (("gradio", "gradio", "web page: pip install 'infinitetalk[app]'"),)
+OPTIONAL: tuple[tuple[str, str, str], ...] = (
+    ("gradio", "gradio", "web page: pip install 'infinitetalk[app]'"),
+    ("demucs.hf", "demucs", "takes voices out of music: pip install 'infinitetalk[vocals]'"),
+)
 
 ABSENT: Cell = ("–", "dim")
 

@@ -96,7 +96,7 @@ class TalkRequest:
                                    flag="lora")  # fmt: skip
 
     encoder: str | None = knob(None, "speech encoder in place of the model's own: english, chinese, or a folder or "
-                               "file of wav2vec2-base's shape", INPUT)  # fmt: skip
+                               "file of wav2vec2-base's shape", INPUT, aliases=("--wav2vec_dir",))  # fmt: skip
     voices: str = knob("parallel", "several voices at once, one after the other, or each a channel of its file", INPUT,
                        choices=("parallel", "sequence", "channels"))  # fmt: skip
     audio_strength: tuple[Strength, ...] = knob((), "how strongly voices move mouths, 0 to 3: X, or [PERSON:]X@START-"
