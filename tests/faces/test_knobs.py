@@ -23,8 +23,8 @@ FLAGS = """
 --start --duration --source-end --strength --cuts --mode --preview
 --window-frames --motion-frames --seam-frames --window-end --overlap-frames --reanchor
 --seed --recipe --steps --shift --scheduler --text-scale --audio-scale
---step-cache --cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference --fps --quality
---soundtrack --provenance
+--step-cache --cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference
+--output-size --blend --fps --quality --soundtrack --provenance
 """
 
 
@@ -33,6 +33,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "cache_interval": {"step_cache": "taylorseer"},
     "source_end": {"video": Path("clip.mp4")},
     "strength": {"video": Path("clip.mp4")},
+    "blend": {"output_size": "source"},
+    "fps": {"video": Path("clip.mp4")},
     "text": {"voice": ("espeak:en",)},
     "voice": {"text": "Hello."},
 }

@@ -73,8 +73,9 @@ def _run(dit: AudioDiT, **cache: Any) -> Tensor:
         clip=golden_normal("clip_fea", tuple(shapes["clip_fea"]), case.meta["weight_seed"]),
     )
     settings = Settings(
-        size=Pixels(64, 48), window_frames=9, motion_frames=1, seam_frames=0, steps=int(RUN["steps"]),
-        shift=RUN["shift"], text_scale=RUN["text_scale"], audio_scale=RUN["audio_scale"], color_strength=0, **cache,
+        size=Pixels(64, 48), output_size=Pixels(64, 48), window_frames=9, motion_frames=1, seam_frames=0,
+        steps=int(RUN["steps"]), shift=RUN["shift"], text_scale=RUN["text_scale"], audio_scale=RUN["audio_scale"],
+        color_strength=0, **cache,
     )  # fmt: skip
     request = TalkRequest(image=Path("a"), audio=(Path("b"),))
     with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from infinitetalk.core.caching import FEWEST, INTERVAL, THRESHOLD, StepCache
@@ -13,6 +14,8 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import (
     BUCKETS_480,
     BUCKETS_720,
+    FPS,
+    LARGEST_SIDE,
     TEMPORAL_STRIDE,
     Buckets,
     Pixels,
@@ -57,6 +60,11 @@ class Settings:
     """A request's numbers with every default filled in."""
 
     size: Pixels
+    """Of what the networks make."""
+    output_size: Pixels
+    """Of the finished video."""
+    rate: Fraction = Fraction(FPS)
+    """Frames a second of the finished video."""
     window_frames: int
     motion_frames: int
     seam_frames: int
@@ -169,8 +177,39 @@ def _overlap(request: TalkRequest, own: ModelDefaults, window: int, motion: int)
     return overlap
 
 
-def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings:
+SLOWEST, FASTEST = 1, 120
+"""Frames a second that a finished video may have."""
+
+
+def _rate(request: TalkRequest, own: Fraction | None) -> Fraction:
+    """Frames a second of the finished video; `own` is the source's."""
+    rate = own if request.rate is None else request.rate
+    if rate is None:
+        raise RequestError("fps", request.fps, "the source does not say its rate; 25, 50 or 60 would work")
+    if not SLOWEST <= rate <= FASTEST:
+        need = f"the source has {float(rate):.6g} frames a second, and {SLOWEST} to {FASTEST} work; give 25, 50 or 60"
+        raise RequestError("fps", request.fps, need)
+    return rate
+
+
+def _output_size(request: TalkRequest, made: Pixels, source: Pixels) -> Pixels:
+    """The finished video's size; H.264 halves the sides of colour planes, so an odd source loses its last line."""
+    if request.output_size == "model":
+        return made
+    if max(source) > LARGEST_SIDE:
+        need = f"the source is {source}, and sides up to {LARGEST_SIDE} work; make it smaller, or leave this out"
+        raise RequestError("output_size", request.output_size, need)
+    return Pixels(*(side - side % 2 for side in source))
+
+
+def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels, source_rate: Fraction | None = None) -> Settings:
     """Fills in the model's defaults.
+
+    Args:
+        request: what is asked for.
+        facts: the model's.
+        source: size of the picture or video.
+        source_rate: frames a second of the video, if they are known.
 
     Raises:
         RequestError: a request that this model cannot follow.
@@ -189,8 +228,11 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels) -> Settings
     steps: int = _first(request.steps, recipe.get("steps"), own.steps)
     _check_cache(request, steps - _first_step(steps, request.strength))
     cache = request.step_cache
+    size = choose_size(size_name, source, facts.buckets)
     return Settings(
-        size=choose_size(size_name, source, facts.buckets),
+        size=size,
+        output_size=_output_size(request, size, source),
+        rate=_rate(request, source_rate),
         window_frames=window,
         motion_frames=motion,
         seam_frames=_first(request.seam_frames, 0 if request.reference else SEAM_FRAMES),

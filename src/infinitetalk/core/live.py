@@ -27,6 +27,8 @@ UNUSED = {
     "audio_strength": "live talk hears the sound as it arrives",
     "noise_floor": "live talk hears the sound as it arrives",
     "separate": "live talk hears the sound as it arrives",
+    "output_size": "live talk has the model's own size",
+    "blend": "live talk shows all that the model makes",
     "fps": "live talk has 25 frames a second",
     "preview": "live talk goes on as long as the sound",
     "recipe": "live talk has a recipe of its own",

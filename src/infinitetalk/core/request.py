@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -160,8 +161,12 @@ class TalkRequest:
     reference: bool = knob(False, "behave exactly as the reference implementation, mirrored tail included", SAMPLING,
                            expert=True)  # fmt: skip
 
-    fps: str = knob("25", "frames a second: more than the model's 25 are interpolated by optical flow", OUTPUT,
-                    choices=("25", "50", "60"))  # fmt: skip
+    output_size: str = knob("model", "the model's own size, or the source's: what was made is put back to where it "
+                            "was cut out", OUTPUT, choices=("model", "source"))  # fmt: skip
+    blend: str = knob("frame", "what is made anew of a source of its own size: all that the model sees, or the talking "
+                      "faces alone", OUTPUT, choices=("frame", "face"))  # fmt: skip
+    fps: str = knob("25", "frames a second, or as many as the source video has: other rates than the model's 25 are "
+                    "interpolated by optical flow", OUTPUT, choices=("25", "50", "60", "source"))  # fmt: skip
     # Lossless (0) would need a profile of H.264 that browsers and phones do not play.
     quality: int = knob(18, "constant rate factor of H.264, lower is better", OUTPUT, least=1, most=51)
 
@@ -183,6 +188,7 @@ class TalkRequest:
             parse_size(self.size)
         self._check_methods()
         self._check_footage()
+        self._check_output()
         self._check_borders()
         self._check_people()
         self._check_control()
@@ -256,9 +262,9 @@ class TalkRequest:
         return self.separate != "none"
 
     @property
-    def rate(self) -> int:
-        """Frames a second of the finished video."""
-        return int(self.fps)
+    def rate(self) -> Fraction | None:
+        """Frames a second of the finished video; None: as many as the source has."""
+        return None if self.fps == "source" else Fraction(self.fps)
 
     @property
     def finds_cuts(self) -> bool:
@@ -277,6 +283,15 @@ class TalkRequest:
                 raise RequestError(name, value, "is for a video; leave it out for a picture")
             if value != usual and self.reference:
                 raise RequestError(name, value, f"the reference has {usual} only; leave one out")
+
+    def _check_output(self) -> None:
+        if self.fps == "source" and self.video is None:
+            raise RequestError("fps", "source", "a picture has no rate; 25, 50 or 60 would work")
+        if self.blend == "face" and self.output_size != "source":
+            raise RequestError("blend", "face", "puts faces into the source as it is: output_size source would work")
+        for name, value in (("output_size", "source"), ("blend", "face"), ("fps", "source")):
+            if self.reference and getattr(self, name) == value:
+                raise RequestError(name, value, "the reference has no such thing; leave one out")
 
     def _check_borders(self) -> None:
         if self.reference and self.overlap_frames:

@@ -5,9 +5,13 @@ Both are counted in frames of the video, 25 a second, whatever the source's own 
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar
 
 SOURCE_ENDS = ("hold", "loop", "ping-pong", "stop")
 """What can be done when the sound is longer than the source."""
+
+Place = TypeVar("Place", int, Fraction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +30,10 @@ class Timeline:
         """Frames that the video may last at most, if the source decides."""
         return self.frames if self.end == "stop" else None
 
-    def source_frame(self, frame: int) -> int:
-        """The source's frame for one of the video, both at 25 a second and from 0."""
-        if self.frames is None or frame < self.frames:
+    def source_frame(self, frame: Place) -> Place:
+        """The source's frame for one of the video, both at 25 a second and from 0; also for places between frames."""
+        turned = self.end == "ping-pong" and self.frames is not None and frame > self.frames - 1
+        if self.frames is None or (frame < self.frames and not turned):
             return frame
         if self.end == "loop":
             return frame % self.frames
@@ -36,7 +41,7 @@ class Timeline:
             there_and_back = 2 * (self.frames - 1)
             place = frame % there_and_back
             return min(place, there_and_back - place)
-        return self.frames - 1
+        return type(frame)(self.frames - 1)
 
     def cuts_before(self, total: int) -> tuple[int, ...]:
         """Frames of a video of `total` frames with which a new shot begins, each above 0."""

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -22,6 +23,7 @@ from infinitetalk.core.windows import Window, frames_of
 from infinitetalk.engine.codec import decode, encode, latent_count
 from infinitetalk.engine.denoise import Conditions, Script, denoise
 from infinitetalk.engine.failures import machine_errors
+from infinitetalk.engine.finish import Finish
 from infinitetalk.engine.keyframes import KeyFrames, condition
 from infinitetalk.engine.live import LiveChunk, LiveTalk
 from infinitetalk.engine.model import Model, load_model
@@ -64,6 +66,7 @@ class _Job:
     keys: KeyFrames
     voices: Voices
     people: People
+    finish: Finish
     texts: Mapping[str, Tensor]
     """Every prompt of the job, as the network reads it; empty if it does not read."""
     script: Script
@@ -132,16 +135,19 @@ class Engine:
             return cls(load_model(folder, chosen, progress, read_loras(loras), memory=memory, lodging=lodging))
 
     def generate(self, request: TalkRequest, progress: Progress | None = None) -> Clip:
-        """Makes a whole video in memory, at the rate that `fps` asks for; see `stream` for videos of any length."""
-        windows = [window.frames_at(request.rate) for window in self.stream(request, progress)]
-        return Clip(torch.cat(windows, dim=1), request.rate)
+        """Makes a whole video in memory, of the rate and size asked for; see `stream` for videos of any length."""
+        rate, windows = Fraction(FPS), list[Tensor]()
+        for window in self.stream(request, progress):
+            rate = window.rate
+            windows.append(window.finished())
+        return Clip(torch.cat(windows, dim=1), rate)
 
     def stream(
         self, request: TalkRequest, progress: Progress | None = None, resume: Resume | None = None
     ) -> Generator[WindowResult, None, None]:
         """Makes a video, window after window; memory holds one window, however long the video is.
 
-        Frames come at 25 a second; `WindowResult.at_rate` makes what `fps` asks for.
+        Frames come at 25 a second and the model's size; `WindowResult.pictures` makes what the request asks for.
 
         No stage of `progress` is open between windows, so the time that the caller takes is the caller's.
 
@@ -169,6 +175,7 @@ class Engine:
             for window in job.windows[begin:]:
                 with self._at_work():
                     result = self._make(job, window, None if window.starts_shot else past, listener)
+                    result = job.finish.attach(result, window, past, listener)
                 past = result.past
                 yield result
                 del result  # the caller may have let go of it, so that one window at a time is in memory
@@ -252,13 +259,13 @@ class Engine:
             inputs = self._media_source().open(request)
             files.enter_context(inputs.files)
             request, inputs = with_silence(request, self.model.facts, inputs)
-            settings = resolve(request, self.model.facts, inputs.source.size)
-            windows = plan_windows(request, settings, inputs)
+            settings = resolve(request, self.model.facts, inputs.source.size, inputs.rate)
+            windows = planned = plan_windows(request, settings, inputs)
             # Planned and heard whole even for a preview, so that it is exactly how the whole video begins.
             voices = self._voices(request, inputs, windows)
             windows = windows[:1] if request.preview else windows
-            listener.plan(_units(windows[begin:], settings, voices, request.rate) | {Stage.ASSEMBLY: len(windows)})
-            if request.rate == FPS:
+            listener.plan(_units(windows[begin:], settings, voices) | {Stage.ASSEMBLY: len(windows)})
+            if settings.rate == FPS:
                 listener.skip(Stage.INTERPOLATION)
             listener.advance()
         if begin:
@@ -269,11 +276,12 @@ class Engine:
             people = People(request, inputs.masks, settings.size, focus)
             if begin:
                 people.begin(inputs.source.frame_at(0.0))
+            finish = Finish(request, settings, inputs, planned, focus=focus, files=files)
             texts = self._read(settings, request.prompts)
             listener.advance()
         keys = self._keys(request, settings, inputs, windows, focus)
         script = Script(self.model.dit)
-        return _Job(request, settings, windows, keys, voices, people, texts, script)
+        return _Job(request, settings, windows, keys, voices, people, finish, texts, script)
 
     def _advise(self, listener: Progress) -> None:
         if self.model.facts.encoder_advice:
@@ -459,7 +467,7 @@ def _longest(windows: tuple[Window, ...]) -> int:
     return max(window.length for window in windows)
 
 
-def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices, rate: int) -> dict[Stage, int]:
+def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices) -> dict[Stage, int]:
     """What each stage but the last will count, which is the caller's, who writes the windows."""
     count = len(windows)
     return {
@@ -468,5 +476,5 @@ def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices, rate
         Stage.KEY_FRAMES: count,
         Stage.DENOISING: count * (settings.steps - settings.first_step),
         Stage.LIP_SYNC: count,
-        **({} if rate == FPS else {Stage.INTERPOLATION: count}),
+        **({} if settings.rate == FPS else {Stage.INTERPOLATION: count}),
     }

@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.devices import check_device
@@ -19,7 +17,7 @@ from infinitetalk.core.errors import MachineError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.memory import Lodging, MemorySettings
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.core.sizes import FPS, Pixels
+from infinitetalk.core.sizes import Pixels
 from infinitetalk.core.stages import Stage
 from infinitetalk.engine.journal import Identity, Journal, opened
 from infinitetalk.engine.progress import Progress, StageClock
@@ -36,7 +34,6 @@ from infinitetalk.weights.hub.recipe import with_lora
 if TYPE_CHECKING:
     from infinitetalk.core.planner import Plan
     from infinitetalk.engine.engine import Engine
-    from infinitetalk.engine.results import WindowResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +116,7 @@ class Made:
     complete: bool
     size: Pixels
     frames: int
-    fps: int
+    fps: Fraction
     windows: int
     planned: int
     """Windows of the whole job; more than `windows` after a stop."""
@@ -134,7 +131,7 @@ class Made:
     @property
     def seconds(self) -> float:
         """The video's length."""
-        return self.frames / self.fps
+        return float(self.frames / self.fps)
 
     def to_json(self) -> dict[str, Any]:
         """The same for programs."""
@@ -145,7 +142,7 @@ class Made:
             "width": self.size.width,
             "height": self.size.height,
             "frames": self.frames,
-            "fps": self.fps,
+            "fps": self.fps.numerator if self.fps.denominator == 1 else float(self.fps),
             "seconds": self.seconds,
             "windows": self.windows,
             "windows_planned": self.planned,
@@ -247,9 +244,9 @@ class Workshop:
             reached = journal.reached
             writer = VideoWriter(
                 job.output,
-                job.settings.size,
+                job.settings.output_size,
                 quality=job.request.quality,
-                fps=job.request.rate,
+                fps=job.settings.rate,
                 sound=sound,
                 folder=journal.folder,
                 finished=reached.windows,
@@ -307,21 +304,12 @@ class _Shift:
             engine = workshop.engine(self.job.folder, self.clock, self.job.request.loras, self.lodging)
             resume = self.journal.resume()
         for window in engine.stream(self.job.request, self.clock, resume):
-            frames = self._at_rate(window)
+            pictures = window.pictures(self.clock)
             with self.clock.stage(Stage.ASSEMBLY):
-                self.writer.write(frames)
+                self.writer.write(pictures)
                 figures = {"window": window.index, "first_frame": window.first_frame, **asdict(window.drift)}
                 self.journal.commit(window.index + 1, window.count, window.past, self.lodging, figures)
                 self.clock.advance()
-
-    def _at_rate(self, window: "WindowResult") -> NDArray[np.uint8]:
-        """The window's pictures, as many a second as the request wants."""
-        if self.job.request.rate == FPS:
-            return window.rgb()
-        with self.clock.stage(Stage.INTERPOLATION):
-            frames = window.at_rate(self.job.request.rate)
-            self.clock.advance()
-        return frames
 
     def _with_place(self, error: MachineError) -> MachineError:
         """The error, and where finished windows are."""
@@ -365,7 +353,7 @@ def _account(job: Job, writer: VideoWriter, journal: Journal, clock: StageClock,
         video=job.output,
         sidecar=sidecar_path(job.output),
         complete=complete,
-        size=job.settings.size,
+        size=job.settings.output_size,
         frames=writer.frames,
         fps=writer.fps,
         windows=writer.windows,

@@ -143,7 +143,8 @@ class Journal:
         path = self._state(self.reached.windows)
         try:
             state = load_file(path)
-            return Resume(self.reached.windows, Past(state["first"], state["tail"], state.get("spare")))
+            past = Past(state["first"], state["tail"], state.get("spare"), state.get("track"))
+            return Resume(self.reached.windows, past)
         except (OSError, SafetensorError, KeyError) as error:
             raise RequestError("output", path, "is missing or damaged; start anew with --restart") from error
 

@@ -51,7 +51,7 @@ def layout(request: TalkRequest) -> Layout:
     with ExitStack() as files:
         inputs = FileMedia(whole=False).open(request)
         files.enter_context(inputs.files)
-        settings = resolve(request, facts, inputs.source.size)
+        settings = resolve(request, facts, inputs.source.size, inputs.rate)
         frame = inputs.source.frame_at(0.0)
         framing = frame_faces(request, inputs.source)
         people = People(request, inputs.masks, settings.size, framing.focus)

@@ -1,6 +1,8 @@
 """What the engine hands out: windows of frames, and whole clips."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -8,7 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infinitetalk.core.sizes import FPS
+from infinitetalk.core.stages import Stage
+from infinitetalk.engine.progress import Progress
 from infinitetalk.media.drift import Drift
+from infinitetalk.media.inputs import Picture
 
 
 def rgb(frames: Tensor) -> NDArray[np.uint8]:
@@ -27,16 +32,18 @@ class Past:
     """The last frames of a window, [1, 3, motion frames, H, W] in [-1, 1], as they were shown."""
     spare: Tensor | None = None
     """Frames behind them that the window made too, [1, 3, overlap, H, W], from which the next one's fade."""
+    track: Tensor | None = None
+    """Where the talking faces are around the window's end, [frames, voices, directions], see `engine.finish`."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What there is of it by name, on the CPU."""
-        parts = {"first": self.first, "tail": self.tail, "spare": self.spare}
+        parts = {"first": self.first, "tail": self.tail, "spare": self.spare, "track": self.track}
         return {name: part.cpu().contiguous() for name, part in parts.items() if part is not None}
 
     def to(self, device: torch.device) -> "Past":
         """The same on a device."""
         spare = None if self.spare is None else self.spare.to(device)
-        return Past(self.first.to(device), self.tail.to(device), spare)
+        return Past(self.first.to(device), self.tail.to(device), spare, self.track)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,12 +78,38 @@ class WindowResult:
     past: Past
     """What the next window continues, on the engine's device; with it `Engine.stream` can go on from here."""
     drift: Drift
+    rate: Fraction = Fraction(FPS)
+    """Frames a second that the request asks for."""
+    put: Callable[[NDArray[np.uint8]], Iterator[Picture]] | None = None
+    """Puts the window's pictures at that rate into the source, while the stream is at this window; None: they stay."""
 
     def rgb(self) -> NDArray[np.uint8]:
         """The new frames as RGB pictures [F, H, W, 3]."""
         return rgb(self.frames)
 
-    def at_rate(self, fps: int) -> NDArray[np.uint8]:
+    def pictures(self, progress: Progress | None = None) -> Iterator[Picture]:
+        """The finished pictures of the request's rate and size, one by one, to be taken before the next window is made.
+
+        Raises:
+            MachineError: OpenCV is missing.
+            MediaError: the source cannot be read any more.
+        """
+        if self.rate == FPS or progress is None:
+            frames = self.at_rate(self.rate)
+        else:
+            with progress.stage(Stage.INTERPOLATION):
+                frames = self.at_rate(self.rate)
+                progress.advance()
+        return iter(frames) if self.put is None else self.put(frames)
+
+    def finished(self) -> Tensor:
+        """The same as [3, F, H, W] in [-1, 1]; at the model's own rate and size `frames`, unrounded."""
+        if self.put is None and self.rate == FPS:
+            return self.frames
+        shown = [torch.from_numpy(picture).permute(2, 0, 1) / 127.5 - 1 for picture in self.pictures()]
+        return torch.stack(shown, dim=1) if shown else self.frames[:, :0]
+
+    def at_rate(self, fps: Fraction | int) -> NDArray[np.uint8]:
         """The window at another rate: the frames that lie after `before` and up to its own last one.
 
         Raises:
@@ -87,13 +120,9 @@ class WindowResult:
         if fps == FPS:
             return self.rgb()
         before = None if self.before is None else rgb(self.before[:, None])[0]
-        return np.stack([*interpolate(self.rgb(), before, self.first_frame, fps, ends=self.ends_shot)])
-
-    def frames_at(self, fps: int) -> Tensor:
-        """The same as [3, F, H, W] in [-1, 1]; at the model's own rate `frames`, unrounded."""
-        if fps == FPS:
-            return self.frames
-        return torch.from_numpy(self.at_rate(fps)).permute(3, 0, 1, 2) / 127.5 - 1
+        frames = self.rgb()
+        shown = [*interpolate(frames, before, self.first_frame, fps, ends=self.ends_shot)]
+        return np.stack(shown) if shown else frames[:0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +131,7 @@ class Clip:
 
     frames: Tensor
     """[3, F, H, W] in [-1, 1], float32 on the CPU."""
-    fps: int = FPS
+    fps: Fraction = Fraction(FPS)
 
     def rgb(self) -> NDArray[np.uint8]:
         """The frames as RGB pictures [F, H, W, 3]."""

@@ -81,13 +81,16 @@ def _of_faces(request: TalkRequest, settings: Settings, inputs: Inputs) -> Itera
     if any(face.turn > SIDEWAYS for face in talking):
         yield "a face is seen from the side: mouths move best when both eyes are seen"
     if len(faces) > 1 and request.people == 1:
-        yield f"{len(faces)} faces and one voice, so anybody may talk: give a box for the speaker"
+        who = "anybody may talk" if request.blend == "frame" else "the largest is dubbed"
+        yield f"{len(faces)} faces and one voice, so {who}: give a box for the speaker"
 
 
 def _talking(request: TalkRequest, faces: list[Face], size: Pixels) -> list[Face]:
-    """The faces that have a voice: those in a voice's box, or all."""
+    """The faces that have a voice: those in a voice's box, or all; of a single voice's the one that is blended."""
     from infinitetalk.media.places import pixels_of
 
+    if request.blend == "face" and request.people == 1:
+        return [max(faces, key=lambda face: face.height)]
     boxes = [pixels_of(box, size) for box in request.boxes[: request.voice_count]]
     inside = [
         face for face in faces

@@ -1,6 +1,7 @@
 """Those who stay silent beside a single speaker with a box: the other faces of the first picture."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from infinitetalk.media.people import face_boxes
 from infinitetalk.media.places import is_shown, pixels_of
 
 
-def with_bystanders(request: TalkRequest, facts: ModelFacts, source: FrameSource) -> TalkRequest:
+def with_bystanders(request: TalkRequest, facts: ModelFacts, source: FrameSource, rate: Fraction | None) -> TalkRequest:
     """A request with one voice and one box, and with boxes added for the other faces that the video shows.
 
-    Other requests come back as they are, as does one in whose picture nobody else is.
+    Other requests come back as they are, as does one in whose picture nobody else is. `rate` is the source's.
 
     Raises:
         RequestError: more people than the model can tell apart.
@@ -24,7 +25,7 @@ def with_bystanders(request: TalkRequest, facts: ModelFacts, source: FrameSource
     """
     if not request.places_speaker:
         return request
-    target, size = resolve(request, facts, source.size).size, source.size
+    target, size = resolve(request, facts, source.size, rate).size, source.size
     speaker = Box(*map(float, pixels_of(request.boxes[0], size)))
     faces = find_faces(source.frame_at(0.0))
     focus = frame_faces(request, source).focus
@@ -37,7 +38,7 @@ def with_bystanders(request: TalkRequest, facts: ModelFacts, source: FrameSource
     if not others:
         return request
     full = replace(request, boxes=(*request.boxes, *others))
-    resolve(full, facts, size)  # counts the people
+    resolve(full, facts, size, rate)  # counts the people
     return full
 
 
@@ -48,7 +49,7 @@ def with_silence(request: TalkRequest, facts: ModelFacts, inputs: Inputs) -> tup
         RequestError: as `with_bystanders`.
         MachineError: as `with_bystanders`.
     """
-    full = with_bystanders(request, facts, inputs.source)
+    full = with_bystanders(request, facts, inputs.source, inputs.rate)
     if full is request:
         return request, inputs
     silent = (np.zeros(len(inputs.voices[0]), np.float32),) * (full.people - len(inputs.voices))

@@ -78,6 +78,17 @@ def find_faces(picture: Picture) -> list[Face]:
     return sorted(_distinct(found), key=lambda face: face.middle[0])
 
 
+def find_near(picture: Picture, middle: tuple[float, float], edge: float) -> list[Face]:
+    """The faces within a square of a picture [height, width, 3], in one look: where one is known to be about.
+
+    Raises:
+        MachineError: `ai-edge-litert`, which runs the detector, is not there.
+    """
+    side = max(2, round(edge))
+    corner = round(middle[0] - side / 2), round(middle[1] - side / 2)
+    return [*_detector().look(picture, corner, side, _LEAST)]
+
+
 def can_find_faces() -> bool:
     """Whether `find_faces` runs on this machine."""
     try:

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +52,15 @@ class FileMedia:
             voices, seconds = open_voices(request)
             _check_start(request, seconds)
             silent = (np.zeros(max(map(len, voices)), np.float32),) * (request.people - len(voices))
-            return Inputs(source, (*voices, *silent), masks, self._timeline(request, voices), files.pop_all())
+            return Inputs(
+                source,
+                (*voices, *silent),
+                masks,
+                self._timeline(request, voices),
+                rate=_rate(source),
+                reopen=partial(VideoSource, request.video) if request.video is not None else None,
+                files=files.pop_all(),
+            )
 
     def _timeline(self, request: TalkRequest, voices: Sequence[Waveform]) -> Timeline:
         """The course of the request's source through the video."""
@@ -93,14 +103,14 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
     require_inputs(request)
     if request.finds_cuts:
         require_detector()
-    if request.rate != FPS:
-        require_flow()
     require_separator(request)
     request = completed(request, facts)
     with _source(request) as source:
-        settings = resolve(request, facts, source.size)
+        settings = resolve(request, facts, source.size, _rate(source))
+        if settings.rate != FPS:
+            require_flow()
         _check_boxes(request.boxes, source.size)
-        _check_places(request, source, settings.size)
+        _check_places(request, source, settings)
     _check_start(request, max(voice.end for voice in arranged(request)))
     if request.soundtrack is not None:
         read_sound(request.soundtrack)
@@ -124,7 +134,7 @@ def completed(request: TalkRequest, facts: ModelFacts) -> TalkRequest:
 
     with _source(request) as source:
         _check_boxes(request.boxes, source.size)
-        return with_bystanders(request, facts, source)
+        return with_bystanders(request, facts, source, _rate(source))
 
 
 def output_sound(request: TalkRequest) -> Sound:
@@ -176,16 +186,25 @@ def _source(request: TalkRequest) -> AbstractContextManager[FrameSource]:
     return VideoSource(request.video)
 
 
-def _check_places(request: TalkRequest, source: FrameSource, target: Pixels) -> None:
+def _rate(source: FrameSource) -> Fraction | None:
+    """The rate of a video."""
+    return source.rate if isinstance(source, VideoSource) else None
+
+
+def _check_places(request: TalkRequest, source: FrameSource, settings: Settings) -> None:
     with ExitStack() as files:
         masks = _masks(request, source.size, files)
         check_single_voice(request)
-        if request.people > 1:
-            from infinitetalk.media.framing import frame_faces
-            from infinitetalk.media.people import People
+        if request.people == 1 and request.blend == "frame":
+            return
+        from infinitetalk.media.framing import frame_faces
+        from infinitetalk.media.people import People
+        from infinitetalk.media.tracking import check_faces
 
-            focus = frame_faces(request, source).focus
-            People(request, masks, target, focus).at(0.0, source.frame_at(0.0))
+        focus = frame_faces(request, source).focus
+        People(request, masks, settings.size, focus).at(0.0, source.frame_at(0.0))
+        if request.blend == "face":
+            check_faces(request, settings, source, masks, focus)
 
 
 def _masks(request: TalkRequest, size: Pixels, files: ExitStack) -> tuple[MaskSource, ...]:

@@ -25,7 +25,7 @@ _OURS = re.compile(r"(index\.m3u8|window-\d{5,}\.ts)(\.new)?")
 
 # MPEG-TS counts time from 0 on, and the first frame is decoded before it is shown.
 _EARLIER = 1
-"""Seconds by which all time stamps are later than in the video."""
+"""Seconds, or a whole frame more, by which all time stamps are later than in the video."""
 
 
 class Heard(NamedTuple):
@@ -41,13 +41,13 @@ class Heard(NamedTuple):
         """A copy, since containers change what they are given."""
         return cls(bytes(packet), packet.pts or 0, packet.duration or 0, Fraction(packet.time_base or 1))
 
-    def packet(self, stream: "AudioStream") -> "Packet[AudioStream]":
-        """What a container takes."""
+    def packet(self, stream: "AudioStream", later: Fraction) -> "Packet[AudioStream]":
+        """What a container takes; its time stamps are so many seconds later."""
         from av import Packet
 
         packet: Packet[AudioStream] = Packet(self.data)  # type: ignore[assignment]
         packet.time_base, packet.stream, packet.duration = self.time_base, stream, self.duration
-        packet.pts = packet.dts = self.pts + round(_EARLIER / self.time_base)
+        packet.pts = packet.dts = self.pts + round(later / self.time_base)
         packet.is_keyframe = True
         return packet
 
@@ -88,12 +88,13 @@ class HlsPreview:
         self,
         folder: Path,
         longest: int,
-        fps: int,
+        fps: Fraction,
         add_video: "Callable[[OutputContainer], VideoStream]",
         add_sound: "Callable[[OutputContainer], AudioStream] | None",
     ) -> None:
         self._folder = folder
         self._fps = fps
+        self._shift = math.ceil(_EARLIER * fps)
         self._add_video = add_video
         self._add_sound = add_sound
         self._lines = ["#EXTM3U", "#EXT-X-VERSION:3", f"#EXT-X-TARGETDURATION:{math.ceil(longest / FPS)}"]
@@ -111,7 +112,7 @@ class HlsPreview:
         self._newest = (path, window, first, list(heard))
         self._write(*self._newest)
         self._windows += 1
-        self._lines += [f"#EXTINF:{len(window) / self._fps:.5f},", path.name]
+        self._lines += [f"#EXTINF:{float(len(window) / self._fps):.5f},", path.name]
         self._publish()
 
     def end(self, heard: Iterable[Heard]) -> None:
@@ -138,7 +139,7 @@ class HlsPreview:
             sound = None if self._add_sound is None else self._add_sound(container)
             container.start_encoding()
             for number, coded in enumerate(window):
-                container.mux(coded.packet(number, first + _EARLIER * self._fps, video, Fraction(1, self._fps)))
+                container.mux(coded.packet(number, first + self._shift, video, 1 / self._fps))
             for piece in heard:
                 assert sound is not None
-                container.mux(piece.packet(sound))
+                container.mux(piece.packet(sound, self._shift / self._fps))

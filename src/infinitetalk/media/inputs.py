@@ -1,7 +1,9 @@
 """A job's inputs as values: what files become before the engine sees them. Needs NumPy alone."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
@@ -57,5 +59,9 @@ class Inputs:
     """One per person, in the order of the request; empty if the request has none."""
     timeline: Timeline = Timeline()
     """How the source runs through the video."""
+    rate: Fraction | None = None
+    """Frames a second of the source, if it has a rate and tells it."""
+    reopen: Callable[[], AbstractContextManager[FrameSource]] | None = None
+    """Opens the source once more, to be read at another place; None if `source` may be read anywhere."""
     files: AbstractContextManager[object] = field(default_factory=nullcontext)
     """Left when the job is over: closes what the source reads from."""

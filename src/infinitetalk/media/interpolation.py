@@ -1,6 +1,8 @@
-"""Frames between frames: motion by dense optical flow (OpenCV's DIS), for videos of 50 or 60 frames a second."""
+"""Frames between frames: motion by dense optical flow (OpenCV's DIS), for videos of another rate than the networks'."""
 
+import math
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,11 +38,21 @@ def require_flow() -> None:
         raise MachineError(f"frame interpolation needs OpenCV; {need}") from error
 
 
-def places(first: int, count: int, fps: int, *, joined: bool, ends: bool) -> list[tuple[int, float]]:
-    """Where the frames of a window lie at another rate.
+def numbers(first: int, count: int, fps: Fraction | int, *, joined: bool, ends: bool) -> range:
+    """The frames of a window by their numbers in the video at another rate; at low rates there may be none.
 
     Between windows none is lost or shown twice: a window brings the frames that lie between the last frame of the
-    window before and its own last one; at the end of a shot, those too that hold its last frame.
+    window before and its own last one; at the end of a shot, those too that hold its last frame. Arguments as for
+    `places`.
+    """
+    ratio = Fraction(fps) / FPS
+    begin = math.floor((first - 1) * ratio) + 1 if joined else math.ceil(first * ratio)
+    end = math.ceil((first + count) * ratio) if ends else math.floor((first + count - 1) * ratio) + 1
+    return range(begin, end)
+
+
+def places(first: int, count: int, fps: Fraction | int, *, joined: bool, ends: bool) -> list[tuple[int, float]]:
+    """Where the frames of a window lie at another rate, in the order of their `numbers`.
 
     Args:
         first: number of the window's first frame in the video, at 25 a second.
@@ -52,18 +64,16 @@ def places(first: int, count: int, fps: int, *, joined: bool, ends: bool) -> lis
     Returns:
         For each frame its left neighbour, from -1 (the frame before), and how far it lies towards the next, 0 to 1.
     """
-    begin = (first - 1) * fps // FPS + 1 if joined else -(-first * fps // FPS)
-    end = -(-(first + count) * fps // FPS) if ends else (first + count - 1) * fps // FPS + 1
     found = []
-    for number in range(begin, end):
-        left, rest = divmod(number * FPS, fps)
+    for number in numbers(first, count, fps, joined=joined, ends=ends):
+        left, rest = divmod(number * FPS / Fraction(fps), 1)
         last = left - first >= count - 1
-        found.append((min(left - first, count - 1), 0.0 if last else rest / fps))
+        found.append((min(left - first, count - 1), 0.0 if last else float(rest)))
     return found
 
 
 def interpolate(
-    frames: NDArray[np.uint8], before: Picture | None, first: int, fps: int, *, ends: bool
+    frames: NDArray[np.uint8], before: Picture | None, first: int, fps: Fraction | int, *, ends: bool
 ) -> Iterator[Picture]:
     """A window at another rate, see `places`.
 

@@ -18,6 +18,9 @@ TICK = Fraction(1, FPS)
 REORDER = 2
 """Frames by which x264's B-frames come later than they are decoded."""
 
+_NOTHING = ".none"
+"""Ending of a window without frames."""
+
 _START = b"\0\0\0\1"
 
 
@@ -59,6 +62,8 @@ def write_segment(
 ) -> None:
     """Writes a window; when this returns, the file is whole and on the disk.
 
+    A window of no frames is an empty file of another ending, since no player would open it.
+
     Args:
         add_stream: adds the video stream to an open container.
 
@@ -67,6 +72,10 @@ def write_segment(
     """
     import av
 
+    if not window:
+        with durable(path.with_suffix(_NOTHING)) as fresh:
+            fresh.touch()
+        return
     with durable(path) as fresh, av.open(f"file:{fresh}", "w", format="mp4") as container:
         stream = add_stream(container)
         container.start_encoding()
@@ -84,6 +93,8 @@ def read_segment(path: Path, tick: Fraction = TICK) -> list[Coded]:
     from av.error import FFmpegError
 
     window = list[Coded]()
+    if path.with_suffix(_NOTHING).exists():
+        return window
     try:
         with av.open(f"file:{path}") as container:
             stream = container.streams.video[0]

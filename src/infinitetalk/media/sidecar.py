@@ -98,7 +98,7 @@ def settings_hash(request: TalkRequest, settings: Settings) -> str:
 def _settings(request: TalkRequest, settings: Settings) -> dict[str, Any]:
     return {
         "request": absolute(request).to_json(),
-        "settings": asdict(settings) | {"size": str(settings.size)},
+        "settings": asdict(settings) | {name: str(getattr(settings, name)) for name in ("size", "output_size", "rate")},
     }
 
 

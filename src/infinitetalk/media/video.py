@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -23,6 +24,9 @@ _EARLY = 0.021
 
 _LONGEST_LAST = 1.0
 """Seconds that the last frame of a slow video is taken to last, if its file does not say."""
+
+_FINEST = 1001
+"""Largest denominator of a rate: that of 29.97."""
 
 _THREADS = 4
 """Enough for any size, and a bound on the frames that a decoder keeps in memory on large machines."""
@@ -56,6 +60,9 @@ class VideoSource:
         try:
             stream = self._open()
             self._geometry = Geometry.of(self._now.frame, stream.sample_aspect_ratio)
+            rate = stream.average_rate or stream.guessed_rate
+            self.rate = None if not rate else Fraction(rate).limit_denominator(_FINEST)
+            """Frames a second, on average; None if the file does not say."""
             require_size(path, "video", self._geometry.size)
         except BaseException:
             self.close()

@@ -1,6 +1,6 @@
 """Writes a video while its windows arrive: H.264 in MP4 with the original sound, complete or not there at all."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +14,7 @@ from infinitetalk.core.errors import MachineError
 from infinitetalk.core.files import sync
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.media.hls import Heard, HlsPreview
+from infinitetalk.media.inputs import Picture
 from infinitetalk.media.paths import done_path, part_path, signed_path
 from infinitetalk.media.pixels import to_yuv
 from infinitetalk.media.segments import Coded, read_segment, segment_path, write_segment
@@ -61,7 +62,7 @@ class VideoWriter:
         size: Pixels,
         *,
         quality: int = 18,
-        fps: int = FPS,
+        fps: Fraction | int = FPS,
         sound: Sound | None = None,
         folder: Path | None = None,
         finished: int = 0,
@@ -94,8 +95,8 @@ class VideoWriter:
         self._heard = list[Heard]()
         self._folder = folder
         self._finished = finished
-        self.fps = fps
-        self._tick = Fraction(1, fps)
+        self.fps = Fraction(fps)
+        self._tick = 1 / self.fps
         self._quality = quality
         self._sound = sound
         self._sign = sign
@@ -119,16 +120,12 @@ class VideoWriter:
         if self._track is not None:
             self._track.extend(samples)
 
-    def write(self, frames: NDArray[np.uint8]) -> None:
-        """Adds a window: RGB frames [frames, height, width, 3].
+    def write(self, frames: Iterable[Picture]) -> None:
+        """Adds a window: RGB frames [height, width, 3], or all in one array. None are a window too, of no length.
 
         Raises:
             MachineError: the disk is full or gone.
         """
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (*self.size, 3):
-            raise ValueError(f"frames of {frames.dtype} {frames.shape}; uint8 [frames, {self.size}, 3] is meant")
-        if not len(frames):
-            return
         with _told(self.path):
             window = self._encode(frames)
             if self._folder is not None:
@@ -138,10 +135,10 @@ class VideoWriter:
     def _add(self, window: Sequence[Coded]) -> None:
         """Adds a window that is encoded."""
         for number, coded in enumerate(window):
-            self._add_sound((self.frames + number) / self.fps)
+            self._add_sound(float((self.frames + number) / self.fps))
             self._container.mux(coded.packet(number, self.frames, self._video, self._tick))
-        self._add_sound((self.frames + len(window)) / self.fps)
-        if self._hls is not None:
+        self._add_sound(float((self.frames + len(window)) / self.fps))
+        if self._hls is not None and window:
             self._hls.add(window, self.frames, self._heard)
             self._heard.clear()
         self.frames += len(window)
@@ -186,13 +183,13 @@ class VideoWriter:
 
     def _set_up(self, encoder: "VideoCodecContext") -> None:
         encoder.width, encoder.height, encoder.pix_fmt = self.size.width, self.size.height, "yuv420p"
-        encoder.time_base, encoder.framerate = self._tick, Fraction(self.fps)
+        encoder.time_base, encoder.framerate = self._tick, self.fps
         encoder.color_primaries = encoder.color_trc = encoder.colorspace = encoder.color_range = 1
         encoder.thread_count, encoder.thread_type = _THREADS, "FRAME"
         encoder.flags |= _GLOBAL_HEADER
         encoder.options = {"preset": "medium", "crf": f"{self._quality}", "x264-params": _parameters()}
 
-    def _encode(self, frames: NDArray[np.uint8]) -> list[Coded]:
+    def _encode(self, frames: Iterable[Picture]) -> list[Coded]:
         """One window; an encoder of its own, so that no window depends on another."""
         from av import CodecContext, VideoCodecContext
 
@@ -200,11 +197,14 @@ class VideoWriter:
         assert isinstance(encoder, VideoCodecContext)
         self._set_up(encoder)
         packets = []
+        frame = None
         for number, picture in enumerate(frames):
+            if picture.dtype != np.uint8 or picture.shape != (*self.size, 3):
+                raise ValueError(f"a frame of {picture.dtype} {picture.shape}; uint8 {self.size} x 3 is meant")
             frame = to_yuv(picture)
             frame.pts, frame.time_base = number, self._tick
             packets += encoder.encode(frame)
-        packets += encoder.encode(None)
+        packets += encoder.encode(None) if frame is not None else []
         return [Coded(bytes(packet), packet.pts or 0, packet.is_keyframe) for packet in packets]
 
     def _add_sound(self, seconds: float) -> None:

@@ -1,0 +1,256 @@
+"""Where the talking faces are in a source, frame after frame, and the soft mask around them.
+
+A face is its outline: how far its landmarks reach in each of some directions, measured from the picture's corner. The
+mean of outlines is the outline of a mean face at its mean place, so outlines are smoothed over time by averaging them.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infinitetalk.core.defaults import Settings
+from infinitetalk.core.errors import MachineError, RequestError
+from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.sizes import Pixels
+from infinitetalk.media.faces import Face, Floats, can_find_faces, find_faces, find_near
+from infinitetalk.media.fit import Focus
+from infinitetalk.media.inputs import FrameSource, MaskSource, Picture
+from infinitetalk.media.landmarks import FaceMesh
+from infinitetalk.media.paste import Paste, Patch
+from infinitetalk.media.places import pixels_of
+
+Outlines = NDArray[np.float64]
+"""Of each talking face: how far it reaches in each direction, [voices, DIRECTIONS] in pixels."""
+
+DIRECTIONS: Final = 32
+_TURNS = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
+_NORMALS = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=1)
+
+_WHOLE: Final = 1.1
+"""Sizes of a face's outline within which all is the made picture: an open mouth lowers the chin."""
+_NOTHING: Final = 1.4
+"""Sizes of it from which on all is the source."""
+
+_LOOKED_AT: Final = 2.2
+"""Edge of the square that is looked at for a known face, in edges of that face."""
+_NEAR: Final = 1.5
+"""Edges of a face within which one that was lost is found again."""
+_SIZES: Final = (0.5, 2.0)
+"""How much a face may shrink or grow and be the same."""
+
+
+def outline(points: Floats) -> NDArray[np.float64]:
+    """The outline [DIRECTIONS] of points (n, 2)."""
+    reach: NDArray[np.float64] = (points.astype(np.float64) @ _NORMALS.T).max(axis=0)
+    return reach
+
+
+def _box(reach: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """x0, y0, x1, y1 around an outline."""
+    right, bottom, left, top = reach[:: DIRECTIONS // 4].tolist()
+    return -left, -top, right, bottom
+
+
+def _middle(reach: NDArray[np.float64]) -> tuple[float, float]:
+    x0, y0, x1, y1 = _box(reach)
+    return (x0 + x1) / 2, (y0 + y1) / 2
+
+
+def _edge(reach: NDArray[np.float64]) -> float:
+    """The longer edge of the box around an outline."""
+    x0, y0, x1, y1 = _box(reach)
+    return max(1.0, x1 - x0, y1 - y0)
+
+
+def mask(outlines: Outlines, size: Pixels) -> Patch:
+    """The weights of the made picture: 1 on the faces, falling to 0 around them."""
+    sides = [_reaching(reach, size) for reach in outlines]
+    top, left = (min(side[number] for side in sides) for number in (0, 1))
+    bottom, right = (max(side[number] for side in sides) for number in (2, 3))
+    weights = np.zeros((max(0, bottom - top), max(0, right - left)), np.float32)
+    for reach, (y0, x0, y1, x1) in zip(outlines, sides, strict=True):
+        if y0 < y1 and x0 < x1:
+            part = weights[y0 - top : y1 - top, x0 - left : x1 - left]
+            np.maximum(part, _weights(reach, (y0, x0, y1, x1)), out=part)
+    return Patch(top, left, weights)
+
+
+def _reaching(reach: NDArray[np.float64], size: Pixels) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right of the part of a picture that a face's mask touches."""
+    x, y = _middle(reach)
+    x0, y0, x1, y1 = _box(reach)
+    across, down = (x1 - x0) / 2 * _NOTHING, (y1 - y0) / 2 * _NOTHING
+    rows = np.clip([np.floor(y - down), np.ceil(y + down)], 0, size.height).astype(int)
+    columns = np.clip([np.floor(x - across), np.ceil(x + across)], 0, size.width).astype(int)
+    return int(rows[0]), int(columns[0]), int(rows[1]), int(columns[1])
+
+
+def _weights(reach: NDArray[np.float64], part: tuple[int, int, int, int]) -> NDArray[np.float32]:
+    """A face's weights in a part of the picture: by how many times its outline must grow to reach a pixel."""
+    y0, x0, y1, x1 = part
+    x, y = _middle(reach)
+    radius = np.maximum(reach - _NORMALS @ np.array([x, y]), 1.0)
+    across = np.arange(x0, x1, dtype=np.float32) + np.float32(0.5 - x)
+    down = np.arange(y0, y1, dtype=np.float32) + np.float32(0.5 - y)
+    times = np.zeros((y1 - y0, x1 - x0), np.float32)
+    for (right, below), far in zip(_NORMALS.tolist(), radius.tolist(), strict=True):
+        reached = across[None, :] * np.float32(right / far) + down[:, None] * np.float32(below / far)
+        np.maximum(times, reached, out=times)
+    share = np.clip((_NOTHING - times) / (_NOTHING - _WHOLE), 0, 1)
+    smooth: NDArray[np.float32] = (share * share * (3 - 2 * share)).astype(np.float32)
+    return smooth
+
+
+class FaceTracker:
+    """Follows the faces that have a voice. What it finds depends on the picture and the last outlines alone.
+
+    A person with a box or a mask is the largest face in it. Several voices without places are the faces from left to
+    right. One voice is the largest face.
+    """
+
+    def __init__(self, request: TalkRequest, masks: Sequence[MaskSource] = ()) -> None:
+        """Reads the networks.
+
+        Raises:
+            MachineError: `ai-edge-litert`, which runs them, is not there.
+        """
+        if not can_find_faces():
+            need = "pip install ai-edge-litert, or leave blend at frame"
+            raise MachineError(f"faces cannot be followed without the package ai-edge-litert; {need}")
+        self._request, self._masks = request, masks
+        self._mesh = FaceMesh()
+
+    def begin(self, picture: Picture, seconds: float, last: Outlines | None = None) -> Outlines:
+        """The faces in the first frame of a shot.
+
+        Args:
+            picture: [height, width, 3].
+            seconds: its time in the source.
+            last: where they were before, for those who are not found; None: everybody must be.
+
+        Raises:
+            RequestError: a voice has no face.
+        """
+        found = find_faces(picture)
+        chosen = self._chosen(found, Pixels(*picture.shape[:2]), seconds)
+        outlines = []
+        for voice, face in enumerate(chosen):
+            if face is not None:
+                outlines.append(self._outline(picture, face))
+            elif last is not None:
+                outlines.append(last[voice])
+            else:
+                raise _faceless(self._request, voice, len(found))
+        return np.stack(outlines)
+
+    def follow(self, picture: Picture, last: Outlines, *, everywhere: bool) -> Outlines:
+        """The faces in the next frame; one that is not found stays where it was.
+
+        Args:
+            picture: [height, width, 3].
+            last: the frame before's.
+            everywhere: whether to look at the whole picture for faces that are lost.
+        """
+        outlines = last.copy()
+        missing, taken = [], list[Face]()
+        for voice, reach in enumerate(last):
+            face = _nearest(find_near(picture, _middle(reach), _LOOKED_AT * _edge(reach)), reach, taken)
+            if face is None:
+                missing.append(voice)
+            else:
+                taken.append(face)
+                outlines[voice] = self._outline(picture, face)
+        found = find_faces(picture) if missing and everywhere else []
+        for voice in missing:
+            if (face := _nearest(found, last[voice], taken)) is not None:
+                taken.append(face)
+                outlines[voice] = self._outline(picture, face)
+        return outlines
+
+    def _chosen(self, faces: list[Face], size: Pixels, seconds: float) -> list[Face | None]:
+        """Each voice's face among those of a picture, from left to right."""
+        voices = self._request.voice_count
+        if self._request.boxes:
+            boxes = [pixels_of(box, size) for box in self._request.boxes[:voices]]
+            return [_largest([face for face in faces if _inside(face, box)]) for box in boxes]
+        if self._masks:
+            shapes = [source.mask_at(seconds) for source in self._masks[:voices]]
+            within = [[face for face in faces if _on(face, shape)] for shape in shapes]
+            return [_largest(some) for some in within]
+        if voices == 1:
+            return [_largest(faces)]
+        return [*faces] if len(faces) == voices else [None] * voices
+
+    def _outline(self, picture: Picture, face: Face) -> NDArray[np.float64]:
+        """The outline of a face's landmarks."""
+        x, y = face.middle
+        reach = 2 * max(face.box[2] - face.box[0], face.height)
+        left, top = max(0, round(x - reach)), max(0, round(y - reach))
+        part = picture[top : round(y + reach), left : round(x + reach)]  # large pictures take long
+        box = face.box[0] - left, face.box[1] - top, face.box[2] - left, face.box[3] - top
+        corner = np.array([left, top], np.float32)
+        return outline(self._mesh.points(part, Face(box, face.points - corner, face.score)) + corner)
+
+
+def _largest(faces: Sequence[Face]) -> Face | None:
+    return max(faces, key=lambda face: face.height, default=None)
+
+
+def _inside(face: Face, box: tuple[int, int, int, int]) -> bool:
+    x, y = face.middle
+    return box[0] <= x < box[2] and box[1] <= y < box[3]
+
+
+def _on(face: Face, shape: NDArray[np.bool_]) -> bool:
+    """Whether a face's middle lies on a mask."""
+    x, y = (int(side) for side in face.middle)
+    return 0 <= y < shape.shape[0] and 0 <= x < shape.shape[1] and bool(shape[y, x])
+
+
+def _nearest(faces: Sequence[Face], reach: NDArray[np.float64], taken: Sequence[Face]) -> Face | None:
+    """The face that is where another one was, of about its size; none that lies on one that is taken."""
+    x, y = _middle(reach)
+    edge = _edge(reach)
+
+    def far(face: Face) -> float:
+        return float(np.hypot(face.middle[0] - x, face.middle[1] - y)) / edge
+
+    same = [
+        face for face in faces
+        if far(face) < _NEAR
+        and _SIZES[0] < max(face.height, face.box[2] - face.box[0]) / edge < _SIZES[1]
+        and not any(_inside(face, tuple(map(round, other.box))) for other in taken)  # type: ignore[arg-type]
+    ]  # fmt: skip
+    return min(same, key=far, default=None)
+
+
+def _faceless(request: TalkRequest, voice: int, found: int) -> RequestError:
+    seen = "no face was" if not found else "1 face was" if found == 1 else f"{found} faces were"
+    whose = "" if request.voice_count == 1 else f", none of them for voice {voice + 1}" if found else ""
+    need = f"{seen} found in the source's first frame{whose}; begin with a clear face, or leave blend at frame"
+    return RequestError("blend", request.blend, need)
+
+
+def check_faces(
+    request: TalkRequest,
+    settings: Settings,
+    source: FrameSource,
+    masks: Sequence[MaskSource],
+    focus: Focus | None,
+) -> None:
+    """Looks whether the talking faces are in the source's first frame, and in the part of it that the model sees.
+
+    Raises:
+        RequestError: one is not.
+        MachineError: `ai-edge-litert` is not there.
+    """
+    outlines = FaceTracker(request, masks).begin(source.frame_at(0.0), 0.0)
+    paste = Paste(source.size, settings.size, settings.output_size, request.framing, focus)
+    top, left, bottom, right = paste.region
+    for reach in outlines:
+        x, y = _middle(reach)
+        if not (left <= x < right and top <= y < bottom):
+            need = "cuts away a talking face; face or letterbox would keep it"
+            raise RequestError("framing", request.framing, need)
