@@ -118,7 +118,7 @@ def test_windows_do_not_depend_on_a_stop(tiny: Model, dub: Dub, blend: str, fps:
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(10), Fraction(50)])
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(10)])
 def test_the_source_s_rate_and_frames_by_time(tiny: Model, dub: Dub, rate: Fraction) -> None:
     count = int(2 * rate)
     source = [scene(SIZE, (PORTRAIT, 90, (number * 60 // count, 15))) for number in range(count)]
