@@ -111,7 +111,8 @@ def test_windows_do_not_depend_on_a_stop(tiny: Model, dub: Dub, blend: str, fps:
     request = dub(source, 30, output_size="source", blend=blend, fps=fps, duration=1.6)
     whole = [(window.past, [*window.pictures()]) for window in Engine(tiny).stream(request)]
     assert len(whole) >= 4
-    for number, (past, _) in enumerate(whole[:-1], 1):
+    for number in (1, 2, len(whole) - 1):
+        past = whole[number - 1][0]
         known = Past(**{name: part.clone() for name, part in past.tensors().items()})
         again = [[*window.pictures()] for window in Engine(tiny).stream(request, resume=Resume(number, known))]
         for one, other in zip(chain(*again), chain(*(part for _, part in whole[number:])), strict=True):
