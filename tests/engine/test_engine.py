@@ -22,6 +22,7 @@ from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.progress import StageClock
 from infinitetalk.engine.protocols import Inputs
+from infinitetalk.engine.results import Resume
 from tests.engine.inputs import Frames, Memory, pictures, talk, voice
 
 Make = Callable[..., Engine]
@@ -222,6 +223,15 @@ def test_a_window_may_start_from_the_picture_again(make_engine: Make) -> None:
     assert anchored == [number % 2 == 0 for number in range(len(windows))]
     assert sum(window.frames.shape[1] for window in windows) == 40
     assert [window.before is None for window in windows] == [True, *[False] * (len(windows) - 1)]
+
+
+def test_an_interrupted_video_goes_on_from_its_overlap(make_engine: Make) -> None:
+    request = talk(overlap_frames=2, reanchor=3)
+    whole = list(make_engine(40).stream(request))
+    rest = list(make_engine(40).stream(request, resume=Resume(2, whole[1].past)))
+    assert len(rest) == len(whole) - 2
+    for made, again in zip(whole[2:], rest, strict=True):
+        assert torch.equal(made.frames, again.frames)
 
 
 def test_windows_end_where_voices_pause(tiny: Model) -> None:

@@ -1,5 +1,6 @@
 """A model's defaults fill what a request leaves open, and words for a model without text are refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,16 @@ def test_the_720_table_shifts_further() -> None:
     assert (settings.size, settings.shift) == (Pixels(960, 960), 11.0)
 
 
+def test_an_overlap_is_the_requests_or_the_models() -> None:
+    own = replace(LARGE, defaults=ModelDefaults(overlap_frames=8))
+    assert resolve(request(), LARGE, SOURCE).overlap_frames == 0
+    assert resolve(request(overlap_frames=34), LARGE, SOURCE).overlap_frames == 34
+    assert resolve(request(), own, SOURCE).overlap_frames == 8
+    assert resolve(request(overlap_frames=0), own, SOURCE).overlap_frames == 0
+    assert resolve(request(window_frames=21), own, SOURCE).overlap_frames == 4, "two borders fit into every window"
+    assert resolve(request(reference=True), own, SOURCE).overlap_frames == 0
+
+
 def test_what_the_request_says_wins() -> None:
     settings = resolve(request(steps=4, shift=2.0, size="320x320", color_strength=0.3, prompt="hi"), LARGE, SOURCE)
     assert (settings.steps, settings.shift, settings.size) == (4, 2.0, Pixels(320, 320))
@@ -65,6 +76,9 @@ def test_words_for_a_model_without_text_are_refused(changes: dict[str, Any]) -> 
     [
         ({"size": "720"}, MUTE, "size"),
         ({"window_frames": 9, "motion_frames": 9}, LARGE, "motion_frames"),
+        ({"overlap_frames": 35}, LARGE, "overlap_frames"),
+        ({"reanchor": 3}, LARGE, "reanchor"),
+        ({"overlap_frames": 0, "reanchor": 3}, LARGE, "reanchor"),
         ({"audio": (Path("a"), Path("b")), "boxes": (Box(0, 0, 1, 1),) * 2}, MUTE, "audio"),
     ],
 )

@@ -34,8 +34,8 @@ N = TypeVar("N", bound=nn.Module)
 
 NAME, MAX_PEOPLE = "nano", 3
 DEFAULTS = {
-    "size": str(SIZE), "window_frames": WINDOW, "motion_frames": MOTION, "overlap_frames": 5, "steps": 10, "shift": 3.0,
-    "text_scale": 1.0, "audio_scale": 2.0, "prompt": "", "negative_prompt": "",
+    "size": str(SIZE), "window_frames": WINDOW, "motion_frames": MOTION, "steps": 10, "shift": 3.0, "text_scale": 1.0,
+    "audio_scale": 2.0, "prompt": "", "negative_prompt": "",
 }  # fmt: skip
 BUCKETS = {str(SIZE): {"1.00": [SIZE, SIZE]}}
 PARTS = ("dit", "vae", "speech")

@@ -86,6 +86,8 @@ class Work:
     """Whether the source is a picture, which is encoded once."""
     kept: int = 0
     """How many times a step cache keeps what the blocks added."""
+    overlap_frames: int = 0
+    """Frames at a border that both windows make."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,7 +368,7 @@ def predict(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> 
         vram=_stages(plan, networks, work, machine),
         ram=sum(main_memory(plan, networks, work, machine).values()),
         window_seconds=work.steps * step + coding_seconds(plan, networks, work, machine),
-        new_seconds=max(1, work.window_frames - work.motion_frames) / FPS,
+        new_seconds=max(1, work.window_frames - work.motion_frames - work.overlap_frames) / FPS,
         waiting=waiting,
         estimate=any(figure.estimate for figure in used),
     )

@@ -133,6 +133,7 @@ def _work(defaults: ModelDefaults, size: Pixels) -> Work:
         size=size,
         window_frames=defaults.window_frames,
         motion_frames=defaults.motion_frames,
+        overlap_frames=defaults.overlap_frames,
         steps=defaults.steps,
         branches=len(branches(defaults.text_scale, defaults.audio_scale)),
         words=words_of(defaults.prompt, defaults.negative_prompt),
