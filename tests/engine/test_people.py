@@ -216,8 +216,24 @@ def test_a_box_where_the_video_shows_nobody_else_is_refused(
 
 def test_a_model_for_one_person_has_nobody_to_silence(tiny: Model, voices: tuple[Path, Path]) -> None:
     request = TalkRequest(model="tiny", image=PAIR, audio=voices[:1], boxes=(LEFT,))
-    with pytest.raises(RequestError, match="boxes = 2: the model tiny can voice 1 at most, silent people included"):
+    with pytest.raises(RequestError, match="boxes = 2: the model tiny can voice 1 at most, all silent people counting"):
         check(request, replace(tiny.facts, max_people=1))
+
+
+def test_silent_people_beyond_what_the_model_tells_apart_share_a_place(
+    tiny: Model, portrait: Path, voices: tuple[Path, Path]
+) -> None:
+    places = (PLACES[0], (56, 16, 88, 48), (56, 56, 88, 88))
+    request = TalkRequest(model="tiny", steps=1, image=portrait, audio=voices[:1], boxes=places)  # type: ignore[arg-type]
+    pair = replace(tiny, facts=replace(tiny.facts, max_people=2))
+    made = Engine(pair, media=FileMedia()).generate(request).frames
+    both = np.logical_or(masked(places[1]), masked(places[2]))
+    paths = [mask_picture(portrait.with_name(f"{n}.png"), mask) for n, mask in enumerate((masked(places[0]), both))]
+    shared = replace(request, boxes=(), masks=tuple(paths))
+    assert torch.equal(made, Engine(pair, media=FileMedia()).generate(shared).frames)
+    assert not torch.equal(made, Engine(tiny, media=FileMedia()).generate(request).frames), "each one's own place"
+    with pytest.raises(RequestError, match="boxes = 3: the model tiny can voice 2 at most, all silent people counting"):
+        Engine(pair, media=FileMedia()).generate(replace(request, audio=voices))
 
 
 @pytest.mark.parametrize(

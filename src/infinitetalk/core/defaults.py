@@ -215,10 +215,10 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels, source_rate
         RequestError: a request that this model cannot follow.
     """
     check_text(request, facts)
-    if request.people > facts.max_people:
+    if request.voice_count + (request.people > request.voice_count) > facts.max_people:
         sound = "audio" if request.text is None else "text"
         name = sound if request.voice_count == request.people else "boxes" if request.boxes else "masks"
-        need = f"the model {facts.name} can voice {facts.max_people} at most, silent people included"
+        need = f"the model {facts.name} can voice {facts.max_people} at most, all silent people counting as one"
         raise RequestError(name, request.people, need)
     own, recipe = facts.defaults, follow(request.recipe, cook_of(request, facts))
     size_name = _first(request.size, own.size)

@@ -273,7 +273,7 @@ class Engine:
                 listener.advance(begin)
         with listener.stage(Stage.FEATURE_EXTRACTION):
             focus = _focus(request, inputs, listener)
-            people = People(request, inputs.masks, settings.size, focus)
+            people = People(request, inputs.masks, settings.size, focus, self.model.facts.max_people)
             if begin:
                 people.begin(inputs.source.frame_at(0.0))
             finish = Finish(request, settings, inputs, planned, focus=focus, files=files)

@@ -45,15 +45,16 @@ def with_bystanders(request: TalkRequest, facts: ModelFacts, source: FrameSource
 def with_silence(request: TalkRequest, facts: ModelFacts, inputs: Inputs) -> tuple[TalkRequest, Inputs]:
     """The same for a request whose files are open: with silence for those who were found.
 
+    Of silent people no more are heard than the model tells apart; `media.people` lets the others share a place.
+
     Raises:
         RequestError: as `with_bystanders`.
         MachineError: as `with_bystanders`.
     """
     full = with_bystanders(request, facts, inputs.source, inputs.rate)
-    if full is request:
-        return request, inputs
-    silent = (np.zeros(len(inputs.voices[0]), np.float32),) * (full.people - len(inputs.voices))
-    return full, replace(inputs, voices=(*inputs.voices, *silent))
+    found = full.people - request.people
+    voices = (*inputs.voices, *(np.zeros(len(inputs.voices[0]), np.float32),) * found)
+    return full, replace(inputs, voices=voices[: facts.max_people])
 
 
 def _holds(box: Box, point: tuple[float, float]) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from infinitetalk.core.errors import RequestError
@@ -27,8 +28,23 @@ class People:
     """
 
     def __init__(
-        self, request: TalkRequest, masks: Sequence[MaskSource], target: Pixels, focus: Focus | None = None
+        self,
+        request: TalkRequest,
+        masks: Sequence[MaskSource],
+        target: Pixels,
+        focus: Focus | None = None,
+        most: int | None = None,
     ) -> None:
+        """Looks at nothing yet.
+
+        Args:
+            request: names the people.
+            masks: the request's masks.
+            target: size of the video.
+            focus: what the cut keeps.
+            most: people that the network tells apart; silent ones beyond it share a place.
+        """
+        self._most = most
         self._request, self._masks, self._target, self._focus = request, masks, target, focus
         self._first: tuple[Box, ...] = ()
         self._found: tuple[Box, ...] = ()
@@ -70,7 +86,8 @@ class People:
             if self._request.finds_faces:
                 self._look(frame)
             size = Pixels(*frame.shape[:2])
-            self._grid = places(self._request, size, masks, self._target, found=self._found, focus=self._focus)
+            grid = places(self._request, size, masks, self._target, found=self._found, focus=self._focus)
+            self._grid = grid if grid is None or self._most is None else _sharing(grid, self._most)
             self._looked = frame, masks
         return self._grid
 
@@ -101,6 +118,13 @@ def face_boxes(faces: Sequence[Face], size: Pixels) -> tuple[Box, ...]:
             grown[index][2], grown[index + 1][0] = min(grown[index][2], between), max(grown[index + 1][0], between)
     limit = np.array([size.width, size.height] * 2)
     return tuple(Box(*np.rint(np.clip(box, 0, limit)).tolist()) for box in grown)
+
+
+def _sharing(grid: Tensor, most: int) -> Tensor:
+    """The grid [people + 1, h, w] for so many people at most: those beyond, who are silent, share the last place."""
+    if len(grid) <= most + 1:
+        return grid
+    return torch.cat([grid[: most - 1], grid[most - 1 : -1].amax(0, keepdim=True), grid[-1:]])
 
 
 def _miscounted(boxes: Sequence[Box], voices: int) -> RequestError:
