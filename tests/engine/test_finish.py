@@ -16,6 +16,7 @@ from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import Pixels
 from infinitetalk.core.timeline import Timeline
+from infinitetalk.engine.board import Board
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.job import Workshop, prepare
 from infinitetalk.engine.model import Model
@@ -262,3 +263,13 @@ def test_sources_too_fast_or_too_large(dub: Dub, tmp_path: Path) -> None:
     wide = TalkRequest(model=fast.model, image=tmp_path / "wide.png", audio=(VOICE,), output_size="source")
     with pytest.raises(RequestError, match="the source is 5000x40, and sides up to 4096 work"):
         check(wide, facts)
+
+
+def test_faces_that_may_go_astray_are_told_of(tiny: Model, dub: Dub) -> None:
+    for strength, told in ((1.0, True), (0.5, False)):
+        board = Board()
+        request = dub(shot(3), output_size="source", blend="face", strength=strength, steps=2, duration=0.2)
+        windows = Engine(tiny).stream(request, board)
+        next(windows)
+        windows.close()
+        assert any("strength 0.5 keeps it there" in note for note in board.notes) == told

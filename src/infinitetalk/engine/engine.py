@@ -276,7 +276,7 @@ class Engine:
             people = People(request, inputs.masks, settings.size, focus, self.model.facts.max_people)
             if begin:
                 people.begin(inputs.source.frame_at(0.0))
-            finish = Finish(request, settings, inputs, planned, focus=focus, files=files)
+            finish = Finish(request, settings, inputs, planned, focus=focus, files=files, listener=listener)
             texts = self._read(settings, request.prompts)
             listener.advance()
         keys = self._keys(request, settings, inputs, windows, focus)

@@ -36,6 +36,11 @@ _SMOOTHED = 0.12
 _SEARCHES = 5
 """Times a second that the whole picture is looked at for a face that is lost."""
 
+_ASTRAY = (
+    "blend: with strength 1 made heads move on their own, and a face that is not where the source's is gets cut off; "
+    "strength 0.5 keeps it there"
+)
+
 _ROOM = 2**28
 """Bytes of source frames that are held where a source runs backwards."""
 
@@ -50,6 +55,7 @@ class Finish:
         windows: the plan of the whole video.
         focus: what framing keeps.
         files: closes what this opens.
+        listener: told of settings that rarely do together.
 
     Raises:
         RequestError: no face of a voice, where faces are to be blended.
@@ -65,6 +71,7 @@ class Finish:
         *,
         focus: Focus | None,
         files: ExitStack,
+        listener: Progress,
     ) -> None:
         self._settings, self._windows, self._timeline = settings, windows, inputs.timeline
         self._ratio = settings.rate / FPS
@@ -75,6 +82,8 @@ class Finish:
         self._paste = Paste(inputs.source.size, settings.size, settings.output_size, request.framing, focus)
         self._source = _again(inputs, files)
         if request.blend == "face":
+            if request.video is not None and settings.strength == 1:
+                listener.note(_ASTRAY)
             check_faces(request, settings, inputs.source, inputs.masks, focus)
             self._tracker = FaceTracker(request, inputs.masks)
             self._looked_at = _again(inputs, files)
