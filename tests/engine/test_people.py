@@ -138,8 +138,8 @@ def test_a_further_place_is_of_somebody_silent(portrait: Path, voices: tuple[Pat
     inputs = FileMedia().open(request)
     speaking, silent = inputs.voices
     assert len(speaking) == len(silent)
-    assert speaking.any()
-    assert not silent.any()
+    assert speaking[:].any()
+    assert not silent[:].any()
     assert request.people == 2
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from infinitetalk.core.sizes import SAMPLES_PER_FRAME
 from infinitetalk.core.windows import Window, frames_of, plan, reference_frames_of
+from infinitetalk.engine.level import Level
 from infinitetalk.engine.protocols import Waveform
 from infinitetalk.engine.voices import (
     CONTEXT,
@@ -18,6 +19,7 @@ from infinitetalk.engine.voices import (
     mirror,
     surround,
 )
+from infinitetalk.models.speech import normalise
 
 
 @dataclass
@@ -119,3 +121,11 @@ def test_mirror_only_where_a_voice_ends() -> None:
     assert mirror(features, Window(2, 3, 9, 5, 4, mirror=True))[:, 0].tolist() == [*range(10), 9, 8, 7, 6, 5]
     assert mirror(features, Window(1, 8, 9, 5, 4)) is features
     assert mirror(features, Window(1, 0, 9, 5, 4, mirror=True)) is features
+
+
+def test_a_voice_that_is_not_in_memory_has_the_same_level() -> None:
+    wave = np.random.default_rng(0).standard_normal(600_000).astype(np.float32) * 0.1 + np.float32(0.02)
+    level, whole = Level(wave), normalise(torch.from_numpy(wave)).numpy()
+    assert len(level) == len(wave)
+    np.testing.assert_allclose(level[250_000:270_000], whole[250_000:270_000], atol=2e-6)
+    assert not Level(np.zeros(10, np.float32))[:].any()

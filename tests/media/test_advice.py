@@ -14,8 +14,9 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import SAMPLE_RATE, Pixels
 from infinitetalk.media import advice
 from infinitetalk.media.advice import advise
+from infinitetalk.media.hearing import for_speech
 from infinitetalk.media.inputs import Waveform
-from infinitetalk.media.sound import for_speech, read_sound
+from infinitetalk.media.sound import read_sound
 from infinitetalk.weights.locate import ASSETS
 
 DEMO = ASSETS / "demo"

@@ -11,7 +11,8 @@ from infinitetalk.core.errors import MediaError, RequestError
 from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.core.sizes import Pixels
 from infinitetalk.media.files import FileMedia, check, input_paths, output_sound
-from infinitetalk.media.sound import LOUDNESS, loudness, read_sound
+from infinitetalk.media.loudness import LOUDNESS, loudness
+from infinitetalk.media.sound import collected, read_sound
 from infinitetalk.media.video import VideoSource
 
 from .conftest import FIXTURES, assert_upright
@@ -21,7 +22,7 @@ def test_a_picture_and_a_voice(portrait: Path, voice: Path) -> None:
     inputs = FileMedia().open(TalkRequest(image=portrait, audio=(voice,)))
     assert inputs.source.size == Pixels(48, 64)
     assert tuple(inputs.source.frame_at(1.0)[0, 0]) == (200, 150, 120)
-    assert inputs.voices[0].shape == (4800,)
+    assert inputs.voices[0][:].shape == (4800,)
     assert loudness(inputs.voices[0]) == pytest.approx(LOUDNESS, abs=0.1)
     assert inputs.masks == ()
 
@@ -77,7 +78,7 @@ def test_a_voice_that_is_over_is_silent(portrait: Path) -> None:
         )
     )
     assert len(inputs.voices[0]) == 3200
-    assert not inputs.voices[1].any()
+    assert not inputs.voices[1][:].any()
 
 
 def test_check_gives_the_settings(portrait: Path, voice: Path, facts: ModelFacts, tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_check_needs_no_output(portrait: Path, voice: Path, facts: ModelFacts) -
 
 def test_output_sound_keeps_rate_and_channels(portrait: Path) -> None:
     path = FIXTURES / "5.1.ac3"
-    sound = output_sound(TalkRequest(image=portrait, audio=(path,), start=0.1, duration=0.2))
+    sound = collected(output_sound(TalkRequest(image=portrait, audio=(path,), start=0.1, duration=0.2)))
     assert (sound.rate, sound.channels) == (48000, 6)
     np.testing.assert_array_equal(sound.samples, read_sound(path).samples[:, 4800:14400])
 
@@ -104,7 +105,7 @@ def test_output_sound_has_all_voices(portrait: Path) -> None:
         audio=(FIXTURES / "s16.wav", FIXTURES / "stereo.flac"),
         boxes=(Box(0, 0, 10, 10), Box(20, 0, 30, 10)),
     )
-    sound = output_sound(request)
+    sound = collected(output_sound(request))
     assert (sound.rate, sound.channels) == (22050, 2)
     assert sound.seconds == pytest.approx(0.3, abs=0.001)
     middle = slice(1000, 3000)
@@ -114,10 +115,10 @@ def test_output_sound_has_all_voices(portrait: Path) -> None:
 def test_a_soundtrack_replaces_the_voices_from_its_beginning(portrait: Path, voice: Path) -> None:
     path = FIXTURES / "5.1.ac3"
     request = TalkRequest(image=portrait, audio=(voice,), soundtrack=path, start=0.1)
-    sound, own = output_sound(request), read_sound(path)
+    sound, own = collected(output_sound(request)), read_sound(path)
     assert (sound.rate, sound.layout) == (own.rate, own.layout)
     np.testing.assert_array_equal(sound.samples, own.samples)
-    short = output_sound(TalkRequest(image=portrait, audio=(voice,), soundtrack=path, duration=0.2))
+    short = collected(output_sound(TalkRequest(image=portrait, audio=(voice,), soundtrack=path, duration=0.2)))
     np.testing.assert_array_equal(short.samples, own.samples[:, : own.rate // 5])
     assert list(input_paths(request)) == [portrait, voice, path]
 

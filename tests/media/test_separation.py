@@ -21,8 +21,10 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.engine.journal import Identity
 from infinitetalk.media import separation
 from infinitetalk.media.files import FileMedia, check, output_sound
+from infinitetalk.media.hearing import for_speech
+from infinitetalk.media.long_sound import at_rate
 from infinitetalk.media.separation import FILE, NETWORK, REPOSITORY, HTDemucs
-from infinitetalk.media.sound import Sound, at_rate, for_speech, read_sound
+from infinitetalk.media.sound import Sound, collected, read_sound
 from tests.faces.conftest import write_portrait, write_voice
 from tests.media.conftest import FIXTURES
 
@@ -87,7 +89,7 @@ def test_pieces_join_without_a_seam(stub: list[Tensor]) -> None:
     sound = stereo(130.5)
     voices = HTDemucs().vocals(sound)
     assert (voices.rate, voices.layout) == (44_100, "mono")
-    meant = at_rate(sound, 44_100)[0]
+    meant = collected(at_rate(sound, 44_100)).samples[0]
     assert abs(voices.samples.shape[1] - len(meant)) <= 1
     end = min(voices.samples.shape[1], len(meant)) - 100
     np.testing.assert_allclose(voices.samples[0, :end], meant[:end], atol=1e-4)
@@ -108,12 +110,12 @@ def test_the_network_hears_the_voice_and_the_video_carries_all(stub: list[Tensor
     soundfile.write(tmp_path / "song.wav", sound.samples.T, sound.rate, subtype="FLOAT")
     plain = TalkRequest(image=write_portrait(tmp_path / "face.png"), audio=(tmp_path / "song.wav",))
     asked = TalkRequest(image=plain.image, audio=plain.audio, separate="vocals")
-    np.testing.assert_array_equal(output_sound(asked).samples, sound.samples)
+    np.testing.assert_array_equal(collected(output_sound(asked)).samples, sound.samples)
     assert not stub
     (heard,), (mixed,) = FileMedia().open(asked).voices, FileMedia().open(plain).voices
     voice = for_speech(Sound(sound.samples[:1], sound.rate, "mono"))
-    assert correlation(heard, voice) > 0.999
-    assert correlation(mixed, voice) < 0.9
+    assert correlation(heard[:], voice) > 0.999
+    assert correlation(mixed[:], voice) < 0.9
 
 
 def correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

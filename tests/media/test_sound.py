@@ -11,7 +11,10 @@ import pytest
 import soundfile
 
 from infinitetalk.core.errors import MediaError
-from infinitetalk.media.sound import LOUDNESS, Sound, for_speech, loudness, mix, read_sound
+from infinitetalk.media.hearing import for_speech
+from infinitetalk.media.long_sound import cut, mix
+from infinitetalk.media.loudness import LOUDNESS, loudness
+from infinitetalk.media.sound import Sound, collected, open_sound, read_sound
 
 from .conftest import FIXTURES, sine
 
@@ -69,6 +72,11 @@ def test_every_format_reads(name: str) -> None:
     assert_sine(sound, 0, 0.25)
     if channels > 1:
         assert_sine(sound, 1, 0.125)
+    pieces = open_sound(FIXTURES / name)
+    assert (pieces.rate, pieces.layout, pieces.channels, pieces.length) == (
+        sound.rate, sound.layout, sound.channels, sound.length)  # fmt: skip
+    np.testing.assert_array_equal(collected(pieces).samples, sound.samples)
+    np.testing.assert_array_equal(collected(pieces).samples, sound.samples, "asked a second time")
 
 
 def test_channels_stay_apart() -> None:
@@ -170,8 +178,9 @@ def test_values_that_are_not_finite(tmp_path: Path, kind: str, bad: float) -> No
     header = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 3, 1, 8000, 8000 * width,
                          width, width * 8, b"data", len(data))  # fmt: skip
     (tmp_path / "bad.wav").write_bytes(header + data)
-    with pytest.raises(MediaError, match="not finite"):
-        read_sound(tmp_path / "bad.wav")
+    for read in (read_sound, open_sound):
+        with pytest.raises(MediaError, match="not finite numbers, at about 0"):
+            read(tmp_path / "bad.wav")
 
 
 def test_speech_is_mono_16k_at_its_loudness() -> None:
@@ -219,8 +228,16 @@ def test_mixing_voices() -> None:
     mixed = mix([mono, stereo])
     assert (mixed.rate, mixed.channels, mixed.layout) == (48000, 2, "stereo")
     assert mixed.seconds == pytest.approx(1.0)
-    early, late = mixed.cut(0, 0.5), mixed.cut(0.5)
+    early, late = collected(cut(mixed, 0, 0.5)), collected(cut(mixed, 0.5))
     assert_sine(early, 0, 0.375)
     assert_sine(early, 1, 0.25)
     assert_sine(late, 0, 0.25)
     assert mix([mono]) is mono
+
+
+def test_a_file_that_changed_is_measured_anew(tmp_path: Path) -> None:
+    path = tmp_path / "voice.wav"
+    soundfile.write(path, sine(16000, 1.0, 0.25).samples.T, 16000)
+    assert open_sound(path).seconds == 1.0
+    soundfile.write(path, sine(8000, 0.5, 0.25).samples.T, 8000)
+    assert (open_sound(path).rate, open_sound(path).seconds) == (8000, 0.5)

@@ -17,6 +17,7 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.script import Turn, read_script
 from infinitetalk.media import speakers, spoken
 from infinitetalk.media.files import output_sound
+from infinitetalk.media.sound import collected
 from tests.faces.conftest import write_portrait
 
 ESPEAK = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="the program espeak-ng is not installed")
@@ -78,7 +79,7 @@ def test_speakers_take_turns_on_one_timeline() -> None:
     assert [int(voice.sum()) for voice in heard] == [12, 12]
     assert heard[0][:8].all()
     assert heard[1][18:30].all()
-    np.testing.assert_array_equal(output_sound(both).samples[0], first + second)
+    np.testing.assert_array_equal(collected(output_sound(both)).samples[0], first + second)
 
 
 @pytest.mark.usefixtures("whistle")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.sizes import Pixels
-from infinitetalk.media.sound import read_sound
+from infinitetalk.media.long_sound import cut
+from infinitetalk.media.sound import collected, read_sound
 from infinitetalk.media.video import VideoSource
 from infinitetalk.media.writer import VideoWriter
 
@@ -213,12 +214,12 @@ def test_the_sound_keeps_rate_and_channels_and_fits(
     sound = read_sound(tmp_path / "video.mp4")
     assert (sound.rate, sound.layout) == (rate, layout)
     assert 0 <= sound.seconds - 37 / 25 <= 1024 / rate
-    heard = sound.cut(0.1, min(seconds, 37 / 25) - 0.2)
+    heard = collected(cut(sound, 0.1, min(seconds, 37 / 25) - 0.2))
     assert_sine(heard, 0, 0.25)
     if len(levels) > 1:
         assert_sine(heard, 1, 0.125)
     if seconds < 1:
-        assert np.abs(sound.cut(seconds + 0.2).samples).max() < 0.01, "silence after the sound's end"
+        assert np.abs(collected(cut(sound, seconds + 0.2)).samples).max() < 0.01, "silence after the sound's end"
     with av.open(str(tmp_path / "video.mp4")) as container:
         audio = container.streams.audio[0]
         assert audio.codec_context.name == "aac"
@@ -252,7 +253,7 @@ def test_what_aac_cannot_hold_becomes_the_nearest(
     written(tmp_path / "video.mp4", [13], sound=sine(rate, 1.0, *(0.25,) * channels, layout=layout))
     sound = read_sound(tmp_path / "video.mp4")
     assert (sound.rate, sound.layout) == expected
-    assert_sine(sound.cut(0.1, 0.4), 0, 0.25)
+    assert_sine(collected(cut(sound, 0.1, 0.4)), 0, 0.25)
 
 
 def test_sounds_beyond_full_scale_are_clipped_not_refused(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from infinitetalk.core.sizes import FPS, SAMPLE_RATE
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.protocols import Inputs, Picture, Waveform
 from infinitetalk.media.faces import find_faces
+from infinitetalk.media.hearing import for_speech
 from infinitetalk.media.landmarks import FaceMesh, mouth_box
 from infinitetalk.media.people import face_boxes
-from infinitetalk.media.sound import for_speech, read_sound
+from infinitetalk.media.sound import read_sound
 from infinitetalk.weights.locate import ASSETS
 from training.evaluate import sheets
 from training.evaluate.report import Check, write

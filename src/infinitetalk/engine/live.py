@@ -36,7 +36,7 @@ from infinitetalk.engine.seams import soften
 from infinitetalk.engine.voices import surround
 from infinitetalk.media.arriving import blocks
 from infinitetalk.media.color import match_colors
-from infinitetalk.media.sound import speech_gain
+from infinitetalk.media.loudness import speech_gain
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,11 +17,12 @@ from infinitetalk.core.loras import Lora
 from infinitetalk.core.memory import Lodging, MemorySettings, Tier
 from infinitetalk.core.stages import Stage
 from infinitetalk.engine.guests import Guest
+from infinitetalk.engine.level import Level
 from infinitetalk.engine.lodging import load_dit, lodge_text, stored_type
 from infinitetalk.engine.loras import open_loras, told
 from infinitetalk.engine.planning import plan_folder
 from infinitetalk.engine.progress import Progress, StageClock
-from infinitetalk.engine.protocols import SpeechSource, TextSource, VisionSource, Waveform
+from infinitetalk.engine.protocols import SpeechSource, TextSource, VisionSource, Wave, Waveform
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.long_speech import LongFeatures, encode_long, fits
 from infinitetalk.models.speech import SpeechEncoder, normalise
@@ -109,7 +110,11 @@ class SpeechPart:
         """Whether pieces of a sound meet exactly in this encoder."""
         return fits(self.encoder)
 
-    def encode_long(self, samples: Waveform, frames: int) -> LongFeatures:
+    def normalise_long(self, samples: Wave) -> Wave:
+        """The same for a voice on disk."""
+        return Level(samples) if self.encoder.config.do_normalize else samples
+
+    def encode_long(self, samples: Wave, frames: int) -> LongFeatures:
         """The same for a sound of any length."""
 
         def part(begin: int, end: int) -> Tensor:

@@ -10,11 +10,11 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.media.inputs import FrameSource, Inputs, Picture, Waveform
+from infinitetalk.media.inputs import FrameSource, Inputs, Picture, Wave, Waveform
 
 __all__ = [
     "FrameSource", "Inputs", "LongFeatures", "LongSpeechSource", "MediaSource", "NoiseSource",
-    "Picture", "SpeechSource", "TextSource", "VisionSource", "Waveform",
+    "Picture", "SpeechSource", "TextSource", "VisionSource", "Wave", "Waveform",
 ]  # fmt: skip
 
 
@@ -66,7 +66,11 @@ class LongSpeechSource(SpeechSource, Protocol):
         """Whether this encoder can."""
         ...
 
-    def encode_long(self, samples: Waveform, frames: int) -> LongFeatures:
+    def normalise_long(self, samples: Wave) -> Wave:
+        """The same as `normalise` for a voice that is not in memory: parts are changed when they are asked for."""
+        ...
+
+    def encode_long(self, samples: Wave, frames: int) -> LongFeatures:
         """Normalised samples, and silence behind them, over `frames` video frames."""
         ...
 

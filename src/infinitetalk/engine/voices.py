@@ -14,7 +14,7 @@ from torch import Tensor
 from infinitetalk.core.control import Strength, strength_at
 from infinitetalk.core.sizes import FPS, SAMPLES_PER_FRAME
 from infinitetalk.core.windows import Window, reference_frames_of
-from infinitetalk.engine.protocols import LongFeatures, LongSpeechSource, SpeechSource, Waveform
+from infinitetalk.engine.protocols import LongFeatures, LongSpeechSource, SpeechSource, Wave
 
 PIECE = 1500
 """Frames (one minute) that a voice may have to be encoded in one go; longer ones go in pieces that advance by this."""
@@ -65,9 +65,9 @@ class PaddedVoices:
         reach: frames that one window may last.
     """
 
-    def __init__(self, source: SpeechSource, waves: Sequence[Waveform], *, frames: int, width: int, reach: int) -> None:
+    def __init__(self, source: SpeechSource, waves: Sequence[Wave], *, frames: int, width: int, reach: int) -> None:
         self._source = source
-        self._waves = [source.normalise(wave) for wave in waves]
+        self._waves = [_normalised(source, wave) for wave in waves]
         self._frames = frames
         self._width = width
         self._reach = reach
@@ -124,6 +124,13 @@ class PaddedVoices:
         return torch.stack([surround(features, frames, self._width) for features in heard])
 
 
+def _normalised(source: SpeechSource, wave: Wave) -> Wave:
+    """A voice as the encoder wants to hear it; in memory if it is there already, or the source cannot do without."""
+    if not isinstance(wave, np.ndarray) and isinstance(source, LongSpeechSource):
+        return source.normalise_long(wave)
+    return source.normalise(wave[:])
+
+
 class TemperedVoices:
     """Voices between silence and themselves, by person and time: a strength of 0 is heard as silence.
 
@@ -163,7 +170,7 @@ class TemperedVoices:
 class MirroredVoices:
     """Voices as the reference treats them: encoded whole, and mirrored where the last window needs more."""
 
-    def __init__(self, source: SpeechSource, waves: Sequence[Waveform], *, width: int) -> None:
+    def __init__(self, source: SpeechSource, waves: Sequence[Wave], *, width: int) -> None:
         self._source = source
         self._waves = waves
         self._width = width
@@ -178,7 +185,7 @@ class MirroredVoices:
         if self._features:
             return 0
         for person, wave in enumerate(self._waves):
-            heard = self._source.encode(self._source.normalise(wave), reference_frames_of(len(wave)), person)
+            heard = self._source.encode(self._source.normalise(wave[:]), reference_frames_of(len(wave)), person)
             self._features.append(heard.cpu())
         return len(self._features)
 

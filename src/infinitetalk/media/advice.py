@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import InfiniteTalkError
@@ -122,12 +123,17 @@ def tonality(voice: Waveform) -> float:
     size, hop, later = 1024, 256, 12
     if len(voice) < size + hop * (later + 1):
         return 0.0
-    frames = np.lib.stride_tricks.sliding_window_view(voice, size)[::hop] * np.hanning(size)
-    power = np.log(np.abs(np.fft.rfft(frames, axis=1))[:, 6:200] + 1e-4)
+    windows = np.lib.stride_tricks.sliding_window_view(voice, size)[::hop]
+    spectra, energies = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
+    for begin in range(0, len(windows), 256):  # some at a time, as they are large in double precision
+        frames = windows[begin : begin + 256] * np.hanning(size)
+        spectra.append(np.log(np.abs(np.fft.rfft(frames, axis=1))[:, 6:200] + 1e-4))
+        energies.append(np.square(frames).mean(1))
+    power = np.concatenate(spectra)
     peaks = power - np.apply_along_axis(lambda row: np.convolve(row, np.full(15, 1 / 15), mode="same"), 1, power)
     peaks = (peaks - peaks.mean(1, keepdims=True)) / (peaks.std(1, keepdims=True) + 1e-6)
     same = (peaks[:-later] * peaks[later:]).mean(1)
-    energy = np.square(frames).mean(1)[:-later]
+    energy = np.concatenate(energies)[:-later]
     audible = energy > np.percentile(energy, 50)
     return float(np.median(same[audible])) if audible.any() else 0.0
 

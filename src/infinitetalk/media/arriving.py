@@ -9,7 +9,8 @@ import numpy as np
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.sizes import FPS, SAMPLE_RATE
 from infinitetalk.media.inputs import Waveform
-from infinitetalk.media.sound import Sound, read_sound
+from infinitetalk.media.long_sound import AnySound, mono
+from infinitetalk.media.sound import Sound, open_sound
 from infinitetalk.media.soundtrack import check_track_rate
 
 
@@ -70,7 +71,7 @@ class Arrival(NamedTuple):
     """Sound that is on its way."""
 
     rate: int
-    track: Sound
+    track: AnySound
     """The sound track as far as it is known: all of a file, nothing of a stream."""
     pieces: Iterator[Waveform]
     """Mono, as long as a video frame each."""
@@ -89,9 +90,9 @@ def arrival(path: Path, rate: int, stream: IO[bytes]) -> Arrival:
         check_track_rate(rate)
         nothing = Sound(np.zeros((1, 0), np.float32), rate, "mono")
         return Arrival(rate, nothing, _from_stream(stream, rate // FPS), streamed=True)
-    sound = read_sound(path)
-    mono = sound.samples.mean(axis=0, dtype=np.float32)
-    return Arrival(sound.rate, sound, blocks(iter([mono]), sound.rate // FPS), streamed=False)
+    sound = open_sound(path)
+    heard = (piece[0] for piece in mono(sound).pieces())
+    return Arrival(sound.rate, sound, blocks(heard, sound.rate // FPS), streamed=False)
 
 
 def _from_stream(stream: IO[bytes], size: int) -> Iterator[Waveform]:

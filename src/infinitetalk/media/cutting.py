@@ -10,7 +10,7 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import SAMPLES_PER_FRAME
 from infinitetalk.core.windows import Window, plan_request
 from infinitetalk.media.floor import STEP, levels
-from infinitetalk.media.inputs import Inputs, Waveform
+from infinitetalk.media.inputs import Inputs, Wave
 
 SILENT: Final = -40.0
 """Decibels under a voice's loud moments at which it is as good as silent: quieter moments are no better."""
@@ -30,7 +30,7 @@ def plan_windows(request: TalkRequest, settings: Settings, inputs: Inputs) -> tu
     return plan_request(request, settings, lengths, inputs.timeline, loudness)
 
 
-def loudness_of(voices: Sequence[Waveform]) -> list[float]:
+def loudness_of(voices: Sequence[Wave]) -> list[float]:
     """How loud the loudest of some voices [samples] at 16 kHz is where each frame of the video begins.
 
     Decibels from `SILENT` up; about 0 where a voice is as loud as in the loudest tenth of its time.
@@ -42,8 +42,10 @@ def loudness_of(voices: Sequence[Waveform]) -> list[float]:
         heard = level[level > -100]
         if not heard.size:  # digital silence
             continue
-        level = np.maximum(level - np.percentile(heard, 90), SILENT)
+        level -= np.percentile(heard, 90, overwrite_input=True)
+        np.maximum(level, SILENT, out=level)
         smooth = np.convolve(np.pad(level, _AROUND, constant_values=SILENT), np.full(_AROUND, 1 / _AROUND), "same")
         begins = smooth[_AROUND : _AROUND + len(level) : SAMPLES_PER_FRAME // STEP]
         loudest[: len(begins)] = np.maximum(loudest[: len(begins)], begins)
-    return [float(value) for value in loudest]
+    values: list[float] = loudest.tolist()
+    return values

@@ -7,22 +7,22 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from infinitetalk.core.defaults import ModelFacts, Settings, resolve
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Box, TalkRequest, check_single_voice
 from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Pixels
 from infinitetalk.core.timeline import Timeline
 from infinitetalk.core.windows import plan_request
-from infinitetalk.media.inputs import FrameSource, Inputs, MaskSource, Waveform
+from infinitetalk.media.hearing import silence
+from infinitetalk.media.inputs import FrameSource, Inputs, MaskSource, Wave
 from infinitetalk.media.interpolation import require_flow
+from infinitetalk.media.long_sound import AnySound, cut
 from infinitetalk.media.masks import open_mask
 from infinitetalk.media.paths import require_file, require_output
 from infinitetalk.media.picture import StillSource, read_picture
 from infinitetalk.media.separation import require_separator
 from infinitetalk.media.shots import find_cuts, require_detector
-from infinitetalk.media.sound import SHORTEST, Sound, read_sound
+from infinitetalk.media.sound import SHORTEST, open_sound
 from infinitetalk.media.video import VideoSource, length_of
 from infinitetalk.media.voices import arranged, open_voices, together
 
@@ -43,6 +43,7 @@ class FileMedia:
         Raises:
             MediaError: a file that cannot be used.
             RequestError: a start beyond the sound, or a box beyond the picture.
+            MachineError: the disk for temporary files is full.
         """
         require_inputs(request)
         with ExitStack() as files:
@@ -51,7 +52,7 @@ class FileMedia:
             masks = _masks(request, source.size, files)
             voices, seconds = open_voices(request)
             _check_start(request, seconds)
-            silent = (np.zeros(max(map(len, voices)), np.float32),) * (request.people - len(voices))
+            silent = (silence(max(map(len, voices))),) * (request.people - len(voices))
             return Inputs(
                 source,
                 (*voices, *silent),
@@ -62,7 +63,7 @@ class FileMedia:
                 files=files.pop_all(),
             )
 
-    def _timeline(self, request: TalkRequest, voices: Sequence[Waveform]) -> Timeline:
+    def _timeline(self, request: TalkRequest, voices: Sequence[Wave]) -> Timeline:
         """The course of the request's source through the video."""
         if request.video is None or not self._whole:
             return Timeline()
@@ -113,7 +114,7 @@ def check(request: TalkRequest, facts: ModelFacts, output: Path | None = None) -
         _check_places(request, source, settings)
     _check_start(request, max(voice.end for voice in arranged(request)))
     if request.soundtrack is not None:
-        read_sound(request.soundtrack)
+        open_sound(request.soundtrack)
     if request.reference:
         plan_request(request, settings, [len(voice) for voice in open_voices(request)[0]])
     return settings
@@ -137,17 +138,19 @@ def completed(request: TalkRequest, facts: ModelFacts) -> TalkRequest:
         return with_bystanders(request, facts, source, _rate(source))
 
 
-def output_sound(request: TalkRequest) -> Sound:
+def output_sound(request: TalkRequest) -> AnySound:
     """The sound of the finished video: the voices mixed, from the request's start, or the soundtrack from its own.
 
     No longer than the video may last; it may be shorter.
+
+    It is decoded while its pieces are asked for.
 
     Raises:
         MediaError: a sound that cannot be used.
     """
     if request.soundtrack is not None:
-        return read_sound(request.soundtrack).cut(0.0, request.duration)
-    return together(request).cut(request.start, request.duration)
+        return cut(open_sound(request.soundtrack), 0.0, request.duration)
+    return cut(together(request), request.start, request.duration)
 
 
 def input_paths(request: TalkRequest) -> Iterator[Path]:

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infinitetalk.core.sizes import SAMPLE_RATE
-from infinitetalk.media.inputs import Waveform
-from infinitetalk.media.sound import LOUDNESS
+from infinitetalk.media.inputs import Wave, Waveform
+from infinitetalk.media.loudness import LOUDNESS
+from infinitetalk.media.spool import pieces
 
 STEP: Final = SAMPLE_RATE // 100
 """Samples between two measurements of the level."""
@@ -21,14 +22,22 @@ _FADE: Final = 4
 """Steps over which sound comes and goes."""
 
 
-def levels(wave: Waveform) -> NDArray[np.float64]:
+def levels(wave: Wave) -> NDArray[np.float64]:
     """The level in decibels of full scale every 10 ms of a sound at 16 kHz, over 30 ms each."""
     steps = -(-len(wave) // STEP)
     if not steps:
         return np.zeros(0)
-    power = np.square(np.pad(wave, (0, steps * STEP - len(wave))).astype(np.float64)).reshape(steps, STEP).mean(1)
-    smooth = np.convolve(power, np.full(_SPAN, 1 / _SPAN), mode="same")[:steps]
-    return np.asarray(10 * np.log10(np.maximum(smooth, 1e-12)))
+    power = np.concatenate([_powers(piece) for piece in pieces(wave)])
+    level = np.convolve(power, np.full(_SPAN, 1 / _SPAN), mode="same")[:steps]
+    np.log10(np.maximum(level, 1e-12, out=level), out=level)
+    level *= 10
+    return level
+
+
+def _powers(wave: Waveform) -> NDArray[np.float64]:
+    """The mean power of each step."""
+    whole = np.pad(wave, (0, -len(wave) % STEP)).astype(np.float64)
+    return np.asarray(np.square(whole).reshape(-1, STEP).mean(1))
 
 
 def silence_below(wave: Waveform, floor: float) -> Waveform:
@@ -36,16 +45,38 @@ def silence_below(wave: Waveform, floor: float) -> Waveform:
 
     What is louder stays as it is, to the last bit, with a moment around it.
     """
-    if not len(wave):
-        return wave
-    loud = _lasting(levels(wave) > LOUDNESS - floor)
-    kept = _grown(loud, *_AROUND)
-    gain = np.convolve(_grown(kept, _FADE, _FADE), np.full(2 * _FADE + 1, 1 / (2 * _FADE + 1)), mode="same")
-    gain = np.where(kept, 1.0, gain[: len(kept)])
-    smooth = np.interp(np.arange(len(wave)), np.arange(len(gain)) * STEP + STEP / 2, gain)
-    whole = np.repeat(kept, STEP)[: len(wave)]
-    quiet: Waveform = np.where(whole, wave, wave * smooth).astype(np.float32)
-    return quiet
+    return Floor(wave, floor).silence(0, wave)
+
+
+class Floor:
+    """What of a voice becomes silence, see `silence_below`.
+
+    Args:
+        wave: the whole voice.
+        floor: decibels.
+    """
+
+    def __init__(self, wave: Wave, floor: float) -> None:
+        loud = _lasting(levels(wave) > LOUDNESS - floor)
+        self._kept = _grown(loud, *_AROUND)
+        if not len(loud):
+            return
+        fades = np.full(2 * _FADE + 1, 1 / (2 * _FADE + 1))
+        gain = np.convolve(_grown(self._kept, _FADE, _FADE), fades, mode="same")
+        self._gain = np.where(self._kept, 1.0, gain[: len(self._kept)])
+
+    def silence(self, begin: int, wave: Waveform) -> Waveform:
+        """A part of the voice [n] that begins with a sample, a whole number of steps, without what is below."""
+        if not len(wave):
+            return wave
+        first, steps = begin // STEP, -(-len(wave) // STEP)
+        around = slice(max(0, first - 1), first + steps + 1)
+        gain = self._gain[around]
+        places = np.arange(around.start, around.start + len(gain)) * STEP + STEP / 2
+        smooth = np.interp(np.arange(begin, begin + len(wave)), places, gain)
+        whole = np.repeat(self._kept[first : first + steps], STEP)[: len(wave)]
+        quiet: Waveform = np.where(whole, wave, wave * smooth).astype(np.float32)
+        return quiet
 
 
 def _lasting(loud: NDArray[np.bool_]) -> NDArray[np.bool_]:

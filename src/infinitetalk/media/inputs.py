@@ -18,6 +18,19 @@ Picture = NDArray[np.uint8]
 Waveform = NDArray[np.float32]
 """Mono sound [samples], 16,000 samples a second."""
 
+
+class Wave(Protocol):
+    """A voice as parts of a `Waveform`, so that it need not be in memory; a `Waveform` is one."""
+
+    def __len__(self) -> int:
+        """Samples."""
+        ...
+
+    def __getitem__(self, part: slice, /) -> Waveform:
+        """Some samples in a row, [n]; those outside of the voice are left out."""
+        ...
+
+
 Mask = NDArray[np.bool_]
 """Picture [height, width] that is true where a person is."""
 
@@ -52,7 +65,7 @@ class Inputs:
     """A request's files, opened."""
 
     source: FrameSource
-    voices: tuple[Waveform, ...]
+    voices: tuple[Wave, ...]
     """One per person, from the request's `start` to the end of its file, at the loudness that the encoder expects. Who
     stays silent has zeros."""
     masks: tuple[MaskSource, ...] = ()

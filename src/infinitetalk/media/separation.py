@@ -1,15 +1,16 @@
 """A voice without the music around it, for the network's ears alone; optional packages behind one interface."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.media.sound import Sound, at_rate
+from infinitetalk.media.long_sound import AnySound, Samples, at_rate
+from infinitetalk.media.sound import Sound, collected
 
 REPOSITORY: Final = "adefossez/HTDemucs"
 FILE: Final = "955717e8.safetensors"
@@ -22,8 +23,6 @@ _PIECE: Final = 60
 _CONTEXT: Final = 8
 """Seconds around a piece that are heard with it: as many as the network sees at once."""
 
-Samples = NDArray[np.float32]
-
 
 class Separator(Protocol):
     """What takes voices out of a mix."""
@@ -35,7 +34,7 @@ class Separator(Protocol):
             MachineError: it is not installed, or its weights cannot be had.
         """
 
-    def vocals(self, sound: Sound) -> Sound:
+    def vocals(self, sound: AnySound) -> Sound:
         """The voices of a sound as long as it, mono.
 
         Raises:
@@ -55,8 +54,8 @@ class HTDemucs:
         _package()
         _weights()
 
-    def vocals(self, sound: Sound) -> Sound:
-        """Separates a minute at a time, so that memory does not grow with what the network makes of it.
+    def vocals(self, sound: AnySound) -> Sound:
+        """Separates a minute at a time, so that of what the network makes a minute is in memory at once.
 
         Raises:
             MachineError: as `require`.
@@ -66,7 +65,7 @@ class HTDemucs:
             network = load(_weights())
         except Exception as error:
             raise MachineError(f"Demucs cannot read {FILE} of {REPOSITORY} ({error}); get it again") from error
-        parts = list(_separated(network, apply, sound))
+        parts = list(_separated(network, apply, collected(sound)))
         return Sound(np.concatenate(parts)[None], int(network.samplerate), "mono")
 
 
@@ -84,7 +83,7 @@ def require_separator(request: TalkRequest) -> None:
         SEPARATORS[request.separate].require()
 
 
-def network_hears(request: TalkRequest, sound: Sound) -> Sound:
+def network_hears(request: TalkRequest, sound: AnySound) -> AnySound:
     """What of a voice's sound the network is to hear.
 
     Raises:
@@ -137,8 +136,9 @@ def _separated(network: Any, apply: Callable[..., Any], sound: Sound) -> Iterato
     stem = list(network.sources).index(_STEM)
     for begin in range(0, -(-sound.samples.shape[1] // sound.rate), _PIECE):
         before = min(begin, _CONTEXT)
-        piece = sound.cut(begin - before, before + _PIECE + _CONTEXT)
-        level = (_stereo(at_rate(piece, network.samplerate)) - middle) / spread
+        around = sound.samples[:, (begin - before) * sound.rate : (begin + _PIECE + _CONTEXT) * sound.rate]
+        piece = at_rate(replace(sound, samples=around), network.samplerate)
+        level = (_stereo(collected(piece).samples) - middle) / spread
         with torch.inference_mode():
             made = apply(network, torch.from_numpy(level)[None], shifts=0, split=True, device="cpu")[0, stem]
         voices = made.mean(0).numpy() * spread + middle

@@ -1,14 +1,12 @@
 """The sound of a written video: AAC at the sound's own rate and channels, as far as the frames have come."""
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infinitetalk.core.errors import RequestError
-from infinitetalk.media.sound import Sound, at_rate
+from infinitetalk.media.long_sound import AnySound, Samples, at_rate, mono, renamed
 
 if TYPE_CHECKING:
     from av import AudioStream, Packet
@@ -38,20 +36,19 @@ _MOST_BITS = 128_000
 """Bits a second for one channel: transparent for speech and music alike."""
 
 
-def for_aac(sound: Sound) -> Sound:
+def for_aac(sound: AnySound) -> AnySound:
     """The sound as AAC can hold it: rate and speakers kept wherever it can, else the next rate up, else mono.
 
     A change is warned of.
     """
     rate = next((known for known in _RATES if known >= sound.rate), _RATES[-1])
     layout = _SYNONYMS.get(sound.layout, sound.layout)
-    samples = at_rate(sound, rate)
     if rate != sound.rate:
         log.warning("the sound has %d Hz; the video gets %d, the nearest that AAC has", sound.rate, rate)
     if layout not in _LAYOUTS:
         log.warning("the sound has the speakers '%s'; the video gets mono, as AAC has no such layout", sound.layout)
-        return Sound(samples.mean(axis=0, keepdims=True), rate, "mono")
-    return Sound(samples, rate, layout)
+        return mono(at_rate(sound, rate))
+    return renamed(at_rate(sound, rate), layout)
 
 
 def check_track_rate(rate: int) -> None:
@@ -67,9 +64,18 @@ def check_track_rate(rate: int) -> None:
 class SoundTrack:
     """Encodes a sound piece by piece; silence follows where the video is longer."""
 
-    def __init__(self, container: "OutputContainer", sound: Sound) -> None:
+    def __init__(self, container: "OutputContainer", sound: AnySound) -> None:
+        """Opens the sound.
+
+        Raises:
+            MediaError: a sound that cannot be used; also later, when its pieces are asked for.
+        """
         self._sound = for_aac(sound)
-        self._done = self._forgotten = 0
+        self._coming = self._sound.pieces()
+        self._done = 0
+        nothing = np.zeros((self._sound.channels, 0), np.float32)
+        # What is read and waits. The first piece now, so that the file is open before the first window is made.
+        self._waiting: Samples = next(self._coming, nothing)
         self._stream = self.add_stream(container)
 
     def add_stream(self, container: "OutputContainer") -> "AudioStream":
@@ -78,17 +84,15 @@ class SoundTrack:
         stream.bit_rate = min(_MOST_BITS, _BITS_PER_SAMPLE * self._sound.rate) * self._sound.channels
         return stream
 
-    def extend(self, samples: NDArray[np.float32]) -> None:
-        """Adds sound [channels, n] that came while the video was made; what is encoded already is forgotten."""
-        kept = self._sound.samples[:, self._done - self._forgotten :]
-        self._forgotten = min(self._done, self._forgotten + self._sound.samples.shape[1])
-        self._sound = replace(self._sound, samples=np.concatenate([kept, samples], axis=1))
+    def extend(self, samples: Samples) -> None:
+        """Adds sound [channels, n] that came while the video was made; what is encoded is forgotten."""
+        self._waiting = np.concatenate([self._waiting, *self._coming, samples], axis=1)
 
     def advance(self, seconds: float) -> "list[Packet[AudioStream]]":
         """The packets up to a time in the video, but for what waits for a full AAC frame."""
         from av import AudioFrame
 
-        samples = self._piece(round(seconds * self._sound.rate))
+        samples = self._next(round(seconds * self._sound.rate) - self._done)
         if not samples.size:
             return []
         # Interleaved, since PyAV cannot take eight or more separate planes.
@@ -102,6 +106,16 @@ class SoundTrack:
         """The last packets."""
         return self._stream.encode(None)
 
-    def _piece(self, end: int) -> NDArray[np.float32]:
-        known = self._sound.samples[:, self._done - self._forgotten : end - self._forgotten].clip(-1, 1)
-        return np.pad(known, ((0, 0), (0, max(0, end - self._done - known.shape[1]))))
+    def close(self) -> None:
+        """Lets go of what the sound comes from."""
+        self._coming = iter(())
+
+    def _next(self, count: int) -> Samples:
+        """So many samples more, with silence behind the sound's end."""
+        parts, there = [self._waiting], self._waiting.shape[1]
+        while there < count and (piece := next(self._coming, None)) is not None:
+            parts.append(piece)
+            there += piece.shape[1]
+        known = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        self._waiting = known[:, max(0, count) :]
+        return np.pad(known[:, : max(0, count)].clip(-1, 1), ((0, 0), (0, max(0, count - there))))

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.script import read_script
-from infinitetalk.media.sound import Sound, at_rate
+from infinitetalk.media.long_sound import at_rate
+from infinitetalk.media.sound import Sound, collected
 from infinitetalk.media.speakers import find_speaker
 
 _PAUSE = 0.25
@@ -43,7 +44,7 @@ def _speak(text: str, voices: tuple[str, ...]) -> tuple[Sound, ...]:
     tracks: list[list[NDArray[np.float32]]] = [[] for _ in voices]
     pause = np.zeros((1, round(_PAUSE * rate)), np.float32)
     for turn, sound in zip(turns, said, strict=True):
-        samples = at_rate(sound, rate)
+        samples = collected(at_rate(sound, rate)).samples
         for speaker_index, track in enumerate(tracks):
             track += [samples if speaker_index == turn.speaker else np.zeros_like(samples), pause]
     return tuple(Sound(np.concatenate(track[:-1], axis=1), rate, "mono") for track in tracks)

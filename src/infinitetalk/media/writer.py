@@ -15,10 +15,10 @@ from infinitetalk.core.files import sync
 from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.media.hls import Heard, HlsPreview
 from infinitetalk.media.inputs import Picture
+from infinitetalk.media.long_sound import AnySound
 from infinitetalk.media.paths import done_path, part_path, signed_path
 from infinitetalk.media.pixels import to_yuv
 from infinitetalk.media.segments import Coded, read_segment, segment_path, write_segment
-from infinitetalk.media.sound import Sound
 from infinitetalk.media.soundtrack import SoundTrack
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class VideoWriter:
         *,
         quality: int = 18,
         fps: Fraction | int = FPS,
-        sound: Sound | None = None,
+        sound: AnySound | None = None,
         folder: Path | None = None,
         finished: int = 0,
         sign: Callable[[Path, Path], None] | None = None,
@@ -76,7 +76,8 @@ class VideoWriter:
             size: of the frames, both sides even.
             fps: frames a second.
             quality: constant rate factor of x264, 1 (finest) to 51.
-            sound: the sound track from the video's start on; cut or followed by silence to the video's length.
+            sound: the sound track from the video's start on; cut or followed by silence to the video's length. Its
+                pieces are asked for as windows are written.
             folder: for finished windows; it is there.
             finished: windows in that folder with which the video begins.
             sign: writes a copy of the first path's video, with a manifest, to the second.
@@ -166,7 +167,10 @@ class VideoWriter:
         options = {"movflags": "frag_keyframe+delay_moov+default_base_moof", "flush_packets": "1"}
         self._container = self._open.enter_context(av.open(f"file:{self._part}", "w", options=options))
         self._video = self._add_video(self._container)
-        self._track = SoundTrack(self._container, self._sound) if self._sound is not None else None
+        self._track: SoundTrack | None = None
+        if self._sound is not None:
+            self._track = SoundTrack(self._container, self._sound)
+            self._open.callback(self._track.close)
         self._container.start_encoding()
         if self._preview is not None:
             add_sound = None if self._track is None else self._track.add_stream

@@ -6,6 +6,7 @@ convolution are gathered in a pass of their own, and layer after layer every pie
 pieces, which wait on disk. Memory does not grow with the sound; time does with its square, as it does for a whole file.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -158,9 +159,11 @@ def _through(layer: Any, states: Rows, *, stable: bool, device: torch.device, dt
         heard = asked(_piece(states, begin, device, dtype))
         known.append(torch.cat([attention.k_proj(heard), attention.v_proj(heard)], dim=-1))
     after = Rows(width)
+    # Taken once: blocks of this size that come and go tear holes into the heap, which grows with them.
+    scores = torch.empty(attention.num_heads * PIECE * min(_KEYS * PIECE, known.count), device=device)
     for begin in range(0, states.count, PIECE):
         piece = _piece(states, begin, device, dtype)
-        piece = piece + attention.out_proj(_attend(attention, attention.q_proj(asked(piece)), known))
+        piece = piece + attention.out_proj(_attend(attention, attention.q_proj(asked(piece)), known, scores))
         if stable:
             after.append(piece + layer.feed_forward(layer.final_layer_norm(piece)))
         else:
@@ -169,8 +172,11 @@ def _through(layer: Any, states: Rows, *, stable: bool, device: torch.device, dt
     return after
 
 
-def _attend(attention: Any, queries: Tensor, known: Rows) -> Tensor:
-    """Attention of a piece's queries [n, width] to all keys and values, some at a time: sums are kept rescaled."""
+def _attend(attention: Any, queries: Tensor, known: Rows, room: Tensor) -> Tensor:
+    """Attention of a piece's queries [n, width] to all keys and values, some at a time: sums are kept rescaled.
+
+    `room` is for the scores: as many float32 as there are heads, queries and keys at a time.
+    """
 
     def heads(rows: Tensor) -> Tensor:
         separate: Tensor = rows.float().unflatten(-1, (attention.num_heads, attention.head_dim))
@@ -181,7 +187,8 @@ def _attend(attention: Any, queries: Tensor, known: Rows) -> Tensor:
     weight, found = torch.zeros_like(most), torch.zeros_like(asked)
     for begin in range(0, known.count, _KEYS * PIECE):
         keys, values = map(heads, known.read(begin, begin + _KEYS * PIECE).to(queries.device).chunk(2, dim=-1))
-        scores = asked @ keys.transpose(-1, -2)
+        shape = (*asked.shape[:2], keys.shape[1])
+        scores = torch.bmm(asked, keys.transpose(-1, -2), out=room[: math.prod(shape)].view(shape))
         now = torch.maximum(most, scores.amax(-1, keepdim=True))
         scores = scores.sub_(now).exp_()
         before = (most - now).exp()
