@@ -66,7 +66,7 @@ def test_json_is_all_there_is_and_stage_times_add_up(
     assert done["event"] == "done"
     assert done["video"] == str(output)
     assert done["frames"] == 30
-    assert 2**26 < done["peak_memory_bytes"] < 3 * 2**30
+    assert done["peak_memory_bytes"] > 2**26, "of this whole process, other tests included"
     assert done["stages_skipped"] == [Stage.INTERPOLATION.value]
     assert sum(done["stage_seconds"].values()) == pytest.approx(done["wall_seconds"], rel=0.05)
     assert all(spent > 0 for name, spent in done["stage_seconds"].items() if name != Stage.INTERPOLATION.value)
