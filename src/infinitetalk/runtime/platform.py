@@ -92,8 +92,7 @@ else:
     def peak_memory() -> int:
         """Bytes of main memory that this process held at most so far."""
         # A program that a large process starts inherits that one's peak in what getrusage tells.
-        own = from_table(Path("/proc/self/status"), "VmHWM:")
-        if own is not None:
+        if own := from_table(Path("/proc/self/status"), "VmHWM:"):
             return own
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         # macOS counts in bytes, the others in KiB.
