@@ -93,10 +93,7 @@ def _talking(request: TalkRequest, faces: list[Face], size: Pixels) -> list[Face
     if request.blend == "face" and request.people == 1:
         return [max(faces, key=lambda face: face.height)]
     boxes = [pixels_of(box, size) for box in request.boxes[: request.voice_count]]
-    inside = [
-        face for face in faces
-        if any(x0 <= face.middle[0] < x1 and y0 <= face.middle[1] < y1 for x0, y0, x1, y1 in boxes)
-    ]  # fmt: skip
+    inside = [face for face in faces if any(map(face.within, boxes))]
     return inside or faces
 
 

@@ -32,8 +32,7 @@ def with_bystanders(request: TalkRequest, facts: ModelFacts, source: FrameSource
     others = [
         box
         for face, around in zip(faces, face_boxes(faces, size), strict=True)
-        if not _holds(speaker, face.middle)
-        and is_shown(box := beside(around, speaker), size, target, request.framing, focus)
+        if not face.within(speaker) and is_shown(box := beside(around, speaker), size, target, request.framing, focus)
     ]
     if not others:
         return request
@@ -55,10 +54,6 @@ def with_silence(request: TalkRequest, facts: ModelFacts, inputs: Inputs) -> tup
     found = full.people - request.people
     voices = (*inputs.voices, *(np.zeros(len(inputs.voices[0]), np.float32),) * found)
     return full, replace(inputs, voices=voices[: facts.max_people])
-
-
-def _holds(box: Box, point: tuple[float, float]) -> bool:
-    return box.x0 <= point[0] < box.x1 and box.y0 <= point[1] < box.y1
 
 
 def beside(box: Box, speaker: Box) -> Box:

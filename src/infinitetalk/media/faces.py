@@ -54,6 +54,11 @@ class Face:
         """x, y."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
+    def within(self, box: tuple[float, float, float, float]) -> bool:
+        """Whether its middle lies in x0, y0, x1, y1."""
+        x, y = self.middle
+        return box[0] <= x < box[2] and box[1] <= y < box[3]
+
     @property
     def height(self) -> float:
         return self.box[3] - self.box[1]

@@ -174,7 +174,7 @@ class FaceTracker:
         voices = self._request.voice_count
         if self._request.boxes:
             boxes = [pixels_of(box, size) for box in self._request.boxes[:voices]]
-            return [_largest([face for face in faces if _inside(face, box)]) for box in boxes]
+            return [_largest([face for face in faces if face.within(box)]) for box in boxes]
         if self._masks:
             shapes = [source.mask_at(seconds) for source in self._masks[:voices]]
             within = [[face for face in faces if _on(face, shape)] for shape in shapes]
@@ -198,11 +198,6 @@ def _largest(faces: Sequence[Face]) -> Face | None:
     return max(faces, key=lambda face: face.height, default=None)
 
 
-def _inside(face: Face, box: tuple[int, int, int, int]) -> bool:
-    x, y = face.middle
-    return box[0] <= x < box[2] and box[1] <= y < box[3]
-
-
 def _on(face: Face, shape: NDArray[np.bool_]) -> bool:
     """Whether a face's middle lies on a mask."""
     x, y = (int(side) for side in face.middle)
@@ -221,7 +216,7 @@ def _nearest(faces: Sequence[Face], reach: NDArray[np.float64], taken: Sequence[
         face for face in faces
         if far(face) < _NEAR
         and _SIZES[0] < max(face.height, face.box[2] - face.box[0]) / edge < _SIZES[1]
-        and not any(_inside(face, tuple(map(round, other.box))) for other in taken)  # type: ignore[arg-type]
+        and not any(face.within(other.box) for other in taken)
     ]  # fmt: skip
     return min(same, key=far, default=None)
 
