@@ -35,6 +35,7 @@ from infinitetalk.models.dit import AudioDiT, Branch
 from infinitetalk.models.dit_blocks import Block, Use
 from infinitetalk.models.layers import Linear
 from infinitetalk.ops.pack import pack_fp8
+from infinitetalk.runtime.allocator import keep_few_gaps
 from infinitetalk.runtime.memory.store import Store, seconds_stalled
 from infinitetalk.runtime.platform import available_memory
 
@@ -290,6 +291,7 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = read_arguments(words)
     tiny = arguments.tiny
     device = torch.device("cpu" if tiny else "cuda")
+    growing = keep_few_gaps(device)
     figures: dict[str, Any] = hold_to(arguments.vram, arguments.ram, device)
     with tempfile.TemporaryDirectory(dir=arguments.scratch, prefix="weights-") as scratch:
         bench = Bench(
@@ -309,6 +311,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "kind": arguments.kind,
         "computes_in": str(bench.dtype).removeprefix("torch."),
         "frames_at_once": arguments.frames_at_once,
+        "expandable_segments": growing,
         "latents": list(bench.size),
         "tiers": [told for told, _ in results],
         "compared": compare(results),

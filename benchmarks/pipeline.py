@@ -32,7 +32,9 @@ import torch
 
 from benchmarks import memory as memory_benchmark
 from benchmarks.caps import Cage, nvml, watching
+from benchmarks.probes import refused
 from benchmarks.random_model import KINDS, Full, Numbers, write_model
+from infinitetalk.core.calibration import constant
 from infinitetalk.core.defaults import Settings, resolve
 from infinitetalk.core.errors import InfiniteTalkError
 from infinitetalk.core.memory import MemorySettings
@@ -138,7 +140,8 @@ def hold(device: torch.device, cap: float | None) -> None:
         return
     torch.cuda.init()
     free, total = torch.cuda.mem_get_info(device)
-    context = total - free - torch.cuda.memory_reserved(device)
+    # Libraries that are loaded later add to what the process has there.
+    context = max(total - free - torch.cuda.memory_reserved(device), constant("context_bytes").value)
     torch.cuda.set_per_process_memory_fraction((cap * GIB - context) / total, device)
 
 
@@ -157,6 +160,7 @@ def carry_out(task: Task, figures: dict[str, Any], clock: Peaks) -> None:
     figures |= {
         "device": device.name,
         "pretended": device.pretended is not None,
+        "guard_refuses": refused(device) if device.pretended is not None else None,
         "computes_in": str(device.dtype).removeprefix("torch."),
         "size": str(settings.size),
         "lodging": asdict(plan.lodging) | {"tier": plan.lodging.tier.value},
@@ -286,7 +290,10 @@ def run(task: Task, scratch: Path, pretend: str | None) -> dict[str, Any]:
 
 def kept(figures: dict[str, Any], task: Task) -> bool:
     """Whether the whole video was made within the budgets."""
-    whole = figures["exit"] == 0 and figures.get("windows") == task.windows and figures.get("finite") is True
+    guarded = all((figures.get("guard_refuses") or {}).values())
+    whole = (
+        guarded and figures["exit"] == 0 and figures.get("windows") == task.windows and figures.get("finite") is True
+    )
     # NVML tells of the process; where it is missing, the driver tells of the whole GPU.
     peak = figures.get("vram_peak_gib") or figures.get("driver_peak_gib", 0.0)
     vram = task.cap is None or not figures.get("on_gpu") or 0 < peak <= task.cap

@@ -83,6 +83,8 @@ def test_the_tiny_pipeline_is_measured(
     assert made["lodging"]["tier"] == ("disk" if pretend else "resident")
     assert made["computes_in"] == ("float16" if pretend else "float32")
     assert made["spread_of_the_last_frames"] > 0.01
+    assert (made["guard_refuses"] is not None) == bool(pretend)
+    assert all((made["guard_refuses"] or {}).values())
     assert {"audio encoding", "denoising (DiT)"} <= set(made["stage_seconds"])
     assert not list(tmp_path.glob("pipeline-*"))
 
@@ -202,6 +204,7 @@ def test_budgets_are_judged() -> None:
     good = {"exit": 0, "windows": 2, "finite": True, "on_gpu": True, "vram_peak_gib": 7.9, "ram_own_peak_gib": 11.0}
     assert kept(good, task)
     bad: dict[str, Any] = {"vram_peak_gib": 8.1, "ram_cgroup_peak_gib": 12.1, "finite": False, "windows": 1, "exit": 1}
+    bad["guard_refuses"] = {"FlashAttention": False}
     for name, value in bad.items():
         assert not kept(good | {name: value}, task)
     unseen = {name: value for name, value in good.items() if name != "vram_peak_gib"}

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend
 from infinitetalk.core.cards import Card, recognise
 from infinitetalk.core.devices import check_device
 from infinitetalk.core.errors import MachineError
+from infinitetalk.runtime.allocator import keep_few_gaps
 from infinitetalk.runtime.platform import available_memory, total_memory
 from infinitetalk.runtime.pretend import pretended_card
 
@@ -150,6 +151,7 @@ class Device:
             _check(device, name)
             capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
             found = cls(device, _best_dtype(capability), _describe(device), capability)
+        keep_few_gaps(found.torch_device)
         return found if dtype == "auto" else found.with_dtype(dtype)
 
     def with_dtype(self, dtype: str) -> Self:
