@@ -326,8 +326,8 @@ def test_places_draw_the_attention_that_softmax_gives_them() -> None:
     places[1] = torch.eye(6)[:3]
     weights = (torch.einsum("blhd,bshd->bhls", q, k[:, :6]) / 8**0.5).softmax(-1).mean(1)
     expected = torch.einsum("bls,bps->bpl", weights, places) / places.sum(-1).clamp_min(1).unsqueeze(-1)
-    torch.testing.assert_close(attention_to_places(q, k, places), expected)
-    assert not attention_to_places(q, k, places)[0, 0].any()
+    torch.testing.assert_close(attention_to_places(q, k, places=places, heads=q.shape[2]), expected)
+    assert not attention_to_places(q, k, places=places, heads=q.shape[2])[0, 0].any()
 
 
 def test_positions_follow_the_place_that_draws_most() -> None:

@@ -14,6 +14,9 @@ from infinitetalk.models.layers import KeysValues, Linear
 from infinitetalk.ops.attention import Kernel, attention, sdpa
 from infinitetalk.ops.rope import line_rotation, rotate
 
+Edges = tuple[int, int]
+"""Tokens that are lacking before and behind some tokens for these to be whole latent frames."""
+
 
 class AudioProjection(nn.Module):
     """Speech features around each video frame → `context_tokens` tokens per latent frame."""
@@ -94,24 +97,30 @@ def place_positions(attention_map: Tensor, class_range: int, interval: int) -> T
 
 
 @torch.no_grad()
-def attention_to_places(q: Tensor, k: Tensor, places: Tensor, *, kernel: Kernel = sdpa) -> Tensor:
-    """Mean attention of every video token to each place in the first latent frame.
+def attention_to_places(
+    q: Tensor, k: Tensor, first: int = 0, *, places: Tensor, heads: int, kernel: Kernel = sdpa
+) -> Tensor:
+    """What some heads add to the mean attention of every video token to each place in the first latent frame.
 
     The places enter attention as value channels, so that no [L, rows * columns] weights are kept.
 
     Args:
-        q, k: [B, L, heads, d], after rotary embedding.
+        q, k: [B, L, some heads, d], after rotary embedding.
+        first: number of the first of these heads.
         places: [B, P + 1, rows * columns].
+        heads: how many there are in all.
         kernel: what computes attention.
 
     Returns:
         [B, P + 1, L] float32.
     """
-    heads = q.shape[2]
     used = max(1, heads // 2 * 2)  # the trained function averages two groups of heads // 2 heads
-    keys = k[:, : places.shape[2], :used]
-    values = places.transpose(1, 2).unsqueeze(2).expand(-1, -1, used, -1).to(q.dtype)
-    share = attention(q[:, :, :used], keys, values, kernel=kernel).float().mean(dim=2).transpose(1, 2)
+    here = min(q.shape[2], used - first)
+    if here <= 0:
+        return places.new_zeros(*places.shape[:2], q.shape[1])
+    keys = k[:, : places.shape[2], :here]
+    values = places.transpose(1, 2).unsqueeze(2).expand(-1, -1, here, -1).to(q.dtype)
+    share = attention(q[:, :, :here], keys, values, kernel=kernel).float().sum(dim=2).transpose(1, 2) / used
     return share / places.float().sum(dim=2).clamp_min(1).unsqueeze(2)
 
 
@@ -141,15 +150,21 @@ class AudioCrossAttention(nn.Module):
         """Whose voice each token hears, as rotary positions [B, L], from its attention to places [B, P + 1, L]."""
         return place_positions(attention_map, self.class_range, self.interval)
 
-    def forward(self, x: Tensor, sound: KeysValues, stands: Tensor | None, kernel: Kernel) -> Tensor:
+    def forward(
+        self, x: Tensor, sound: KeysValues, stands: Tensor | None, kernel: Kernel, edges: Edges = (0, 0)
+    ) -> Tensor:
         """Answers [B, L, dim] for the video tokens x [B, L, dim] of the T latent frames that the sound is of.
 
-        `stands` [B, L] as the method of this name gives them, where there are several people.
+        Args:
+            stands: [B, L] as the method of this name gives them, where there are several people.
+            edges: how many tokens of the first and the last frame are not among x; others stand for them.
         """
         q = self.q_linear(x).unflatten(-1, (self.heads, self.head_dim))
         if stands is not None:
             q = rotate(q, line_rotation(stands, self.head_dim)).to(q.dtype)
+        q = F.pad(q, (0, 0, 0, 0, *edges)) if any(edges) else q
         q = q.unflatten(1, (sound.keys.shape[1], -1)).flatten(0, 1)
         heard = attention(q, sound.keys.flatten(0, 1), sound.values.flatten(0, 1), kernel=kernel)
-        answer: Tensor = self.proj(heard.reshape(x.shape))
+        heard = heard.reshape(x.shape[0], -1, x.shape[2])
+        answer: Tensor = self.proj(heard[:, edges[0] : edges[0] + x.shape[1]])
         return answer

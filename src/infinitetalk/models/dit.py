@@ -16,6 +16,7 @@ from infinitetalk.models.audio_attention import AudioProjection
 from infinitetalk.models.dit_blocks import Block, CrossAttention, Head, Setting, Told, Use
 from infinitetalk.models.layers import KeysValues, Linear, RMSNorm, in_float32, sinusoid
 from infinitetalk.ops.attention import Kernel, sdpa
+from infinitetalk.ops.parallel import ALONE, Parallel
 from infinitetalk.ops.rope import Grid, video_rotation
 
 Prepared = tuple[KeysValues, ...]
@@ -29,7 +30,7 @@ class Sound(NamedTuple):
     """A sound, prepared for every block, and where its people are (see `Told`).
 
     Silence is the same in all latent frames but the first, so its keys and values are those of two frames, and the
-    second one is repeated `frames` - 1 times when a block asks.
+    second one is repeated `frames` - 1 times when a block asks. Frames are those of the own tokens.
     """
 
     prepared: Prepared
@@ -155,6 +156,8 @@ class AudioDiT(nn.Module):
         training."""
         self.attend_by: Kernel = sdpa
         """What computes all attention."""
+        self.parallel: Parallel = ALONE
+        """With whom the tokens are shared: then all of them ask for the same at the same time."""
         self._lender: Lender | None = None
 
     @property
@@ -219,14 +222,12 @@ class AudioDiT(nn.Module):
         Returns:
             a velocity [B, out_dim, T, h, w] float32 per branch.
         """
-        x = self._patches(latent, condition)
-        grid = self.grid(latent)
-        rotation = video_rotation(grid, self.config.dim // self.config.num_heads, x.device)
-        setting = Setting(grid, rotation, self.dtype, self.frames_at_once or grid.frames, self.attend_by)
+        setting = self._setting(self.grid(latent), latent.device)
+        x = self._patches(latent, condition, setting)
         time, time6 = self._embed_time(timestep.to(x.device).expand(x.shape[0]))
         if ahead is not None:
             assert added is not None, "nothing is kept that could be followed"
-            return [self._unpatchify(self.head(tokens, time, setting), grid) for tokens in added.onto(x, ahead)]
+            return [self._answer(tokens, time, setting) for tokens in added.onto(x, ahead)]
         if added is not None:
             added.begin(x)
         tokens = [x] * len(branches)
@@ -234,10 +235,29 @@ class AudioDiT(nn.Module):
         for index, block in enumerate(self._blocks(Use.STEP)):
             for number, branch in enumerate(branches):
                 tokens[number] = block(tokens[number], time6, setting, branch.at(index))
-        answers = [self._unpatchify(self.head(x, time, setting), grid) for x in tokens]
+        answers = [self._answer(x, time, setting) for x in tokens]
         if added is not None:
             added.finish(tokens)
         return answers
+
+    def _setting(self, grid: Grid, device: torch.device) -> Setting:
+        """What holds for one evaluation.
+
+        Raises:
+            ModelError: heads that cannot be divided among those who share the work.
+        """
+        heads = self.config.num_heads
+        if heads % self.parallel.size:
+            raise ModelError(f"{heads} heads of attention cannot be divided among {self.parallel.size} processes")
+        rotation = video_rotation(grid, self.config.dim // heads, device).part(self.parallel.span(grid.tokens))
+        return Setting(
+            grid, rotation, self.dtype, self.frames_at_once or grid.frames, self.attend_by, self.parallel
+        )  # fmt: skip
+
+    def _answer(self, tokens: Tensor, time: Tensor, setting: Setting) -> Tensor:
+        """The velocity [B, out_dim, T, h, w] of own tokens [B, L, dim] and everybody else's."""
+        patches = setting.parallel.gather(self.head(tokens, time, setting), 1, setting.grid.tokens)
+        return self._unpatchify(patches, setting.grid)
 
     def modulations(self, timesteps: Tensor) -> Tensor:
         """What all blocks are modulated with at each of the timesteps [S]: [S, 6, dim] float32."""
@@ -302,28 +322,40 @@ class AudioDiT(nn.Module):
             self._places(masks, people, grid).to(tokens.device) if people > 1 else None
             for (tokens, people), (_, masks) in zip(heard, sounds, strict=True)
         ]
-        short = [number in silent and grid.frames > 2 for number in range(len(sounds))]
-        told = [(tokens[:, :2] if cut else tokens, people) for (tokens, people), cut in zip(heard, short, strict=True)]
+        own = self._own_frames(grid)
+        count = own.stop - own.start
+        short = [number in silent and count > 2 for number in range(len(sounds))]
+        told = [
+            (tokens[:, own][:, :2] if cut else tokens[:, own], people)
+            for (tokens, people), cut in zip(heard, short, strict=True)
+        ]
         made = self._prepare(Use.SOUND, lambda block: [block.audio_cross_attn.hear(*voices) for voices in told])
         return [
-            Sound(keys, place, grid.frames if cut else None)
-            for keys, place, cut in zip(made, places, short, strict=True)
+            Sound(keys, place, count if cut else None) for keys, place, cut in zip(made, places, short, strict=True)
         ]
+
+    def _own_frames(self, grid: Grid) -> slice:
+        """The latent frames of the own tokens."""
+        own = self.parallel.span(grid.tokens)
+        return slice(own.start // grid.frame_tokens, -(-own.stop // grid.frame_tokens))
 
     def _prepare(self, use: Use, make: Callable[[Block], list[KeysValues]]) -> list[Prepared]:
         """What `make` gives for every block, sorted by input."""
         return list(zip(*(make(block) for block in self._blocks(use)), strict=True))
 
-    def _patches(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """Tokens [B, L, dim]; float32 where the network computes in float16, whose range is too small for them."""
-        told = torch.cat([latent.to(self.dtype), condition.to(self.dtype)], dim=1)
+    def _patches(self, latent: Tensor, condition: Tensor, setting: Setting) -> Tensor:
+        """The own tokens [B, L, dim]; float32 where the network computes in float16, whose range is too small."""
+        frames, edges = self._own_frames(setting.grid), setting.frames()[1]
+        cells = slice(*(frame * self.config.patch_size[0] for frame in (frames.start, frames.stop)))
+        told = torch.cat([latent[:, :, cells].to(self.dtype), condition[:, :, cells].to(self.dtype)], dim=1)
         patch = self.patch_embedding
         if self.dtype == torch.float16:
             bias = None if patch.bias is None else patch.bias.float()
             x = F.conv3d(told.float(), patch.weight.float(), bias, patch.stride)
         else:
             x = patch(told).to(self.dtype)
-        return x.flatten(2).transpose(1, 2)
+        x = x.flatten(2).transpose(1, 2)
+        return x[:, edges[0] : x.shape[1] - edges[1]]
 
     def _embed_time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """Time embeddings [B, dim] for the head and [B, 6, dim] for the blocks, both float32."""

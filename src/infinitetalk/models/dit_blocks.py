@@ -3,15 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig
-from infinitetalk.models.audio_attention import AudioCrossAttention, attention_to_places
+from infinitetalk.models.audio_attention import AudioCrossAttention, Edges, attention_to_places
 from infinitetalk.models.layers import KeysValues, LayerNorm, Linear, RMSNorm, in_float32, modulate
-from infinitetalk.ops.attention import Kernel, attention, attention_in_place, sdpa
+from infinitetalk.ops.attention import Kernel, attention, sdpa
+from infinitetalk.ops.parallel import ALONE, Look, Parallel
 from infinitetalk.ops.rope import Grid, Rotation, rotate
 
 
@@ -38,30 +41,58 @@ USES: Mapping[str, Use] = {
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What holds for all blocks and branches of one evaluation."""
+    """What holds for all blocks and branches of one evaluation.
+
+    Where several processes share the tokens, each has a stretch of them, which may begin and end within a frame; all
+    but the self-attention knows of no others.
+    """
 
     grid: Grid
+    """Of all tokens."""
     rotation: Rotation
+    """Of the own tokens."""
     dtype: torch.dtype
     """Of the matrix products; the tokens between blocks may be wider."""
     at_once: int
     """Latent frames whose tokens pass through a block's linear layers together."""
     kernel: Kernel = sdpa
     """What computes all attention."""
+    parallel: Parallel = ALONE
+    """With whom the tokens are shared."""
+
+    @property
+    def own(self) -> slice:
+        """The tokens of this process among all of them."""
+        return self.parallel.span(self.grid.tokens)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all own tokens pass through the linear layers together."""
+        own = self.own
+        return bool(self.at_once * self.grid.frame_tokens >= own.stop - own.start)
 
     def parts(self) -> list[slice]:
-        """The latent frames, `at_once` at a time."""
-        return [slice(first, first + self.at_once) for first in range(0, self.grid.frames, self.at_once)]
+        """The own tokens, at most `at_once` latent frames at a time."""
+        own, step = self.own, self.at_once * self.grid.frame_tokens
+        first = own.start // self.grid.frame_tokens * self.grid.frame_tokens
+        cuts = [own.start, *range(first + step, own.stop, step), own.stop]
+        return [slice(begin - own.start, end - own.start) for begin, end in pairwise(cuts)]
 
-    def tokens(self, frames: slice) -> slice:
-        """The tokens of some latent frames."""
-        return slice(frames.start * self.grid.frame_tokens, frames.stop * self.grid.frame_tokens)
+    def frames(self, part: slice | None = None) -> tuple[slice, Edges]:
+        """The latent frames that some of the own tokens lie in, counted from the first of all the own tokens' frames,
+        and how many tokens of the first and the last one are not among them."""
+        own, each = self.own, self.grid.frame_tokens
+        begin, end = (own.start, own.stop) if part is None else (own.start + part.start, own.start + part.stop)
+        first, last = begin // each, -(-end // each)
+        zero = own.start // each
+        return slice(first - zero, last - zero), (begin - first * each, last * each - end)
 
 
 class Told(NamedTuple):
     """What one block is told in one branch.
 
-    `text` and `picture`: [B, S, heads, d]; `sound`: [B, T, S, heads, d]. `places`: which of the first latent frame's
+    `text` and `picture`: [B, S, heads, d]; `sound`: [B, T, S, heads, d], of the latent frames of the own tokens.
+    `places`: which of the first latent frame's
     tokens show each person and, last, the background: [B, P + 1, rows * columns] of zeros and ones; None for one
     person.
     """
@@ -159,31 +190,32 @@ class Block(nn.Module):
         """Transforms tokens x [B, L, dim] at the time embedding [B, 6, dim] float32."""
         shift1, scale1, *later = (self.modulation.float() + time).chunk(6, dim=1)
         q, k, v = self._project(x, shift1, scale1, setting)
-        stands = None
+        look: Look | None = None
         if told.places is not None:
-            stands = self.audio_cross_attn.stands(attention_to_places(q, k, told.places, kernel=setting.kernel))
-        if setting.at_once >= setting.grid.frames:
-            answer = attention(q, k, v, kernel=setting.kernel).flatten(-2)
-            del q, k, v
-            return self._finish(x, answer, later, told, setting, stands=stands)
-        answer = attention_in_place(q, k, v, kernel=setting.kernel).flatten(-2)
+            look = partial(attention_to_places, places=told.places, heads=self.self_attn.heads, kernel=setting.kernel)
+        answer, seen = setting.parallel.attend(
+            q, k, v, count=setting.grid.tokens, kernel=setting.kernel, in_place=not setting.whole, look=look
+        )
         del q, k, v
+        answer = answer.flatten(-2)
+        stands = None if seen is None else self.audio_cross_attn.stands(seen)[:, setting.own]
+        if setting.whole:
+            return self._finish(x, answer, later, told, setting, stands=stands, edges=setting.frames()[1])
         finished = torch.empty_like(x)
-        for frames in setting.parts():
-            part = setting.tokens(frames)
+        for part in setting.parts():
+            frames, edges = setting.frames(part)
             sound = KeysValues(told.sound.keys[:, frames], told.sound.values[:, frames])
             now, here = told._replace(sound=sound), None if stands is None else stands[:, part]
-            finished[:, part] = self._finish(x[:, part], answer[:, part], later, now, setting, stands=here)
+            finished[:, part] = self._finish(x[:, part], answer[:, part], later, now, setting, stands=here, edges=edges)
         return finished
 
     def _project(self, x: Tensor, shift: Tensor, scale: Tensor, setting: Setting) -> list[Tensor]:
-        """Queries, keys and values of all tokens, some frames at a time."""
-        if setting.at_once >= setting.grid.frames:
+        """Queries, keys and values of the own tokens, some frames at a time."""
+        if setting.whole:
             calm = modulate(self.norm1(x), shift, scale).to(setting.dtype)
             return [*self.self_attn.project(calm, setting.rotation)]
         whole: list[Tensor] = []
-        for frames in setting.parts():
-            part = setting.tokens(frames)
+        for part in setting.parts():
             calm = modulate(self.norm1(x[:, part]), shift, scale).to(setting.dtype)
             made = self.self_attn.project(calm, setting.rotation.part(part))
             whole = whole or [piece.new_empty(x.shape[0], x.shape[1], *piece.shape[2:]) for piece in made]
@@ -193,14 +225,14 @@ class Block(nn.Module):
 
     def _finish(
         self, x: Tensor, answer: Tensor, modulation: Sequence[Tensor], told: Told, setting: Setting, *,
-        stands: Tensor | None,
+        stands: Tensor | None, edges: Edges,
     ) -> Tensor:  # fmt: skip
-        """All that follows self-attention, for whole frames of tokens: no token looks at another one any more."""
+        """All that follows self-attention: no token looks at another one any more."""
         gate1, shift2, scale2, gate2 = modulation
         x = (x + self.self_attn.o(answer) * gate1).to(x.dtype)
         if self.cross_attn is not None and self.norm3 is not None:
             x = x + self.cross_attn(self.norm3(x).to(setting.dtype), told, setting.kernel)
-        x = x + self.audio_cross_attn(self.norm_x(x).to(setting.dtype), told.sound, stands, setting.kernel)
+        x = x + self.audio_cross_attn(self.norm_x(x).to(setting.dtype), told.sound, stands, setting.kernel, edges)
         calm = modulate(self.norm2(x), shift2, scale2).to(setting.dtype)
         fed: Tensor = self.ffn(calm)
         return (x + fed * gate2).to(x.dtype)
@@ -219,6 +251,5 @@ class Head(nn.Module):
     def forward(self, x: Tensor, time: Tensor, setting: Setting) -> Tensor:
         """Reads tokens [B, L, dim] at the time embedding [B, dim]: [B, L, patch * out_dim] float32."""
         shift, scale = (self.modulation.float() + time.unsqueeze(1)).chunk(2, dim=1)
-        parts = [setting.tokens(frames) for frames in setting.parts()]
-        made = [in_float32(modulate(self.norm(x[:, part]), shift, scale), self.head) for part in parts]
+        made = [in_float32(modulate(self.norm(x[:, part]), shift, scale), self.head) for part in setting.parts()]
         return made[0] if len(made) == 1 else torch.cat(made, dim=1)
