@@ -1,5 +1,6 @@
 """The shipped face detector and landmarks."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,12 @@ def test_faces_come_from_left_to_right(pair: Picture) -> None:
     assert left.turn < 0.3
     mirrored = find_faces(np.ascontiguousarray(pair[:, ::-1]))
     assert [face.middle[0] for face in mirrored] == pytest.approx([511 - right.middle[0], 511 - left.middle[0]], abs=8)
+
+
+def test_many_threads_find_the_same_faces(pair: Picture) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: [face.middle.tolist() for face in find_faces(pair)], range(24)))
+    assert all(faces_found == found[0] for faces_found in found)
 
 
 def test_small_faces_of_a_wide_picture_are_found(pair: Picture) -> None:

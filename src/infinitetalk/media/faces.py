@@ -5,6 +5,7 @@ many is found as well as a portrait. What several looks found is merged.
 """
 
 import lzma
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def can_find_faces() -> bool:
 
 
 class Network:
-    """A TensorFlow Lite network, packed by xz, with one picture as its input and named outputs."""
+    """A TensorFlow Lite network, packed by xz, with one picture as its input and named outputs; for any thread."""
 
     def __init__(self, path: Path, outputs: tuple[str, ...]) -> None:
         """Reads the network.
@@ -127,12 +128,14 @@ class Network:
         self._input = self._interpreter.get_input_details()[0]["index"]
         places = {item["name"]: item["index"] for item in self._interpreter.get_output_details()}
         self._outputs = [places[name] for name in outputs]
+        self._alone = threading.Lock()  # an interpreter has one set of tensors
 
     def __call__(self, picture: Floats) -> list[Floats]:
         """Runs on a picture [height, width, 3] of the network's own size and range."""
-        self._interpreter.set_tensor(self._input, np.ascontiguousarray(picture[None], dtype=np.float32))
-        self._interpreter.invoke()
-        return [np.array(self._interpreter.get_tensor(place)) for place in self._outputs]
+        with self._alone:
+            self._interpreter.set_tensor(self._input, np.ascontiguousarray(picture[None], dtype=np.float32))
+            self._interpreter.invoke()
+            return [np.array(self._interpreter.get_tensor(place)) for place in self._outputs]
 
 
 class _Detector:

@@ -1,0 +1,67 @@
+"""Stores on both databases, and a queue that makes videos with `tiny`."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from infinitetalk.core.request import TalkRequest
+from infinitetalk.engine.job import Workshop
+from infinitetalk.jobs.queue import JobQueue
+from infinitetalk.jobs.store import JobStore
+from tests.faces.conftest import write_portrait, write_voice
+
+POSTGRES = "INFINITETALK_TEST_POSTGRES"
+
+
+def fresh_database(kind: str, folder: Path) -> str:
+    """The URL of an empty database."""
+    if kind == "sqlite":
+        return f"sqlite:///{folder / 'jobs.sqlite'}"
+    url = os.environ.get(POSTGRES)
+    if url is None:
+        pytest.skip(f"NOT RUN: no PostgreSQL in {POSTGRES}; tools/with_postgres.sh starts one")
+    name = f"test_{os.getpid()}_{abs(hash(folder)) % 10**12}"
+    server = create_engine(url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    server.dispose()
+    return f"{url.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    return fresh_database(request.param, tmp_path)
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[JobStore]:
+    opened = JobStore(database)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[JobQueue]:
+    """A queue that is at work."""
+    with JobQueue(tmp_path / "jobs", Workshop("cpu")) as opened:
+        yield opened
+
+
+MakeRequest = Callable[..., TalkRequest]
+
+
+@pytest.fixture
+def make_request(tiny_folder: Path, tmp_path: Path) -> MakeRequest:
+    """Gives `make_request(seconds=0.5, **fields)`: a request for `tiny`."""
+    picture = write_portrait(tmp_path / "Портрет; rm -rf.png")
+
+    def make(seconds: float = 0.5, **fields: object) -> TalkRequest:
+        voice = write_voice(tmp_path / f"voice-{seconds}.wav", seconds)
+        usual = {"model": str(tiny_folder), "image": picture, "audio": (voice,), "steps": 2, "provenance": False}
+        return TalkRequest(**{**usual, **fields})  # type: ignore[arg-type]
+
+    return make
