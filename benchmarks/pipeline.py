@@ -44,7 +44,7 @@ from infinitetalk.core.stages import Stage
 from infinitetalk.core.units import GIB
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
-from infinitetalk.engine.planning import plan_job
+from infinitetalk.engine.planning import networks_of, plan_job, work_of
 from infinitetalk.engine.progress import StageClock
 from infinitetalk.media.inputs import Inputs, Picture, Waveform
 from infinitetalk.media.picture import StillSource
@@ -95,10 +95,13 @@ class Remembered:
 
 
 class Peaks(StageClock):
-    """A clock that also books the most bytes of the GPU that torch had in each stage."""
+    """A clock that also books the most bytes of the GPU that torch gave out in each stage, and kept in all."""
 
     def __init__(self) -> None:
         self.bytes: dict[Stage, int] = {}
+        self.driver: dict[Stage, int] = {}
+        """What the driver says is in use when a stage ends: torch gives memory back between networks, not within."""
+        self.reserved = 0
         super().__init__()
 
     def _settle(self) -> None:
@@ -107,6 +110,9 @@ class Peaks(StageClock):
             if self._open:
                 stage = self._open[-1]
                 self.bytes[stage] = max(self.bytes.get(stage, 0), torch.cuda.max_memory_allocated())
+                free, total = torch.cuda.mem_get_info()
+                self.driver[stage] = max(self.driver.get(stage, 0), total - free)
+            self.reserved = max(self.reserved, torch.cuda.max_memory_reserved())
             torch.cuda.reset_peak_memory_stats()
 
 
@@ -157,7 +163,10 @@ def carry_out(task: Task, figures: dict[str, Any], clock: Peaks) -> None:
     )  # fmt: skip
     settings = resolve(request, folder.facts, Pixels(1, 1))
     plan = plan_job(folder, request, settings, device, memory)
+    networks, work = networks_of(folder), work_of(request, settings)
+    kept_as = {name: getattr(networks, name) for name in ("dit_bytes", "around_bytes", "text_bytes")}
     figures |= {
+        "shapes": {"networks": kept_as, "work": asdict(work)},
         "device": device.name,
         "pretended": device.pretended is not None,
         "guard_refuses": refused(device) if device.pretended is not None else None,
@@ -221,6 +230,8 @@ def worked(model: Model, task: Task, request: TalkRequest, device: Device, clock
     figures = streamed(Engine(model, media=media), request, clock)
     figures["stage_seconds"] = {stage.value: spent for stage, spent in clock.seconds.items() if spent}
     figures["stage_peak_allocated_gib"] = in_gib(clock.bytes)
+    figures["stage_driver_gib"] = in_gib(clock.driver)
+    figures["reserved_peak_gib"] = clock.reserved / GIB
     if model.store is not None and model.store.stalls:
         figures["stalls"] = stalled(seconds_stalled(model.store.stalls))
     return figures

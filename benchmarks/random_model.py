@@ -1,11 +1,11 @@
-"""Writes a model folder with random weights at full size, as fast as the disk allows: 19 to 28 GB.
+"""Writes a model folder with random weights at full size, as fast as the disk allows: 19 to 46 GB.
 
-python -m benchmarks.random_model FOLDER --kind fp8          (or q4_k, which is smaller and needs the package gguf)
+python -m benchmarks.random_model FOLDER --kind fp8          (or bf16; or q4_k, which needs the package gguf)
 
 Kinds are those of the preset `t4`: the transformer in rows of fp8 with scales (`fp8`) or in a GGUF file's blocks of 4
-bits (`q4_k`), umT5-XXL in fp8 with a float16 table of tokens, CLIP and the VAE in float16, wav2vec2 in float32. Numbers
-are cut out of one random sequence at a place of each tensor's own, and scaled by the tensor's inputs, so that signals
-keep their size. The tokenizer knows a few words.
+bits (`q4_k`), or else, as it is published, in bfloat16 (`bf16`); umT5-XXL in fp8 with a float16 table of tokens, CLIP
+and the VAE in float16, wav2vec2 in float32. Numbers are cut out of one random sequence at a place of each tensor's own,
+and scaled by the tensor's inputs, so that signals keep their size. The tokenizer knows a few words.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from infinitetalk.models.vae import VideoVAE
 from infinitetalk.runtime.platform import forget_pages
 from tools.make_tiny import Shapes, module_shapes, speech_shapes, text_shapes, vision_shapes
 
-KINDS = ("fp8", "q4_k")
+KINDS = ("fp8", "q4_k", "bf16")
 GAIN = 0.8
 """What a matrix makes of the size of its inputs."""
 FP8_SIZE = 16.0
@@ -124,8 +124,10 @@ class Entry:
     content: Callable[[], Content]
 
 
-BYTES: Mapping[torch.dtype, tuple[str, int]] = {torch.float16: ("F16", 2), torch.float32: ("F32", 4)}
-WIDTHS = ("F32", "F16", "F8_E4M3")
+BYTES: Mapping[torch.dtype, tuple[str, int]] = {
+    torch.float16: ("F16", 2), torch.bfloat16: ("BF16", 2), torch.float32: ("F32", 4),
+}  # fmt: skip
+WIDTHS = ("F32", "F16", "BF16", "F8_E4M3")
 
 
 def dense(numbers: Numbers, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Entry:
@@ -201,6 +203,8 @@ def dit_entries(numbers: Numbers, config: DiTConfig, kind: str) -> list[Entry]:
         few = len(shape) == 2 and re.match(r"blocks\.\d+\..*weight", name) is not None
         if few and kind == "fp8":
             entries += in_rows(numbers, name, shape)
+        elif kind == "bf16":
+            entries.append(dense(numbers, name, shape, torch.bfloat16))
         elif few and shape[-1] % 256 == 0:
             size = math.prod(shape) // 256 * 144
             entries.append(Entry(name, shape, "Q4_K", size, lambda name=name, shape=shape: numbers.q4_k(name, shape)))  # type: ignore[misc]
@@ -237,8 +241,8 @@ def write_model(folder: Path, kind: str, full: Full | None = None, numbers: Numb
     """Writes a model folder, which must not exist yet."""
     full, numbers = full or Full(), numbers or Numbers()
     folder.mkdir(parents=True)
-    dit = "dit.safetensors" if kind == "fp8" else "dit.gguf"
-    write_dit = write_safetensors if kind == "fp8" else write_gguf
+    dit = "dit.gguf" if kind == "q4_k" else "dit.safetensors"
+    write_dit = write_gguf if kind == "q4_k" else write_safetensors
     write_dit(folder / dit, dit_entries(numbers, full.dit, kind))
     write_safetensors(folder / "text.safetensors", text_entries(numbers, text_shapes(full.text)))
     plain: tuple[tuple[str, Shapes, torch.dtype], ...] = (

@@ -28,6 +28,7 @@ class Guest:
     def at_work(self) -> Iterator[None]:
         """The network is on the device as long as this lasts; turns may nest."""
         if not self._inside:
+            release(self._device)  # what others left lies in pieces of other sizes
             for name, tensor in self._home.items():
                 put(self.network, name, tensor.to(self._device))
         self._inside += 1
