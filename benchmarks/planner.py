@@ -111,7 +111,15 @@ def row(one: Combination, told: Mapping[str, Any]) -> dict[str, Any]:
         del found["seconds"]  # speed is not pretended
     # The window that is timed is one of two equal ones, but for what starts in the first.
     made = {name: spent / WINDOWS for name, spent in told["stage_seconds"].items()}
-    kept = ("lodging", "shapes", "stage_peak_allocated_gib", "stage_driver_gib", "reserved_peak_gib", "stalls", "computes_in")
+    kept = (
+        "lodging",
+        "shapes",
+        "stage_peak_allocated_gib",
+        "stage_driver_gib",
+        "reserved_peak_gib",
+        "stalls",
+        "computes_in",
+    )
     about = {name: told[name] for name in kept if name in told}
     return asdict(one) | {"combination": one.name} | compared(expects, found) | {"stage_seconds": made} | about
 
