@@ -51,6 +51,7 @@ from infinitetalk.media.framing import frame_faces
 from infinitetalk.media.people import People
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.guard import at_work
+from infinitetalk.runtime.heap import give_back
 from infinitetalk.weights.folder import ModelFolder
 
 T = TypeVar("T")
@@ -179,6 +180,7 @@ class Engine:
                 past = result.past
                 yield result
                 del result  # the caller may have let go of it, so that one window at a time is in memory
+                give_back()
 
     def live(
         self,
@@ -388,7 +390,10 @@ class Engine:
     ) -> tuple[Conditions, Tensor]:
         """What the network is told of a window, and the pixels of its key frame."""
         with listener.stage(Stage.AUDIO_ENCODING):
-            listener.advance(job.voices.load(window))
+            heard = job.voices.load(window)
+            if heard:
+                give_back()
+            listener.advance(heard)
         with listener.stage(Stage.FEATURE_EXTRACTION):
             audio = job.voices.hear(window).to(self.model.device)
             places = job.people.at(job.keys.seconds(window), job.keys.frame(window))
