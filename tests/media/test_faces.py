@@ -33,7 +33,7 @@ def test_faces_come_from_left_to_right(pair: Picture) -> None:
 
 def test_many_threads_find_the_same_faces(pair: Picture) -> None:
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: [face.middle.tolist() for face in find_faces(pair)], range(24)))
+        found = list(pool.map(lambda _: [face.middle for face in find_faces(pair)], range(24)))
     assert all(faces_found == found[0] for faces_found in found)
 
 
