@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 Flow = NDArray[np.float32]
 """How far each pixel moves, [height, width, 2]: right, down."""
 
-_SMALL = 256
-"""Pixels: flow of pictures below this is found at twice their size, since they move by parts of a pixel."""
+_ENLARGED = ((160, 3), (256, 2))
+"""Flow of pictures whose shorter side is below so many pixels is found at so many times their size, since they move by
+parts of a pixel."""
+
+_PARTS = 32
+"""Parts of a pixel to which OpenCV rounds places."""
 
 _SPREAD = 1.5
 """Pixels around each one that decide whether its motion is trusted."""
@@ -122,13 +126,14 @@ class Between:
 
 
 def _finder() -> "DISOpticalFlow":
-    """The finest scale and close patches: mouths and eyes are small."""
+    """The finest scale, close patches and little smoothing: mouths and eyes are small, and hair moves before a face."""
     import cv2
 
     finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     finder.setFinestScale(0)
     finder.setPatchSize(8)
     finder.setPatchStride(4)
+    finder.setVariationalRefinementAlpha(2.0)
     return finder
 
 
@@ -137,7 +142,7 @@ def _flow(finder: "DISOpticalFlow", one: Picture, two: Picture) -> Flow:
     import cv2
 
     height, width = one.shape[:2]
-    scale = 2 if min(height, width) < _SMALL else 1
+    scale = next((times for side, times in _ENLARGED if min(height, width) < side), 1)
     wide = width * scale, height * scale
     large = [cv2.resize(picture, wide, interpolation=cv2.INTER_CUBIC) for picture in (one, two)]
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in large]
@@ -165,13 +170,28 @@ def _at_time(flow: Flow, share: float) -> Flow:
 
 
 def _moved(picture: NDArray[np.float32], flow: Flow, share: float) -> NDArray[np.float32]:
-    """Each place shows what lies at a share of its motion from there."""
+    """Each place shows what lies at a share of its motion from there.
+
+    Cubic interpolation overshoots at hard edges, as those of hair and lips are. So it is held between the darkest and
+    the brightest of the four pixels around.
+    """
     import cv2
 
     columns, rows = _grid(flow)
     source = columns + share * flow[..., 0], rows + share * flow[..., 1]
     found = cv2.remap(picture, *source, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(found, dtype=np.float32)
+    corner = tuple(np.floor(np.rint(place * _PARTS) / _PARTS) for place in source)
+    four = np.ones((2, 2), np.uint8)
+    low, high = (
+        cv2.remap(
+            change(picture, four, anchor=(0, 0), borderType=cv2.BORDER_REPLICATE),
+            *corner,
+            cv2.INTER_NEAREST,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        for change in (cv2.erode, cv2.dilate)
+    )
+    return np.asarray(np.clip(found, low, high), dtype=np.float32)
 
 
 def _blurred(difference: NDArray[np.float32]) -> NDArray[np.float32]:
