@@ -180,12 +180,13 @@ def _moved(picture: NDArray[np.float32], flow: Flow, share: float) -> NDArray[np
     columns, rows = _grid(flow)
     source = columns + share * flow[..., 0], rows + share * flow[..., 1]
     found = cv2.remap(picture, *source, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    corner = tuple(np.floor(np.rint(place * _PARTS) / _PARTS) for place in source)
+    left, top = (np.floor(np.rint(place * _PARTS) / _PARTS) for place in source)
     four = np.ones((2, 2), np.uint8)
     low, high = (
         cv2.remap(
             change(picture, four, anchor=(0, 0), borderType=cv2.BORDER_REPLICATE),
-            *corner,
+            left,
+            top,
             cv2.INTER_NEAREST,
             borderMode=cv2.BORDER_REPLICATE,
         )
