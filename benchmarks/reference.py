@@ -22,8 +22,11 @@ OURS_ALONE = {"clip_dim", "clip_tokens", "audio_blocks", "audio_channels", "clas
 """Numbers of our configuration that the reference's class has written into it."""
 
 
-def reference_class(checkout: Path, importer: Path) -> Callable[..., nn.Module]:
-    """The reference's network class; what else its modules import at the top is stood in for."""
+def reference_class(checkout: Path, importer: Path, *, compiled: bool = False) -> Callable[..., nn.Module]:
+    """The reference's network class; what else its modules import at the top is stood in for.
+
+    With `compiled`, its attention map is compiled, as it is where the reference is used.
+    """
     lacking = [name for name in ("torchvision", "optimum") if importlib.util.find_spec(name) is None]
     sys.modules.update({name: types.ModuleType(name) for name in lacking})
     spec = importlib.util.spec_from_file_location("importer", importer)
@@ -31,10 +34,10 @@ def reference_class(checkout: Path, importer: Path) -> Callable[..., nn.Module]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     loaded = module.load(checkout)
-    # Uncompiled: compiling would take longer than the two calls.
     utils: Any = sys.modules["wan.utils.multitalk_utils"]
-    compiled = utils.calculate_x_ref_attn_map
-    utils.calculate_x_ref_attn_map = getattr(compiled, "_torchdynamo_orig_callable", compiled)
+    attend = utils.calculate_x_ref_attn_map
+    if not compiled:  # compiling would take longer than a few calls
+        utils.calculate_x_ref_attn_map = getattr(attend, "_torchdynamo_orig_callable", attend)
     network: Callable[..., nn.Module] = loaded.WanModel
     return network
 

@@ -1,8 +1,8 @@
-"""Where a job's networks live in memory, and by which kernels they attend: settings of a run, not of a video.
+"""Where a job's networks live in memory, and by which kernels they compute: settings of a run, not of a video.
 
-They change how long a video takes and what it needs, not what it shows; another exact kernel rounds differently. So
-they are no part of `TalkRequest` and of the file beside a video: whoever repeats a video on another machine must not
-inherit this one's memory.
+They change how long a video takes and what it needs. Kernels that are exact round differently; those of 8 bits are off
+by what their names say. So they are no part of `TalkRequest` and of the file beside a video: whoever repeats a video on
+another machine must not inherit this one's memory.
 """
 
 from dataclasses import dataclass, fields
@@ -21,7 +21,8 @@ class Tier(Enum):
     DISK = "disk"
 
 
-AUTO = "auto"
+AUTO, ON, OFF = "auto", "on", "off"
+EXACT = "exact"
 MEMORY, KERNELS = "memory", "kernels"
 
 
@@ -45,6 +46,12 @@ class MemorySettings:
     )  # fmt: skip
     attention: str = knob(AUTO, "what computes attention in the video network; auto: the quickest, measured once",
                           KERNELS, choices=(AUTO, *NAMES))  # fmt: skip
+    fused: str = knob(AUTO, "one Triton kernel for what lies between two products of the video network; auto: where "
+                      "they run", KERNELS, choices=(AUTO, ON, OFF))  # fmt: skip
+    linears: str = knob(EXACT, "number format of the products in the video network's blocks: its own, or 8 bits with "
+                        "a scale for each row", KERNELS, choices=(EXACT, "fp8", "int8"))  # fmt: skip
+    vae_dtype: str = knob(AUTO, "number format of the VAE; auto: bfloat16 where the networks compute in it, else "
+                          "float32", KERNELS, choices=(AUTO, "float32", "bfloat16"))  # fmt: skip
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -55,6 +62,11 @@ class MemorySettings:
                     raise RequestError(item.name, value, f"must be {', '.join(limits.choices)}")
             elif value is not None:
                 _check(item.name, value, limits, whole=item.name == "num_persistent_param_in_dit")
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """What decides how results are rounded, by name."""
+        return {name: getattr(self, name) for name in ("attention", "fused", "linears", "vae_dtype")}
 
     @property
     def tier(self) -> Tier | None:

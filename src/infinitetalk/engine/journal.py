@@ -75,7 +75,7 @@ class Identity:
                 "kind": device.torch_device.type,
                 "dtype": str(device.dtype),
                 "threads": torch.get_num_threads(),
-                "attention": (memory or MemorySettings()).attention,
+                **(memory or MemorySettings()).kernels,
                 **{name: version(name) for name in (*_LIBRARIES, *(("demucs",) if request.separates else ()))},
             },
         )

@@ -8,10 +8,12 @@ from typing import cast
 import torch
 from torch import nn
 
+from infinitetalk.core.errors import ModelError
 from infinitetalk.core.memory import Lodging, Tier
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.dit_blocks import USES, Block, Use
 from infinitetalk.models.text import TextEncoder
+from infinitetalk.ops.eight import Eight
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.memory.store import Store, spread
 from infinitetalk.runtime.platform import cache_folder
@@ -83,13 +85,20 @@ class Housed:
             yield from block.named_modules(prefix=f"blocks.{number}")
 
 
-def load_dit(folder: ModelFolder, device: Device, lodging: Lodging, amendments: Amendments | None = None) -> Housed:
+def load_dit(
+    folder: ModelFolder,
+    device: Device,
+    lodging: Lodging,
+    amendments: Amendments | None = None,
+    eight: Eight | None = None,
+) -> Housed:
     """Reads the video network and puts it where it shall live, block by block.
 
-    Main memory never holds more than a block beside what the tier keeps there.
+    Main memory never holds more than a block beside what the tier keeps there. With `eight`, each block's matrices are
+    packed for products in 8 bits, on the device.
 
     Raises:
-        ModelError: weights that are missing, damaged or do not fit.
+        ModelError: weights that are missing, damaged, do not fit, or cannot be packed.
         MachineError: memory that cannot be pinned, or a full disk.
     """
     part, where = folder.dit, device.torch_device
@@ -109,14 +118,29 @@ def load_dit(folder: ModelFolder, device: Device, lodging: Lodging, amendments: 
     dit.frames_at_once = lodging.frames_at_once
     if lodging.tier is Tier.RESIDENT:
         for number in range(config.num_layers):
-            dit.blocks.append(pieces.block(number, device.dtype, keep_stored=own).to(where))
+            dit.blocks.append(_packed(pieces.block(number, device.dtype, keep_stored=own).to(where), eight))
         return Housed(dit, lodging, None)
     store = empty_store(lodging.tier, lodging.resident_blocks, config.num_layers, where)
     for number in range(config.num_layers):
-        store.add(pieces.block(number, device.dtype, keep_stored=True))
+        block = pieces.block(number, device.dtype, keep_stored=True)
+        store.add(block if eight is None else _packed(block.to(where), eight).to("cpu"))
     store.seal()
     lend(dit, store)
     return Housed(dit, lodging, store)
+
+
+def _packed(block: Block, eight: Eight | None) -> Block:
+    """A block that computes in 8 bits, if it shall.
+
+    Raises:
+        ModelError: a network whose matrices such products do not take.
+    """
+    if eight is not None:
+        try:
+            block.hold_eight(eight)
+        except ValueError as error:
+            raise ModelError(f"linears = {eight.name}: this network cannot compute so: {error}") from error
+    return block
 
 
 def stored_type(files: Sequence[Path]) -> torch.dtype:

@@ -34,6 +34,7 @@ from infinitetalk.runtime.attention import choose_attention
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.memory.lanes import release
 from infinitetalk.runtime.memory.store import Store
+from infinitetalk.runtime.regions import choose_eight, choose_regions, coding_dtype
 from infinitetalk.weights import keymaps
 from infinitetalk.weights.folder import ModelFolder, Part
 from infinitetalk.weights.keymaps import KeyMap
@@ -171,29 +172,32 @@ def load_model(
     """Reads the weights of a model folder, and applies LoRAs to its DiT in the order given.
 
     Where weights live is planned for the model's own size within the budgets of `memory`, unless `lodging` says it;
-    `memory` also names what computes attention.
+    `memory` also names the kernels.
 
-    The DiT and the text and picture encoders compute in the device's number format. The VAE, whose small errors add up
-    from window to window, and the small speech encoder stay in float32.
+    The DiT and the text and picture encoders compute in the device's number format, the small speech encoder in
+    float32.
 
     Raises:
         ModelError: weights that are missing, damaged or do not fit; a LoRA that does not fit, before any is read.
-        RequestError: an attention back end that cannot serve here.
+        RequestError: kernels that cannot serve here.
         MachineError: memory that is too small.
     """
     listener = progress or StageClock()
     where = device.torch_device
     with listener.stage(Stage.FEATURE_EXTRACTION):
         config = folder.dit.config
-        kernel = choose_attention(device, (memory or MemorySettings()).attention, config.dim // config.num_heads)
+        settings = memory or MemorySettings()
+        kernel = choose_attention(device, settings.attention, config.dim // config.num_heads)
+        regions, coded_in = choose_regions(device, settings), coding_dtype(device, settings)
         stack = open_loras(folder, loras, where)
-        housed = load_dit(folder, device, lodging or plan_folder(folder, device, memory, loras).lodging, stack)
-        housed.dit.attend_by = kernel
+        lodging = lodging or plan_folder(folder, device, memory, loras).lodging
+        housed = load_dit(folder, device, lodging, stack, choose_eight(settings))
+        housed.dit.attend_by, housed.dit.regions = kernel, regions
         for line in told(stack, housed.named_modules(), folder.loras) if stack else ():
             listener.note(line)
         keep = housed.lodging.keep_encoders
         home = where if keep else torch.device("cpu")
-        vae = _network(folder.vae, VideoVAE, keymaps.VAE, torch.float32, home)
+        vae = _network(folder.vae, VideoVAE, keymaps.VAE, coded_in, home)
         speech = _network(folder.speech, SpeechEncoder, keymaps.SPEECH, torch.float32, home)
         return Model(
             facts=folder.facts,

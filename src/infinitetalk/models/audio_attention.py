@@ -12,6 +12,8 @@ from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.layers import KeysValues, Linear
 from infinitetalk.ops.attention import Kernel, attention, sdpa
+from infinitetalk.ops.eight import Operand
+from infinitetalk.ops.regions import Regions
 from infinitetalk.ops.rope import line_rotation, rotate
 
 Edges = tuple[int, int]
@@ -151,8 +153,9 @@ class AudioCrossAttention(nn.Module):
         return place_positions(attention_map, self.class_range, self.interval)
 
     def forward(
-        self, x: Tensor, sound: KeysValues, stands: Tensor | None, kernel: Kernel, edges: Edges = (0, 0)
-    ) -> Tensor:
+        self, x: Operand, sound: KeysValues, stands: Tensor | None, kernel: Kernel, regions: Regions, *,
+        edges: Edges = (0, 0),
+    ) -> Tensor:  # fmt: skip
         """Answers [B, L, dim] for the video tokens x [B, L, dim] of the T latent frames that the sound is of.
 
         Args:
@@ -162,9 +165,10 @@ class AudioCrossAttention(nn.Module):
         q = self.q_linear(x).unflatten(-1, (self.heads, self.head_dim))
         if stands is not None:
             q = rotate(q, line_rotation(stands, self.head_dim)).to(q.dtype)
+        batch, count = q.shape[:2]
         q = F.pad(q, (0, 0, 0, 0, *edges)) if any(edges) else q
         q = q.unflatten(1, (sound.keys.shape[1], -1)).flatten(0, 1)
         heard = attention(q, sound.keys.flatten(0, 1), sound.values.flatten(0, 1), kernel=kernel)
-        heard = heard.reshape(x.shape[0], -1, x.shape[2])
-        answer: Tensor = self.proj(heard[:, edges[0] : edges[0] + x.shape[1]])
+        heard = heard.reshape(batch, -1, self.heads * self.head_dim)[:, edges[0] : edges[0] + count]
+        answer: Tensor = self.proj(regions.operand(heard))
         return answer

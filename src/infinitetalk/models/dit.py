@@ -17,6 +17,7 @@ from infinitetalk.models.dit_blocks import Block, CrossAttention, Head, Setting,
 from infinitetalk.models.layers import KeysValues, Linear, RMSNorm, in_float32, sinusoid
 from infinitetalk.ops.attention import Kernel, sdpa
 from infinitetalk.ops.parallel import ALONE, Parallel
+from infinitetalk.ops.regions import Regions
 from infinitetalk.ops.rope import Grid, video_rotation
 
 Prepared = tuple[KeysValues, ...]
@@ -158,6 +159,8 @@ class AudioDiT(nn.Module):
         """What computes all attention."""
         self.parallel: Parallel = ALONE
         """With whom the tokens are shared: then all of them ask for the same at the same time."""
+        self.regions = Regions()
+        """What computes all that lies between products."""
         self._lender: Lender | None = None
 
     @property
@@ -250,9 +253,8 @@ class AudioDiT(nn.Module):
         if heads % self.parallel.size:
             raise ModelError(f"{heads} heads of attention cannot be divided among {self.parallel.size} processes")
         rotation = video_rotation(grid, self.config.dim // heads, device).part(self.parallel.span(grid.tokens))
-        return Setting(
-            grid, rotation, self.dtype, self.frames_at_once or grid.frames, self.attend_by, self.parallel
-        )  # fmt: skip
+        at_once = self.frames_at_once or grid.frames
+        return Setting(grid, rotation, self.dtype, at_once, self.attend_by, self.parallel, self.regions)
 
     def _answer(self, tokens: Tensor, time: Tensor, setting: Setting) -> Tensor:
         """The velocity [B, out_dim, T, h, w] of own tokens [B, L, dim] and everybody else's."""

@@ -14,8 +14,10 @@ from infinitetalk.core.configs import DiTConfig
 from infinitetalk.models.audio_attention import AudioCrossAttention, Edges, attention_to_places
 from infinitetalk.models.layers import KeysValues, LayerNorm, Linear, RMSNorm, in_float32, modulate
 from infinitetalk.ops.attention import Kernel, attention, sdpa
+from infinitetalk.ops.eight import Eight, Operand
 from infinitetalk.ops.parallel import ALONE, Look, Parallel
-from infinitetalk.ops.rope import Grid, Rotation, rotate
+from infinitetalk.ops.regions import Norm, Regions
+from infinitetalk.ops.rope import Grid, Rotation
 
 
 class Use(Enum):
@@ -59,6 +61,8 @@ class Setting:
     """What computes all attention."""
     parallel: Parallel = ALONE
     """With whom the tokens are shared."""
+    regions: Regions = Regions()
+    """What computes all that lies between products."""
 
     @property
     def own(self) -> slice:
@@ -117,12 +121,11 @@ class SelfAttention(nn.Module):
         self.norm_q = RMSNorm(dim, config.eps)
         self.norm_k = RMSNorm(dim, config.eps)
 
-    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Operand, rotation: Rotation, regions: Regions) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, L, heads, d] of tokens [B, L, dim]."""
-        shape = (self.heads, -1)
-        v = self.v(x).unflatten(-1, shape)
-        q = rotate(self.norm_q(self.q(x)).unflatten(-1, shape), rotation).to(v.dtype)
-        k = rotate(self.norm_k(self.k(x)).unflatten(-1, shape), rotation).to(v.dtype)
+        v = self.v(x).unflatten(-1, (self.heads, -1))
+        q = regions.turned(self.q(x), self.norm_q.weight, self.norm_q.eps, rotation)
+        k = regions.turned(self.k(x), self.norm_k.weight, self.norm_k.eps, rotation)
         return q, k, v
 
 
@@ -156,10 +159,12 @@ class CrossAttention(nn.Module):
         keys = self.norm_k_img(self.k_img(picture)).unflatten(-1, shape)
         return KeysValues(keys, self.v_img(picture).unflatten(-1, shape))
 
-    def forward(self, x: Tensor, told: Told, kernel: Kernel) -> Tensor:
-        q = self.norm_q(self.q(x)).unflatten(-1, (self.heads, -1))
-        answers = [attention(q, *known, kernel=kernel) for known in (told.text, told.picture) if known is not None]
-        answer: Tensor = self.o(sum(answers[1:], answers[0]).flatten(-2))
+    def forward(self, x: Operand, told: Told, kernel: Kernel, regions: Regions) -> Tensor:
+        q = regions.root(self.q(x), self.norm_q.weight, self.norm_q.eps).unflatten(-1, (self.heads, -1))
+        answers = [
+            attention(q, *known, kernel=kernel).flatten(-2) for known in (told.text, told.picture) if known is not None
+        ]
+        answer: Tensor = self.o(regions.summed(*answers) if len(answers) > 1 else regions.operand(answers[0]))
         return answer
 
 
@@ -211,13 +216,14 @@ class Block(nn.Module):
 
     def _project(self, x: Tensor, shift: Tensor, scale: Tensor, setting: Setting) -> list[Tensor]:
         """Queries, keys and values of the own tokens, some frames at a time."""
+        norm = Norm(scale, shift, self.norm1.eps, modulated=True)
         if setting.whole:
-            calm = modulate(self.norm1(x), shift, scale).to(setting.dtype)
-            return [*self.self_attn.project(calm, setting.rotation)]
+            calm = setting.regions.normed(x, norm, setting.dtype)
+            return [*self.self_attn.project(calm, setting.rotation, setting.regions)]
         whole: list[Tensor] = []
         for part in setting.parts():
-            calm = modulate(self.norm1(x[:, part]), shift, scale).to(setting.dtype)
-            made = self.self_attn.project(calm, setting.rotation.part(part))
+            calm = setting.regions.normed(x[:, part], norm, setting.dtype)
+            made = self.self_attn.project(calm, setting.rotation.part(part), setting.regions)
             whole = whole or [piece.new_empty(x.shape[0], x.shape[1], *piece.shape[2:]) for piece in made]
             for target, piece in zip(whole, made, strict=True):
                 target[:, part] = piece
@@ -228,14 +234,38 @@ class Block(nn.Module):
         stands: Tensor | None, edges: Edges,
     ) -> Tensor:  # fmt: skip
         """All that follows self-attention: no token looks at another one any more."""
+        regions, dtype = setting.regions, setting.dtype
         gate1, shift2, scale2, gate2 = modulation
-        x = (x + self.self_attn.o(answer) * gate1).to(x.dtype)
-        if self.cross_attn is not None and self.norm3 is not None:
-            x = x + self.cross_attn(self.norm3(x).to(setting.dtype), told, setting.kernel)
-        x = x + self.audio_cross_attn(self.norm_x(x).to(setting.dtype), told.sound, stands, setting.kernel, edges)
-        calm = modulate(self.norm2(x), shift2, scale2).to(setting.dtype)
-        fed: Tensor = self.ffn(calm)
-        return (x + fed * gate2).to(x.dtype)
+        first = _weights(self.norm_x if self.norm3 is None else self.norm3)
+        x, calm = regions.joined_normed(x, self.self_attn.o(regions.operand(answer)), gate1, first, dtype)
+        if self.cross_attn is not None:
+            read = self.cross_attn(calm, told, setting.kernel, regions)
+            del calm
+            x, calm = regions.joined_normed(x, read, None, _weights(self.norm_x), dtype)
+            del read
+        heard = self.audio_cross_attn(calm, told.sound, stands, setting.kernel, regions, edges=edges)
+        del calm
+        x, calm = regions.joined_normed(x, heard, None, Norm(scale2, shift2, self.norm2.eps, modulated=True), dtype)
+        del heard
+        widen, _, narrow = self.ffn
+        hidden = regions.gelu(widen(calm))
+        del calm
+        return regions.joined(x, narrow(hidden), gate2)
+
+    def hold_eight(self, eight: Eight) -> None:
+        """Packs the matrices of every step for products in 8 bits.
+
+        Raises:
+            ValueError: a matrix that 8-bit products do not take.
+        """
+        for name, layer in self.named_modules():
+            if isinstance(layer, Linear) and name not in USES:
+                layer.hold_eight(eight)
+
+
+def _weights(norm: LayerNorm) -> Norm:
+    """A norm with trained gain and offset."""
+    return Norm(norm.weight, norm.bias, norm.eps, modulated=False)
 
 
 class Head(nn.Module):

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infinitetalk.ops.stored import Stored
+from infinitetalk.ops.eight import STEP, Eight, Operand, Rows, product
+from infinitetalk.ops.regions import rms_norm
+from infinitetalk.ops.stored import Scaled, Stored
 
 PART = "stored_"
 
@@ -28,9 +30,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + self.eps)
-        return wide.to(x.dtype) * self.weight
+        return rms_norm(x, self.weight, self.eps)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -46,7 +46,8 @@ class Linear(nn.Linear):
     """A linear layer that computes in the input's number format, whatever its matrix is stored in.
 
     After `hold`, the parameter `weight` is gone and buffers hold the stored matrix, so that whatever moves, pins or
-    streams a module's parameters and buffers moves them too. Each forward dequantises them anew.
+    streams a module's parameters and buffers moves them too. Each forward dequantises them anew, but for inputs in 8
+    bits: a matrix of the same format, as `hold_eight` gives it, is multiplied with them as it is.
     """
 
     form: Stored | None = None
@@ -77,6 +78,17 @@ class Linear(nn.Linear):
         self.register_parameter("weight", None)
         for name, part in stored.parts().items():
             self.register_buffer(PART + name, part)
+
+    def hold_eight(self, eight: Eight) -> None:
+        """Packs the matrix, held or dense, for products in 8 bits.
+
+        Raises:
+            ValueError: sides that 8-bit products do not take.
+        """
+        if self.in_features % STEP or self.out_features % STEP:
+            raise ValueError(f"{self.in_features} → {self.out_features}: both must be multiples of {STEP}")
+        stored = self.stored
+        self.hold(eight.pack(self.weight.detach() if stored is None else stored))
 
     def release(self) -> None:
         """Forgets a held matrix; the layer has none until `weight` is set or another is held."""
@@ -111,9 +123,18 @@ class Linear(nn.Linear):
         stored = self.stored
         return self.weight.to(dtype) if stored is None else stored.dequantise(dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Operand) -> Tensor:
         """[…, in_features] → […, out_features]."""
+        if isinstance(x, Rows):
+            matrix = self.stored
+            assert isinstance(matrix, Scaled), "an input in 8 bits for a matrix that is not"
+            y = product(x, matrix, self.bias)
+            return y if self.branch_down is None else self._branched(x.wide(), y)
         y = F.linear(x, self.matrix(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        return self._branched(x, y)
+
+    def _branched(self, x: Tensor, y: Tensor) -> Tensor:
+        """An answer y to x, with that of the side branch."""
         if self.branch_down is None or self.branch_up is None:
             return y
         # Under autocast a product may come in another format than x.

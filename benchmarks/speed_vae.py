@@ -1,0 +1,97 @@
+"""Parts of `benchmarks.speed` that ask the VAE."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.speed_network import Bench, _filled, kernels_of
+from infinitetalk.core.configs import VAEConfig
+from infinitetalk.engine import codec
+from infinitetalk.models.vae import VideoVAE
+from infinitetalk.ops.conv import conv_video_direct, conv_video_stacked
+
+LEVELS = ((384, 384, 80, 21), (384, 384, 160, 42), (192, 192, 320, 84), (96, 96, 640, 84))
+"""Channels before and behind, side of the pictures, frames: the convolutions of a window at each level."""
+
+TINY = VAEConfig(dim=8, num_res_blocks=1)
+
+
+def make(bench: Bench, dtype: torch.dtype) -> VideoVAE:
+    """The VAE with random weights, the same in every number format."""
+    if "vae" not in bench.kept:
+        with torch.device("meta"):
+            hollow = VideoVAE(TINY if bench.tiny else VAEConfig())
+        made = _filled(hollow, bench, 3).float()
+        for module in made.modules():
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
+                module.weight.mul_(1.4)
+        bench.kept["vae"] = made
+    vae = bench.kept["vae"]
+    assert isinstance(vae, VideoVAE)
+    return vae.to(dtype)
+
+
+def _relative(found: Tensor, truth: Tensor) -> float:
+    return float((found.float() - truth.float()).norm() / truth.float().norm())
+
+
+def vae(bench: Bench) -> dict[str, Any]:
+    """Decoding a window, encoding what a window is told, in the format the networks compute in; and the error."""
+    dtype = bench.device.dtype
+    generator = torch.Generator(bench.where).manual_seed(5)
+    latent = torch.randn(1, 16, *bench.size, device=bench.where, generator=generator)
+    side = (bench.pixels.height, bench.pixels.width)
+    motion = torch.randn(1, 3, 9, *side, device=bench.where, generator=generator).clamp(-1, 1)
+    key = torch.zeros(1, 3, bench.frames, *side, device=bench.where)
+    key[:, :, :1] = motion[:, :, :1]
+    net = make(bench, torch.float32)
+    bench.peak()
+    truth = codec.decode(net, latent)
+    found: dict[str, Any] = {"decode, float32": bench.seconds(lambda: codec.decode(net, latent), 1) | bench.peak()}
+    encoded = codec.encode(net, motion)
+    net = make(bench, dtype)
+    for benchmark in (False, True):
+        torch.backends.cudnn.benchmark = benchmark
+        words = "tuned" if benchmark else "plain"
+        row = bench.seconds(lambda: codec.decode(net, latent)) | bench.peak()
+        found[f"decode, {words}"] = row | {"error": _relative(codec.decode(net, latent), truth)}
+        for step in (1, 2, 4):
+            row = bench.seconds(partial(_decode, net, latent, step), 2) | bench.peak()
+            found[f"decode, {step} latent frames at a time, {words}"] = row
+        row = bench.seconds(lambda: codec.encode(net, motion)) | bench.peak()
+        found[f"encode motion frames, {words}"] = row | {"error": _relative(codec.encode(net, motion), encoded)}
+        found[f"encode a key frame, {words}"] = bench.seconds(lambda: codec.encode(net, key), 2) | bench.peak()
+    torch.backends.cudnn.benchmark = False
+    found["profile_decode"] = kernels_of(lambda: codec.decode(net, latent), bench, 20)
+    return found
+
+
+def _decode(net: VideoVAE, latent: Tensor, step: int) -> list[Tensor]:
+    return list(net.decode_stream([latent], step))
+
+
+def convolutions(bench: Bench) -> dict[str, Any]:
+    """The two forms of a convolution over time and space at each level, some frames at a time."""
+    found: dict[str, Any] = {}
+    for inner, outer, side, frames in ((8, 8, 16, 8),) if bench.tiny else LEVELS:
+        for parts in (21, 5, 1):
+            count = max(1, frames // parts)
+            x = torch.randn(1, count + 2, side, side, inner, device=bench.where, dtype=bench.device.dtype)
+            weight = torch.randn(outer, inner, 3, 3, 3, device=bench.where, dtype=bench.device.dtype)
+            work = 2.0 * 27 * inner * outer * side * side * count
+            for benchmark in (False, True):
+                torch.backends.cudnn.benchmark = benchmark
+                forms: dict[str, Callable[..., Tensor]] = {"direct": conv_video_direct, "stacked": conv_video_stacked}
+                for form, convolve in forms.items():
+                    name = f"{inner}x{side}x{side}, {count} frames, {form}, {'tuned' if benchmark else 'plain'}"
+                    try:
+                        spent = bench.seconds(partial(convolve, x, weight, None), 5)["seconds"]
+                    except RuntimeError as error:
+                        found[name] = {"failed": str(error).partition("\n")[0]}
+                        continue
+                    found[name] = {"ms": spent * 1e3, "tflops": work / spent / 1e12}
+            torch.backends.cudnn.benchmark = False
+    return found

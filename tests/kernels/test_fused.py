@@ -1,0 +1,80 @@
+"""The fused regions against the plain ones, in Triton's interpreter.
+
+Its bfloat16 and 8-bit floats are cut off instead of rounded, so float32 and whole numbers are what is compared closely.
+"""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from infinitetalk.ops.eight import FP8, INT8, Eight, Operand
+from infinitetalk.ops.regions import Norm, Regions, whole
+from infinitetalk.ops.rope import Grid, video_rotation
+from tests.nets.random_nets import noise
+
+BATCH, DIM, HEAD = 2, 96, 24
+GRID = Grid(2, 2, 3)
+
+
+def close(found: Operand, truth: Operand, bound: float) -> None:
+    a, b = whole(found).float(), whole(truth).float()
+    assert a.shape == b.shape
+    assert float((a - b).norm() / b.norm()) <= bound
+
+
+def norms(dtype: torch.dtype) -> list[Norm]:
+    modulation = noise(BATCH, 1, DIM, seed=1), noise(BATCH, 1, DIM, seed=2)
+    one = noise(1, 1, DIM, seed=1), noise(1, 1, DIM, seed=2)
+    weights = noise(DIM, seed=3).to(dtype), noise(DIM, seed=4).to(dtype)
+    return [Norm(*modulation, 1e-6, modulated=True), Norm(*one, 1e-6, modulated=True), Norm(*weights, 1e-6, False)]
+
+
+def compare(eight: Eight | None, dtype: torch.dtype) -> None:
+    """All regions of one kind."""
+    from infinitetalk.ops.regions_triton import FusedRegions
+
+    fused, plain = FusedRegions(eight), Regions(eight)
+    # Whole numbers differ where sums in another order end at another side of a half.
+    exact = dtype == torch.float32 and eight is not FP8
+    bound = (1e-6 if eight is None else 1e-3) if exact else 0.08
+    x, answer = noise(BATCH, GRID.tokens, DIM).to(dtype), noise(BATCH, GRID.tokens, DIM, seed=5).to(dtype)
+    x[0, 0], answer[0, 0] = 0, 0
+    gate = noise(BATCH, 1, DIM, seed=6)
+    for norm in norms(dtype):
+        close(fused.normed(x, norm, dtype), plain.normed(x, norm, dtype), bound)
+        for by in (gate, None):
+            found, truth = (one.joined_normed(x, answer, by, norm, dtype) for one in (fused, plain))
+            close(found[0], truth[0], bound)
+            close(found[1], truth[1], bound)
+    close(fused.joined(x, answer, gate), plain.joined(x, answer, gate), bound)
+    close(fused.joined(x, answer), plain.joined(x, answer), bound)
+    for name in ("gelu", "operand"):
+        close(getattr(fused, name)(answer), getattr(plain, name)(answer), bound)
+    close(fused.summed(x, answer), plain.summed(x, answer), bound)
+    weight, rotation = noise(DIM, seed=7).to(dtype), video_rotation(GRID, HEAD, torch.device("cpu"))
+    close(fused.root(x, weight, 1e-6), plain.root(x, weight, 1e-6), bound)
+    turned: list[Tensor] = [one.turned(answer, weight, 1e-6, rotation) for one in (fused, plain)]
+    assert turned[0].shape == (BATCH, GRID.tokens, DIM // HEAD, HEAD)
+    close(turned[0], turned[1], bound)
+
+
+CASES = {"exact": None, "int8": INT8, "fp8": FP8}
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is for Linux")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", CASES)
+def test_fused_regions_give_what_plain_ones_do(kind: str, dtype: str) -> None:
+    # In a process of its own: whether Triton interprets is decided when it is imported.
+    code = f"from tests.kernels.test_fused import *; compare(CASES[{kind!r}], torch.{dtype})"
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), str(root / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
