@@ -99,7 +99,7 @@ def test_generate_refuses_before_anything_is_loaded_or_written(
     def load(*_: Any, **__: Any) -> None:
         raise RequestError("model", "weights", "were asked for")
 
-    monkeypatch.setattr("infinitetalk.engine.engine.load_model", load)
+    monkeypatch.setattr("infinitetalk.engine.engine.load_shared", load)
     monkeypatch.setattr(Device, "free_main_memory", property(lambda _device: 3 * GIB))
     out = tmp_path / "out.mp4"
     words = ["generate", "--model", str(tiny_folder), "--image", str(write_portrait(tmp_path / "face.png"))]

@@ -22,6 +22,7 @@ from infinitetalk.cli import (
 from infinitetalk.cli.command import DONE, PROGRAM, STOPPED, USER_ERROR, Command, command_parser
 from infinitetalk.cli.display import emit
 from infinitetalk.core.errors import InfiniteTalkError
+from infinitetalk.core.ranks import started_by_torchrun
 
 COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
@@ -86,6 +87,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns: 0 done, 1 the machine could not or a check failed, 2 something given was wrong, 130 stopped by Ctrl-C.
     """
     _survive_old_terminals()
+    try:
+        place = started_by_torchrun()
+    except InfiniteTalkError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    if place is not None and place.rank:
+        from infinitetalk.engine.worker import serve_torchrun
+
+        return serve_torchrun(place)
+    code = _main(argv)
+    if place is not None and code == DONE:
+        from infinitetalk.engine.crew import release_torchrun
+
+        release_torchrun()
+    return code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"] and len(words) > 1:
         words = [words[1], "--help"]

@@ -79,6 +79,7 @@ GROUP_TITLES: Mapping[str, str] = {
     "output": "video file",
     "memory": "memory of this run (never changes the video)",
     "kernels": "kernels of this run",
+    "devices": "GPUs of this run",
     "expert": "expert settings",
 }
 

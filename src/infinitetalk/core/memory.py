@@ -10,6 +10,7 @@ from enum import Enum
 
 from infinitetalk.core.attention import NAMES
 from infinitetalk.core.errors import RequestError
+from infinitetalk.core.ranks import SWITCH
 from infinitetalk.core.request import Knob, knob
 
 
@@ -23,7 +24,7 @@ class Tier(Enum):
 
 AUTO, ON, OFF = "auto", "on", "off"
 EXACT = "exact"
-MEMORY, KERNELS = "memory", "kernels"
+MEMORY, KERNELS, DEVICES = "memory", "kernels", "devices"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,11 @@ class MemorySettings:
     vae_dtype: str = knob(AUTO, "number format of the VAE; auto: bfloat16 where the networks compute in it, else "
                           "float32", KERNELS, choices=(AUTO, "float32", "bfloat16"))  # fmt: skip
 
+    gpus: int | None = knob(None, "GPUs that share the work of each window, this device and those behind it; 1, or as "
+                            "many as torchrun started", DEVICES, least=1, most=64)  # fmt: skip
+    guidance_split: str = knob(AUTO, "give each branch of guidance GPUs of its own; auto: where their number allows it",
+                               DEVICES, choices=SWITCH)  # fmt: skip
+
     def __post_init__(self) -> None:
         for item in fields(self):
             limits: Knob = item.metadata["knob"]
@@ -61,7 +67,7 @@ class MemorySettings:
                 if value not in limits.choices:
                     raise RequestError(item.name, value, f"must be {', '.join(limits.choices)}")
             elif value is not None:
-                _check(item.name, value, limits, whole=item.name == "num_persistent_param_in_dit")
+                _check(item.name, value, limits, whole=item.name in ("num_persistent_param_in_dit", "gpus"))
 
     @property
     def kernels(self) -> dict[str, str]:

@@ -106,6 +106,13 @@ class Machine:
     """Tiers that may be taken."""
     persistent: int | None = None
     """Parameters of the transformer that stay on the device in the tiers that stream; None for what fits."""
+    gpus: int = 1
+    """Processes that share the work, each with such a device and so much main memory."""
+
+    @property
+    def speedup(self) -> float:
+        """How much quicker they are than one."""
+        return 1.0 if self.gpus == 1 else self.gpus * constant("shared_efficiency").value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,14 +236,14 @@ def _turns(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> I
     if networks.vision is not None:
         yield "picture", _Turn(vision, sizes.vision // 10)
     for stage, encode in (("key frames", True), ("decoding", False)):
-        yield stage, _Turn(vae, FULL * _coding_numbers(plan, networks, work, encode=encode))
+        yield stage, _Turn(vae, FULL * _coding_numbers(plan, networks, work, machine.gpus, encode=encode))
     yield "denoising", _denoising(plan, networks, work, machine)
 
 
-def _coding_numbers(plan: Lodging, networks: Networks, work: Work, *, encode: bool) -> int:
+def _coding_numbers(plan: Lodging, networks: Networks, work: Work, gpus: int, *, encode: bool) -> int:
     """Numbers that the VAE holds at its peak, the video included."""
     video, piece = footprint.video_numbers(work.size, work.window_frames), _piece(work.size, plan.tile)
-    coding = footprint.coding_numbers(networks.vae, piece, encode=encode, at_once=plan.coded_at_once)
+    coding = footprint.coding_numbers(networks.vae, piece, encode=encode, at_once=plan.coded_at_once) // gpus
     if piece == work.size:
         return video + coding
     own = footprint.video_numbers(piece, work.window_frames)
@@ -266,7 +273,7 @@ def _denoising(plan: Lodging, networks: Networks, work: Work, machine: Machine) 
     )
     # The widest matrix, made whole from what is stored.
     widest = 0 if networks.dit_bytes is None else networks.dit.dim * networks.dit.ffn_dim * number
-    return _Turn(slots, told + step * number // HALF + widest)
+    return _Turn(slots, told + step * number // HALF // machine.gpus + widest)
 
 
 def _as_held(plan: Lodging, networks: Networks, machine: Machine) -> Networks:
@@ -326,7 +333,7 @@ def _forward_seconds(networks: Networks, work: Work, machine: Machine) -> float:
     moved = numbers * each * machine.number / HALF
     if networks.dit_bytes is not None:
         moved += dit.num_layers * footprint.block_step(dit).matrices * constant("dequantise_bytes").value
-    return products / rates.products.value + moved / rates.memory.value
+    return (products / rates.products.value + moved / rates.memory.value) / machine.speedup
 
 
 def step_seconds(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> tuple[float, float]:
@@ -348,7 +355,8 @@ def coding_seconds(plan: Lodging, networks: Networks, work: Work, machine: Machi
         found += footprint.coding_operations(vae, size, work.window_frames, encode=True)
     piece = _piece(size, plan.tile)
     pieces = _pieces(size.height, piece.height) * _pieces(size.width, piece.width)
-    return found * pieces * piece.height * piece.width / (size.height * size.width) / machine.rates.coding.value
+    found *= pieces * piece.height * piece.width / (size.height * size.width)
+    return found / machine.rates.coding.value / machine.speedup
 
 
 def _pieces(length: int, piece: int) -> int:
@@ -370,7 +378,7 @@ def predict(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> 
         window_seconds=work.steps * step + coding_seconds(plan, networks, work, machine),
         new_seconds=max(1, work.window_frames - work.motion_frames - work.overlap_frames) / FPS,
         waiting=waiting,
-        estimate=any(figure.estimate for figure in used),
+        estimate=machine.gpus > 1 or any(figure.estimate for figure in used),
     )
     return Plan(lodging=plan, prediction=prediction)
 

@@ -25,13 +25,15 @@ def encode(vae: VideoVAE, video: Tensor, tile: int | None = None, at_once: int |
     """Video [1, 3, F, H, W] in [-1, 1] → latents [1, 16, T, h, w] float32; frames behind the last 4n+1 are not seen.
 
     With `tile`, in square pieces of so many pixels: nearly the same (each frame's attention ends at the piece).
-    `at_once` as `VideoVAE.encode_stream` takes it.
+    `at_once` as `VideoVAE.encode_stream` takes it. Where several processes share the VAE, all of them get the whole.
     """
     whole = (latent_count(video.shape[2]) - 1) * TEMPORAL_STRIDE + 1
 
     def code(part: Tensor) -> Tensor:
-        step = _step(part.shape[3] * part.shape[4])
-        return torch.cat(list(vae.encode_stream([part], step, at_once)), dim=2)
+        rows = part.shape[3] // SPATIAL_STRIDE
+        sharing = vae.sharing(rows)
+        step = _step(part.shape[3] * part.shape[4] // sharing.size)
+        return sharing.gather(torch.cat(list(vae.encode_stream([part], step, at_once)), dim=2), 3, rows)
 
     return _in_tiles(code, video[:, :, :whole], tile, SPATIAL_STRIDE, 1)
 
@@ -40,8 +42,11 @@ def decode(vae: VideoVAE, latent: Tensor, tile: int | None = None, at_once: int 
     """Latents [1, 16, T, h, w] → video [1, 3, 4 (T - 1) + 1, H, W] float32, clamped to [-1, 1]; else as `encode`."""
 
     def code(part: Tensor) -> Tensor:
-        step = _step(part.shape[3] * part.shape[4] * SPATIAL_STRIDE**2)
-        return torch.cat([video.clamp(-1, 1) for video in vae.decode_stream([part], step, at_once)], dim=2)
+        rows = part.shape[3]
+        sharing = vae.sharing(rows)
+        step = _step(rows * part.shape[4] * SPATIAL_STRIDE**2 // sharing.size)
+        made = [video.clamp(-1, 1) for video in vae.decode_stream([part], step, at_once)]
+        return sharing.gather(torch.cat(made, dim=2), 3, rows)
 
     return _in_tiles(code, latent, tile, 1, SPATIAL_STRIDE)
 

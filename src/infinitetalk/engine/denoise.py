@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 
 import torch
 from torch import Tensor
@@ -12,10 +12,13 @@ from infinitetalk.core.defaults import Settings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.diffusion.caching import Course, taylorseer, teacache
 from infinitetalk.diffusion.guidance import AdaptiveGuidance, Branch, branches, combine
-from infinitetalk.diffusion.sampler import SCHEDULERS, Velocity
-from infinitetalk.diffusion.schedule import STEPS_OF_TRAINING, partial_timesteps
+from infinitetalk.diffusion.sampler import SCHEDULERS, Velocity, renoise
+from infinitetalk.diffusion.schedule import STEPS_OF_TRAINING, level_timesteps, partial_timesteps
+from infinitetalk.engine.spread import Spread
 from infinitetalk.models.dit import Added, AudioDiT, Prepared, Words
 from infinitetalk.models.dit import Branch as Told
+
+_NUMBERS = count()
 
 LARGE = 614_400
 """Pixels between the size tables 480 and 720."""
@@ -54,8 +57,12 @@ class Script:
     steps ask the blocks is chosen once, too.
     """
 
-    def __init__(self, dit: AudioDiT) -> None:
+    def __init__(self, dit: AudioDiT, number: int | None = None) -> None:
         self.dit = dit
+        self.number = next(_NUMBERS) if number is None else number
+        """That of the job, by which all processes that share its work know it."""
+        self.spread = Spread()
+        """Which branches are asked here."""
         self._texts: tuple[Tensor | None, Tensor | None, Mapping[bool, Words | None]] | None = None
         self._picture: tuple[Tensor | None, Prepared | None] | None = None
         self._course: tuple[Settings, Course] | None = None
@@ -110,6 +117,14 @@ def denoise(
     yield from scheduler(guided(script, told, request, settings), start, times, told.motion)
 
 
+def renoised(
+    script: Script, noise: Tensor, told: Conditions, request: TalkRequest, settings: Settings
+) -> Iterator[Tensor]:
+    """The same for a chunk of a live talk: after each step comes fresh noise, of `noise` [steps, 16, T, h, w]."""
+    velocity = guided(script, told, request, settings)
+    yield from renoise(velocity, noise, level_timesteps(settings.steps, settings.shift), told.motion)
+
+
 def _times(settings: Settings) -> list[float]:
     return partial_timesteps(settings.steps, settings.shift, settings.first_step, settings.strength)
 
@@ -124,14 +139,14 @@ def guided(script: Script, told: Conditions, request: TalkRequest, settings: Set
     """The network's guided answer for one window, which a sampler asks once per step, in order."""
     guide = AdaptiveGuidance(settings.text_scale, settings.audio_scale, request.apg_momentum, request.apg_threshold)
     wanted = passes(request, settings)
-    branches = script.branches(wanted, told)
+    branches = script.branches(script.spread.mine(wanted), told)
     course = iter(script.course(settings))
     kept = StepCache(settings.step_cache).kept
     added = Added(kept) if kept else None
 
     def velocity(latent: Tensor, timestep: float) -> Tensor:
         found = ask(script.dit, latent, timestep, told, branches, added=added, ahead=next(course))
-        answers = dict(zip(wanted, found, strict=True))
+        answers = dict(zip(wanted, script.spread.exchange(found), strict=True))
         if request.apg:
             return guide(answers)
         return combine(answers, settings.text_scale, settings.audio_scale)

@@ -1,7 +1,7 @@
 """The engine: a request in, finished windows of frames out."""
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,20 +16,23 @@ from infinitetalk.core.errors import ModelError, RequestError
 from infinitetalk.core.live import check_live, check_rate, resolve_live
 from infinitetalk.core.loras import Lora, read_loras
 from infinitetalk.core.memory import Lodging, MemorySettings
+from infinitetalk.core.ranks import guidance_groups
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Latents
 from infinitetalk.core.stages import Stage
 from infinitetalk.core.windows import Window, frames_of
-from infinitetalk.engine.codec import decode, encode, latent_count
-from infinitetalk.engine.denoise import Conditions, Script, denoise
+from infinitetalk.engine.codec import latent_count
+from infinitetalk.engine.denoise import Conditions, Script, passes
 from infinitetalk.engine.failures import machine_errors
 from infinitetalk.engine.finish import Finish
 from infinitetalk.engine.keyframes import KeyFrames, condition
 from infinitetalk.engine.live import LiveChunk, LiveTalk
-from infinitetalk.engine.model import Model, load_model
+from infinitetalk.engine.model import Model
 from infinitetalk.engine.noise import window_noise
+from infinitetalk.engine.outline import handed_on, longest, prompts, units
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.engine.protocols import (
+    AheadText,
     Inputs,
     MediaSource,
     NoiseSource,
@@ -40,6 +43,8 @@ from infinitetalk.engine.protocols import (
 )
 from infinitetalk.engine.results import Clip, Past, Resume, WindowResult
 from infinitetalk.engine.seams import crossfade, soften
+from infinitetalk.engine.shared import load_shared
+from infinitetalk.engine.tasks import Decode, Denoise, Encode, Station
 from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, TemperedVoices, Voices
 from infinitetalk.media.arriving import at_speech_rate
 from infinitetalk.media.bystanders import with_silence
@@ -71,6 +76,8 @@ class _Job:
     texts: Mapping[str, Tensor]
     """Every prompt of the job, as the network reads it; empty if it does not read."""
     script: Script
+    groups: int
+    """Groups of processes, each for its branches of guidance."""
 
 
 class Engine:
@@ -100,6 +107,8 @@ class Engine:
     ) -> None:
         config, name = model.dit.config, model.facts.name
         self.model = model
+        self._station = Station(model, model.crew.all)
+        self._station.share()
         self._media = media
         self._noise = noise or window_noise
         self._speech = _needed(speech or model.speech, name, "speech")
@@ -122,8 +131,9 @@ class Engine:
         """Loads a bundled or downloaded model by name, a model folder by path or one that is open, with LoRAs or not.
 
         `encoder` replaces the speech encoder of a model that is not open yet, as `TalkRequest.encoder` names it.
-        `memory` says where weights may live and what computes attention, `lodging` where weights do live: a plan is
-        made unless it is given.
+        `memory` says where weights may live, what computes attention and how many GPUs share the work, `lodging` where
+        weights do live: a plan is made unless it is given. Other GPUs have processes of their own, which end with this
+        one or by `engine.model.close()`.
 
         Raises:
             ModelError: a folder that lacks a part, weights or a LoRA that do not fit.
@@ -133,7 +143,7 @@ class Engine:
         folder = name if isinstance(name, ModelFolder) else ModelFolder.open(name, encoder)
         chosen = Device.choose(device, dtype)
         with at_work(chosen), machine_errors(chosen.torch_device, "loading this model"):
-            return cls(load_model(folder, chosen, progress, read_loras(loras), memory=memory, lodging=lodging))
+            return cls(load_shared(folder, chosen, progress, read_loras(loras), memory=memory, lodging=lodging))
 
     def generate(self, request: TalkRequest, progress: Progress | None = None) -> Clip:
         """Makes a whole video in memory, of the rate and size asked for; see `stream` for videos of any length."""
@@ -234,24 +244,44 @@ class Engine:
             settings = resolve_live(request, self.model.facts, inputs.source.size)
             texts = self._read(settings)
             focus = _focus(request, inputs, listener)
+        script, groups = Script(self.model.dit), self._groups(request, settings)
         return LiveTalk(
             request=request,
             settings=settings,
-            script=Script(self.model.dit),
+            script=script,
             keys=self._keys(request, settings, inputs, (Window(0, 0, settings.window_frames, 0, 0),), focus),
             prompt=texts.get(settings.prompt),
             negative=texts.get(settings.negative_prompt),
             speech=self._speech,
             encode=self._encode,
             decode=self._decode,
+            denoise=lambda noise, told: self._steps(
+                Denoise(script.number, noise, told, request, settings, groups, live=True), script
+            ),
             noise=self._noise,
             device=self.model.device,
             listener=listener,
         )
 
-    def _at_work(self) -> AbstractContextManager[None]:
-        """What the networks work in: kernels that the device has. Never open while the caller has its turn."""
-        return nullcontext() if self.model.runs_on is None else at_work(self.model.runs_on)
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """What the networks work in: kernels that the device has, other processes that do not fail. Never open while
+        the caller has its turn."""
+        with ExitStack() as closing:
+            closing.enter_context(self.model.crew.watching())
+            if self.model.runs_on is not None:
+                closing.enter_context(at_work(self.model.runs_on))
+            yield
+
+    def _groups(self, request: TalkRequest, settings: Settings) -> int:
+        """How many groups of processes share the branches of guidance."""
+        heads, branches = self.model.dit.config.num_heads, len(passes(request, settings))
+        return guidance_groups(self.model.crew.size, heads, branches, self.model.guidance_split)
+
+    def _steps(self, task: Denoise, script: Script) -> Iterator[Tensor]:
+        """The latent after each step, by all processes."""
+        with self.model.crew.together(task):
+            yield from task.steps(self._station, script)
 
     @torch.inference_mode()
     def _prepare(self, request: TalkRequest, listener: Progress, files: ExitStack, begin: int) -> _Job:
@@ -262,11 +292,13 @@ class Engine:
             files.enter_context(inputs.files)
             request, inputs = with_silence(request, self.model.facts, inputs)
             settings = resolve(request, self.model.facts, inputs.source.size, inputs.rate)
+            if isinstance(self._text, AheadText):
+                self._text.begin(prompts(settings, request.prompts))
             windows = planned = plan_windows(request, settings, inputs)
             # Planned and heard whole even for a preview, so that it is exactly how the whole video begins.
             voices = self._voices(request, inputs, windows)
             windows = windows[:1] if request.preview else windows
-            listener.plan(_units(windows[begin:], settings, voices) | {Stage.ASSEMBLY: len(windows)})
+            listener.plan(units(windows[begin:], settings, voices) | {Stage.ASSEMBLY: len(windows)})
             if settings.rate == FPS:
                 listener.skip(Stage.INTERPOLATION)
             listener.advance()
@@ -282,8 +314,8 @@ class Engine:
             texts = self._read(settings, request.prompts)
             listener.advance()
         keys = self._keys(request, settings, inputs, windows, focus)
-        script = Script(self.model.dit)
-        return _Job(request, settings, windows, keys, voices, people, finish, texts, script)
+        script, groups = Script(self.model.dit), self._groups(request, settings)
+        return _Job(request, settings, windows, keys, voices, people, finish, texts, script, groups)
 
     def _advise(self, listener: Progress) -> None:
         if self.model.facts.encoder_advice:
@@ -315,7 +347,7 @@ class Engine:
             inputs.voices,
             frames=max(end, further),
             width=width,
-            reach=_longest(windows) + width // 2,
+            reach=longest(windows) + width // 2,
         )
         return TemperedVoices(heard, self._speech, request.audio_strength) if request.audio_strength else heard
 
@@ -334,7 +366,7 @@ class Engine:
             size=settings.size,
             framing=request.framing,
             focus=focus,
-            frames=_longest(windows),
+            frames=longest(windows),
             reference=request.reference,
             timeline=inputs.timeline,
             overlap=settings.motion_frames + settings.overlap_frames,
@@ -345,7 +377,7 @@ class Engine:
         """All prompts as the network reads them."""
         if self._text is None:
             return {}
-        texts = list(dict.fromkeys((settings.prompt, settings.negative_prompt, *(prompt.text for prompt in timed))))
+        texts = prompts(settings, timed)
         return {text: read.to(self.model.device) for text, read in zip(texts, self._text.encode(texts), strict=True)}
 
     @torch.inference_mode()
@@ -372,7 +404,7 @@ class Engine:
                 condition=told.condition.cpu(),
                 before=None if past is None else past.tail[0, :, -1].cpu(),
                 ends_shot=all(later.starts_shot for later in job.windows[window.index + 1 : window.index + 2]),
-                past=_handed_on(first, video[None], end, job.settings),
+                past=handed_on(first, video[None], end, job.settings),
                 drift=measure_drift(
                     made,
                     video,
@@ -390,6 +422,7 @@ class Engine:
     ) -> tuple[Conditions, Tensor]:
         """What the network is told of a window, and the pixels of its key frame."""
         with listener.stage(Stage.AUDIO_ENCODING):
+            job.keys.begin(window)
             heard = job.voices.load(window)
             if heard:
                 give_back()
@@ -417,18 +450,21 @@ class Engine:
         with listener.stage(Stage.DENOISING):
             shape = (told.motion.shape[0], *Latents.of(window.length, job.settings.size))
             latent = noise = self._noise(job.request.seed, window.index, shape).to(self.model.device)
-            for step in denoise(job.script, noise, told, job.request, job.settings):
+            task = Denoise(job.script.number, noise, told, job.request, job.settings, job.groups)
+            for step in self._steps(task, job.script):
                 latent = step
                 listener.advance()
             return latent
 
     def _encode(self, video: Tensor) -> Tensor:
-        with self.model.coding() as vae:
-            return encode(vae, video, self.model.lodging.tile, self.model.lodging.coded_at_once)
+        task = Encode(video)
+        with self.model.crew.together(task):
+            return task.run(self._station)
 
     def _decode(self, latent: Tensor) -> Tensor:
-        with self.model.coding() as vae:
-            return decode(vae, latent, self.model.lodging.tile, self.model.lodging.coded_at_once)
+        task = Decode(latent)
+        with self.model.crew.together(task):
+            return task.run(self._station)
 
 
 def color_reference(request: TalkRequest, first: Tensor, current: Tensor) -> Tensor:
@@ -460,26 +496,3 @@ def _needed(source: T | None, model: str, name: str) -> T:
     if source is None:
         raise ModelError(f"the model {model} needs a {name} encoder, and none was given")
     return source
-
-
-def _handed_on(first: Tensor, video: Tensor, end: int, settings: Settings) -> Past:
-    """What the next window continues of this one's frames [1, 3, F, H, W], the last of which to be shown is `end`-1."""
-    spare = video[:, :, end : end + settings.overlap_frames].clone() if settings.overlap_frames else None
-    return Past(first, video[:, :, max(0, end - settings.motion_frames) : end].clone(), spare)
-
-
-def _longest(windows: tuple[Window, ...]) -> int:
-    return max(window.length for window in windows)
-
-
-def _units(windows: tuple[Window, ...], settings: Settings, voices: Voices) -> dict[Stage, int]:
-    """What each stage but the last will count, which is the caller's, who writes the windows."""
-    count = len(windows)
-    return {
-        Stage.AUDIO_ENCODING: 1 + voices.pieces(windows),
-        Stage.FEATURE_EXTRACTION: 1 + count,
-        Stage.KEY_FRAMES: count,
-        Stage.DENOISING: count * (settings.steps - settings.first_step),
-        Stage.LIP_SYNC: count,
-        **({} if settings.rate == FPS else {Stage.INTERPOLATION: count}),
-    }

@@ -195,6 +195,7 @@ class Workshop:
         from infinitetalk.engine.engine import Engine
 
         stays = self._engine is not None and lodging in (None, self._engine.model.lodging)
+        stays = stays and self._engine is not None and self._engine.model.crew.alive
         if self._engine is None or self._loaded != (folder, loras) or not stays:
             if self._engine is not None:
                 self._engine.model.close()

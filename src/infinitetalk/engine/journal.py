@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.files import durable
 from infinitetalk.core.memory import Lodging, MemorySettings, Tier
+from infinitetalk.core.ranks import crew_size, started_by_torchrun
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.media.files import input_paths
 from infinitetalk.media.paths import job_path
@@ -76,6 +77,7 @@ class Identity:
                 "dtype": str(device.dtype),
                 "threads": torch.get_num_threads(),
                 **(memory or MemorySettings()).kernels,
+                "gpus": crew_size((memory or MemorySettings()).gpus, started_by_torchrun()),
                 **{name: version(name) for name in (*_LIBRARIES, *(("demucs",) if request.separates else ()))},
             },
         )

@@ -11,7 +11,7 @@ from infinitetalk.core.sizes import FPS, MASK_CHANNELS, Pixels
 from infinitetalk.core.timeline import Timeline
 from infinitetalk.core.windows import Window
 from infinitetalk.engine.footage import Footage
-from infinitetalk.engine.protocols import FrameSource, Picture, VisionSource
+from infinitetalk.engine.protocols import AheadVision, FrameSource, Picture, VisionSource
 from infinitetalk.media.fit import Focus, fit_picture
 
 T = TypeVar("T")
@@ -23,6 +23,10 @@ class _Last(Generic[T]):
     def __init__(self, function: Callable[[Tensor], T]) -> None:
         self._function = function
         self._seen: tuple[Tensor, T] | None = None
+
+    def knows(self, value: Tensor) -> bool:
+        """Whether it has the answer."""
+        return self._seen is not None and self._seen[0] is value
 
     def __call__(self, value: Tensor) -> T:
         if self._seen is None or self._seen[0] is not value:
@@ -67,6 +71,7 @@ class KeyFrames:
         self._device = device
         self._picture: tuple[Picture, Tensor] | None = None
         self._latent = _Last(self._encode)
+        self._vision = vision
         self._tokens = None if vision is None else _Last(vision.encode)
 
     def frame(self, window: Window) -> Picture:
@@ -92,6 +97,12 @@ class KeyFrames:
     def footage(self, window: Window) -> Tensor:
         """Latents [16, T, h, w] float32 of the source's own frames in a window."""
         return self._to_latents(self._footage.clip(window).to(self._device))[0]
+
+    def begin(self, window: Window) -> None:
+        """Lets an encoder that is elsewhere look at a window's key frame while others work."""
+        pixels = self.pixels(window)
+        if isinstance(self._vision, AheadVision) and self._tokens is not None and not self._tokens.knows(pixels):
+            self._vision.begin(pixels)
 
     def tokens(self, pixels: Tensor) -> Tensor | None:
         """Vision tokens [1, tokens, channels] of a key frame, if the model looks."""

@@ -24,10 +24,8 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import SAMPLES_PER_FRAME, Latents
 from infinitetalk.core.stages import Stage
 from infinitetalk.core.windows import Window, frames_of
-from infinitetalk.diffusion.sampler import renoise
-from infinitetalk.diffusion.schedule import level_timesteps
 from infinitetalk.engine.codec import latent_count
-from infinitetalk.engine.denoise import Conditions, Script, guided
+from infinitetalk.engine.denoise import Conditions, Script
 from infinitetalk.engine.keyframes import KeyFrames, condition
 from infinitetalk.engine.progress import Progress
 from infinitetalk.engine.protocols import NoiseSource, SpeechSource, Waveform
@@ -94,6 +92,8 @@ class LiveTalk:
     encode: Callable[[Tensor], Tensor]
     """Video [1, 3, F, H, W] → latents [1, 16, T, h, w]."""
     decode: Callable[[Tensor], Tensor]
+    denoise: Callable[[Tensor, Conditions], Iterator[Tensor]]
+    """Noise of all steps [steps, 16, T, h, w] and what the network is told → the latent [16, T, h, w] after each."""
     noise: NoiseSource
     device: torch.device
     listener: Progress
@@ -162,8 +162,7 @@ class LiveTalk:
         latents = Latents.of(settings.window_frames, settings.size)
         shape = (settings.steps, told.motion.shape[0], *latents)
         latent = noise = self.noise(self.request.seed, self._index, shape).to(self.device)
-        velocity = guided(self.script, told, self.request, settings)
-        for step in renoise(velocity, noise, level_timesteps(settings.steps, settings.shift), told.motion):
+        for step in self.denoise(noise, told):
             latent = step
             self.listener.advance()
         return latent

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from infinitetalk.core.errors import ModelError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.memory import Lodging, MemorySettings, Tier
 from infinitetalk.core.stages import Stage
+from infinitetalk.engine.company import Company, Nobody
 from infinitetalk.engine.guests import Guest
 from infinitetalk.engine.level import Level
 from infinitetalk.engine.lodging import load_dit, lodge_text, stored_type
@@ -67,6 +68,10 @@ class Model:
     """The DiT's blocks, if they do not stay on the device."""
     guest: Guest | None = None
     """The VAE's, if it is on the device only while it works."""
+    crew: Company = Nobody()
+    """The processes that share the work."""
+    guidance_split: str = "auto"
+    """Whether branches of guidance go to processes of their own; see `core.ranks.guidance_groups`."""
 
     @contextmanager
     def coding(self) -> Iterator[VideoVAE]:
@@ -80,9 +85,21 @@ class Model:
             yield self.vae
 
     def close(self) -> None:
-        """Gives back the memory of blocks that move; the model is of no use any more."""
+        """Gives back the memory of blocks that move, and ends other processes; the model is of no use any more."""
+        self.crew.close()
         if self.store is not None:
             self.store.close()
+
+
+class Parts(NamedTuple):
+    """Which encoders a process loads; the others are elsewhere."""
+
+    speech: bool = True
+    text: bool = True
+    vision: bool = True
+
+
+ALL_PARTS = Parts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +185,7 @@ def load_model(
     *,
     memory: MemorySettings | None = None,
     lodging: Lodging | None = None,
+    parts: Parts = ALL_PARTS,
 ) -> Model:
     """Reads the weights of a model folder, and applies LoRAs to its DiT in the order given.
 
@@ -198,7 +216,7 @@ def load_model(
         keep = housed.lodging.keep_encoders
         home = where if keep else torch.device("cpu")
         vae = _network(folder.vae, VideoVAE, keymaps.VAE, coded_in, home)
-        speech = _network(folder.speech, SpeechEncoder, keymaps.SPEECH, torch.float32, home)
+        speech = _network(folder.speech, SpeechEncoder, keymaps.SPEECH, torch.float32, home) if parts.speech else None
         return Model(
             facts=folder.facts,
             device=where,
@@ -206,9 +224,9 @@ def load_model(
             dit=housed.dit,
             loras=tuple(loras),
             vae=vae,
-            speech=SpeechPart(speech, where, None if keep else Guest(speech, where)),
-            text=_text(folder.text, config.text_len, device, keep=keep) if folder.text else None,
-            vision=_vision(folder.vision, device, keep=keep) if folder.vision else None,
+            speech=SpeechPart(speech, where, None if keep else Guest(speech, where)) if speech else None,
+            text=_text(folder.text, config.text_len, device, keep=keep) if folder.text and parts.text else None,
+            vision=_vision(folder.vision, device, keep=keep) if folder.vision and parts.vision else None,
             lodging=housed.lodging,
             store=housed.store,
             guest=None if keep else Guest(vae, where),

@@ -10,10 +10,11 @@ from infinitetalk.core import footprint
 from infinitetalk.core.caching import StepCache
 from infinitetalk.core.calibration import Figure, Rates, constant
 from infinitetalk.core.defaults import Settings
-from infinitetalk.core.errors import MachineError
+from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.memory import Lodging, MemorySettings, Tier
 from infinitetalk.core.planner import KINDS, Machine, Misfit, Networks, Plan, Work, choose, fits, nearest, predict
+from infinitetalk.core.ranks import crew_size, guidance_groups, started_by_torchrun
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.units import GIB
 from infinitetalk.diffusion.guidance import branches
@@ -141,10 +142,12 @@ def machine_of(
     if imagined and device.pretended is not None:
         main = device.pretended.ram - round(constant("system_ram").value)
     persistent = wanted.num_persistent_param_in_dit
+    gpus = crew_size(wanted.gpus, started_by_torchrun())
     tiers = tuple(tier for tier in Tier if persistent is None or tier is not Tier.RESIDENT)
     return Machine(
         vram=None if own is None else _budget(wanted.vram, own),
-        ram=_budget(wanted.ram, main),
+        ram=_budget(wanted.ram, main) // gpus,
+        gpus=gpus,
         rates=rates,
         number=device.dtype.itemsize,
         wide=device.dtype == DTYPES["float16"],
@@ -198,6 +201,7 @@ def plan_job(
         ModelError: a weight file that is damaged or cannot be read.
     """
     networks, work = networks_of(folder, request.loras), work_of(request, settings)
+    check_crew(device, memory, networks.dit.num_heads, work.branches)
     machine = machine_of(device, memory, loaded=now is not None)
     if now is not None and fits(now, networks, work, machine):
         return predict(now, networks, work, machine)
@@ -205,6 +209,20 @@ def plan_job(
     if isinstance(found, Misfit):
         raise MachineError(refusal(networks, work, machine, found, device))
     return found
+
+
+def check_crew(device: Device, memory: MemorySettings | None, heads: int, branches: int) -> int:
+    """Refuses a number of GPUs that cannot share the work; gives the groups for branches of guidance.
+
+    Raises:
+        RequestError: more than there are, or a number that does not divide.
+    """
+    wanted = memory or MemorySettings()
+    size = crew_size(wanted.gpus, started_by_torchrun())
+    if device.row is not None and size > device.row:
+        there = f"{device.row} {'is' if device.row == 1 else 'are'} there, from {device.torch_device} on"
+        raise RequestError("gpus", size, f"{there}; {', '.join(map(str, range(1, device.row + 1)))} would work")
+    return guidance_groups(size, heads, branches, wanted.guidance_split)
 
 
 def plan_folder(

@@ -13,8 +13,8 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.media.inputs import FrameSource, Inputs, Picture, Wave, Waveform
 
 __all__ = [
-    "FrameSource", "Inputs", "LongFeatures", "LongSpeechSource", "MediaSource", "NoiseSource",
-    "Picture", "SpeechSource", "TextSource", "VisionSource", "Wave", "Waveform",
+    "AheadText", "AheadVision", "FrameSource", "Inputs", "LongFeatures", "LongSpeechSource", "MediaSource",
+    "NoiseSource", "Picture", "SpeechSource", "TextSource", "VisionSource", "Wave", "Waveform",
 ]  # fmt: skip
 
 
@@ -26,11 +26,29 @@ class TextSource(Protocol):
         ...
 
 
+@runtime_checkable
+class AheadText(TextSource, Protocol):
+    """A text encoder elsewhere, which can be asked before its answer is needed."""
+
+    def begin(self, prompts: Sequence[str]) -> None:
+        """Lets them be read while others work; `encode` then waits for it."""
+        ...
+
+
 class VisionSource(Protocol):
     """Turns the reference picture into the DiT's picture tokens."""
 
     def encode(self, picture: Tensor) -> Tensor:
         """Picture [1, 3, 1, height, width] in [-1, 1] → [1, clip_tokens, clip_dim]."""
+        ...
+
+
+@runtime_checkable
+class AheadVision(VisionSource, Protocol):
+    """A picture encoder elsewhere, which can be asked before its answer is needed."""
+
+    def begin(self, picture: Tensor) -> None:
+        """Lets it be seen while others work; `encode` then waits for it."""
         ...
 
 

@@ -25,6 +25,7 @@ from infinitetalk.models.vae_blocks import (
     chain,
     pass_through,
 )
+from infinitetalk.ops.parallel import ALONE, Parallel
 
 
 class Encoder(nn.Module):
@@ -86,6 +87,8 @@ class VideoVAE(nn.Module):
 
     `encode` and `decode` take the whole video in one piece: fastest on a GPU and for training, at a memory that grows
     with its length. The streams hold the layers' last frames and one piece.
+
+    Several processes can share the work of the streams: each gets the whole input and makes its rows of the output.
     """
 
     def __init__(self, config: VAEConfig) -> None:
@@ -98,10 +101,17 @@ class VideoVAE(nn.Module):
             raise ModelError(f"mean and std must have z_dim = {config.z_dim} numbers each")
         self.config = config
         self.time_stride = 2 ** sum(config.temporal_downsample)
+        self.space_stride = 2 ** len(config.temporal_downsample)
+        self.parallel: Parallel = ALONE
+        """With whom rows are shared; see `sharing`."""
         self.encoder = Encoder(config)
         self.conv1 = CausalConv(2 * config.z_dim, 2 * config.z_dim, 1)
         self.conv2 = CausalConv(config.z_dim, config.z_dim, 1)
         self.decoder = Decoder(config)
+
+    def sharing(self, rows: int) -> Parallel:
+        """With whom so many rows of latents are shared: with nobody if there are fewer rows than processes."""
+        return self.parallel if rows >= self.parallel.size else ALONE
 
     def moments(self, video: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance [B, z_dim, T, h, w] float32 of the latents of a video, before normalisation."""
@@ -138,7 +148,7 @@ class VideoVAE(nn.Module):
         memory.
 
         Yields:
-            normalised mean latents, one frame first and then `step` (or what is left) at a time.
+            normalised mean latents, one frame first and then `step` (or what is left) at a time: the own rows.
 
         Raises:
             ValueError: the chunks' frames do not add up to 4n+1.
@@ -153,7 +163,7 @@ class VideoVAE(nn.Module):
         `at_once` as `encode_stream` takes it.
 
         Yields:
-            video float32, not clamped: one frame first and then 4 `step` (or what is left) at a time.
+            video float32, not clamped: one frame first and then 4 `step` (or what is left) at a time; the own rows.
         """
         memory = Memory(at_once)
         for piece in _recut(chunks, step):
@@ -163,12 +173,18 @@ class VideoVAE(nn.Module):
         frames = video.shape[2] - (memory is None or not memory.started)
         if frames % self.time_stride:
             raise ValueError(f"a video of {video.shape[2]} frames cannot be encoded: need {self.time_stride}n+1")
+        if memory is not None:
+            rows = video.shape[3] // self.space_stride
+            own = memory.share(rows, self.sharing(rows))
+            video = video[:, :, :, own.start * self.space_stride : own.stop * self.space_stride]
         x = self.encoder(_channels_last(video.to(self.conv1.weight.dtype)), memory)
         if memory is not None:
             memory.started = True
         return _channels_first(self.conv1(x)).float()
 
     def _decode(self, latent: Tensor, memory: Memory | None) -> Tensor:
+        if memory is not None:
+            latent = latent[:, :, :, memory.share(latent.shape[3], self.sharing(latent.shape[3]))]
         mean, std = self._statistics(latent.device)
         raw = (latent.float() * std + mean).to(self.conv2.weight.dtype)
         x = self.decoder(self.conv2(_channels_last(raw)), memory)

@@ -2,6 +2,9 @@
 
 A layer never sees later frames, so a video can be coded piece by piece: pass the same `Memory` with every piece.
 Without one, the piece is the whole video. Cutting a video in any way gives what coding it whole gives.
+
+Several processes can share the rows of the pictures: each layer takes the rows that it lacks from the neighbours', so
+that they make what one process makes.
 """
 
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 
 from infinitetalk.ops.attention import attention
 from infinitetalk.ops.conv import conv_frames, conv_time, conv_video
+from infinitetalk.ops.parallel import ALONE, Parallel
 
 
 class Memory:
@@ -24,11 +28,24 @@ class Memory:
     def __init__(self, at_once: int | None = None) -> None:
         self.started = False
         self.at_once = at_once
+        self.parallel: Parallel = ALONE
         self._frames: dict[nn.Module, Tensor] = {}
+        self._rows = 0
 
     def recall(self, layer: nn.Module) -> Tensor | None:
         """The last frames that the layer kept, or None before its first."""
         return self._frames.get(layer)
+
+    def share(self, rows: int, parallel: Parallel) -> slice:
+        """Takes note of who shares how many rows of latents; gives the own ones."""
+        self._rows, self.parallel = rows, parallel
+        return parallel.span(rows)
+
+    def all_rows(self, pixels: Tensor) -> Tensor:
+        """The pixels [frames, own rows * columns, ...] of everybody's rows, at the latents' size."""
+        own = self.parallel.span(self._rows)
+        rows = pixels.unflatten(1, (own.stop - own.start, -1))
+        return self.parallel.gather(rows, 1, self._rows).flatten(1, 2)
 
     def keep(self, layer: nn.Module, frames: Tensor) -> None:
         """Copies the frames, so that the piece they belong to can be freed."""
@@ -71,13 +88,19 @@ class CausalConv(nn.Conv3d, Streamed):
         past = memory.recall(self) if memory is not None else None
         if self.look_back == 0:
             return F.linear(x, self.weight.flatten(1), self.bias)
+        x, rows = widened(x, memory, above=1)
         frames = with_past(x, past, self.look_back)
         if memory is not None:
             memory.keep(self, frames[:, -self.look_back :])
         if past is None and x.shape[1] == 1:
             # All but the last tap would meet zeros.
-            return conv_video(x, self.weight[:, :, -1:], self.bias)
-        return conv_video(frames, self.weight, self.bias)
+            return conv_video(x, self.weight[:, :, -1:], self.bias, rows=rows)
+        return conv_video(frames, self.weight, self.bias, rows=rows)
+
+
+def widened(x: Tensor, memory: Memory | None, *, above: int) -> tuple[Tensor, int]:
+    """Rows with those around them, as `Parallel.widen` gives them: one below, and one above or none."""
+    return (ALONE if memory is None else memory.parallel).widen(x, above=above, below=1)
 
 
 def with_past(x: Tensor, past: Tensor | None, look_back: int) -> Tensor:
@@ -122,7 +145,7 @@ class ResidualBlock(Streamed):
         return summed
 
 
-class AttentionBlock(nn.Module):
+class AttentionBlock(Streamed):
     """Self-attention with one head among the pixels of each frame."""
 
     def __init__(self, channels: int) -> None:
@@ -131,18 +154,27 @@ class AttentionBlock(nn.Module):
         self.to_qkv = nn.Conv2d(channels, channels * 3, 1)
         self.proj = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         pixels = self.norm(x).flatten(2, 3).flatten(0, 1).unsqueeze(2)
-        qkv = F.linear(pixels, self.to_qkv.weight.flatten(1), self.to_qkv.bias)
-        answer = attention(*qkv.chunk(3, dim=-1)).reshape(x.shape)
+        q, known = F.linear(pixels, self.to_qkv.weight.flatten(1), self.to_qkv.bias).tensor_split([x.shape[-1]], dim=-1)
+        if memory is not None:
+            known = memory.all_rows(known)
+        answer = attention(q, *known.chunk(2, dim=-1)).reshape(x.shape)
         return x + F.linear(answer, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class FrameConv(nn.Conv2d):
-    """Convolution of every frame alone."""
+    """Convolution of every frame alone, which keeps its size or halves it; then zeros come below and on the right."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return conv_frames(x, self.weight, self.bias, stride=self.stride[0], padding=int(self.padding[0]))
+    def __init__(self, channels: int, out: int, *, halve: bool) -> None:
+        super().__init__(channels, out, 3, stride=2 if halve else 1, padding=0 if halve else 1)
+        self.halve = halve
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        x, rows = widened(x, memory, above=0 if self.halve else 1)
+        if self.halve:
+            x = F.pad(x, (0, 0, 0, 1, 0, rows))
+        return conv_frames(x, self.weight, self.bias, stride=self.stride[0], padding=0 if self.halve else (rows, 1))
 
 
 class DoublePixels(nn.Module):
@@ -183,7 +215,7 @@ class Upsample(Streamed):
 
     def __init__(self, channels: int, *, time: bool) -> None:
         super().__init__()
-        self.resample = nn.Sequential(DoublePixels(), FrameConv(channels, channels // 2, 3, padding=1))
+        self.resample = nn.Sequential(DoublePixels(), FrameConv(channels, channels // 2, halve=False))
         self.time_conv = TimeConv(channels, channels * 2) if time else None
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
@@ -192,7 +224,8 @@ class Upsample(Streamed):
                 x = torch.cat([x[:, :1], self._double(self.time_conv, x[:, 1:], memory)], dim=1)
             else:
                 x = self._double(self.time_conv, x, memory)
-        larger: Tensor = self.resample(x)
+        double, convolve = self.resample
+        larger: Tensor = convolve(double(x), memory)
         return larger
 
     def _double(self, time_conv: TimeConv, x: Tensor, memory: Memory | None) -> Tensor:
@@ -211,11 +244,12 @@ class Downsample(Streamed):
 
     def __init__(self, channels: int, *, time: bool) -> None:
         super().__init__()
-        self.resample = nn.Sequential(nn.ZeroPad3d((0, 0, 0, 1, 0, 1)), FrameConv(channels, channels, 3, stride=2))
+        # The name of its weights counts layers; the padding that was the first one is in the convolution.
+        self.resample = nn.Sequential(nn.Identity(), FrameConv(channels, channels, halve=True))
         self.time_conv = TimeConv(channels, channels, stride=2) if time else None
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        x = self.resample(x)
+        x = self.resample[1](x, memory)
         return x if self.time_conv is None else self._halve(self.time_conv, x, memory)
 
     def _halve(self, time_conv: TimeConv, x: Tensor, memory: Memory | None) -> Tensor:

@@ -5,11 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def conv_frames(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0) -> Tensor:
+def conv_frames(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int | tuple[int, int] = 0
+) -> Tensor:
     """Convolves each frame of x [B, T, H, W, C] alone.
 
     Args:
         weight: [out, C, rows, columns].
+        padding: zeros on all four sides; or above and below, and left and right.
 
     Returns:
         [B, T, H', W', out].
@@ -32,7 +35,7 @@ def conv_time(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1
     return F.linear(_stack_taps(x, taps, stride), weight.flatten(2).transpose(1, 2).flatten(1), bias)
 
 
-def conv_video(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def conv_video(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: int | None = None) -> Tensor:
     """Convolves x [B, T, H, W, C] over time without padding and over space with "same" padding.
 
     On a CPU frames are stacked: torch's three-dimensional convolution takes up to 20 times longer there for one short
@@ -40,25 +43,31 @@ def conv_video(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     Args:
         weight: [out, C, taps, k, k], k odd.
+        rows: of zeros above and below; None for as many as keep H.
 
     Returns:
         [B, T - taps + 1, H, W, out].
     """
     if weight.shape[2] == 1 or x.device.type == "cpu":
-        return conv_video_stacked(x, weight, bias)
-    return conv_video_direct(x, weight, bias)
+        return conv_video_stacked(x, weight, bias, rows=rows)
+    return conv_video_direct(x, weight, bias, rows=rows)
 
 
-def conv_video_stacked(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def conv_video_stacked(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: int | None = None) -> Tensor:
     """`conv_video` as a two-dimensional convolution over stacked frames."""
     stacked = _stack_taps(x, weight.shape[2])
-    return conv_frames(stacked, weight.transpose(1, 2).flatten(1, 2), bias, padding=weight.shape[3] // 2)
+    padding = _padding(weight, rows)
+    return conv_frames(stacked, weight.transpose(1, 2).flatten(1, 2), bias, padding=padding)
 
 
-def conv_video_direct(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _padding(weight: Tensor, rows: int | None) -> tuple[int, int]:
+    return weight.shape[3] // 2 if rows is None else rows, weight.shape[4] // 2
+
+
+def conv_video_direct(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: int | None = None) -> Tensor:
     """`conv_video` as a three-dimensional convolution."""
     weight = weight.contiguous(memory_format=torch.channels_last_3d)
-    padding = (0, weight.shape[3] // 2, weight.shape[4] // 2)
+    padding = (0, *_padding(weight, rows))
     return F.conv3d(x.permute(0, 4, 1, 2, 3), weight, bias, padding=padding).permute(0, 2, 3, 4, 1)
 
 

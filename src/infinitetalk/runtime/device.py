@@ -111,6 +111,13 @@ class Device:
         return free if self.pretended is None else min(free, self.pretended.ram)
 
     @property
+    def row(self) -> int | None:
+        """How many devices of this kind there are from this one on; None for processors, which processes share."""
+        if self.torch_device.type == "cuda":
+            return torch.cuda.device_count() - (self.torch_device.index or 0)
+        return None if self.torch_device.type == "cpu" else 1
+
+    @property
     def card(self) -> Card | None:
         """This card in the table of known ones."""
         if self.pretended is not None:
