@@ -357,7 +357,7 @@ def _eight_attention(bench: Bench, dit: AudioDiT) -> dict[str, Any]:
     before = dit.attend_by
     try:
         dit.attend_by = choose_attention(bench.device, "fp8", width)
-    except (RequestError, StopIteration) as error:
+    except RequestError as error:
         return {name: {"refused": str(error)}}
     row = bench.seconds(bench.ask) | bench.peak()
     found = {name: row | {"error": bench.error(bench.ask())}, "H2_attention": row["seconds"]}

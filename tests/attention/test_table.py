@@ -22,7 +22,7 @@ def having(*modules: str) -> Installed:
     [
         (H100, (), ("math", "flash", "cudnn", "efficient")),
         (H100, ("fa3_fwd_interface", "sageattention"), NAMES),
-        (H100, ("flash_attn_interface",), ("math", "flash", "cudnn", "efficient", "fa3")),
+        (H100, ("flash_attn_interface",), ("math", "flash", "cudnn", "efficient", "fa3", "fp8")),
         (replace(H100, dtype="float16"), ("fa3_fwd_interface",), ("math", "flash", "cudnn", "efficient")),
         (replace(H100, dtype="float32"), ("fa3_fwd_interface", "sageattention"), ("math", "efficient")),
         (replace(H100, width=256), ("sageattention",), ("math", "flash", "efficient")),
@@ -56,6 +56,8 @@ def test_what_serves_where(place: Place, modules: tuple[str, ...], names: tuple[
             ("sageattention",),
             "heads of 64, 96, 128 channels, and this model's have 80",
         ),
+        ("fp8", H100, (), "attention = fp8: FlashAttention-3 in 8-bit floats is not installed: pip install fa3-fwd; "),
+        ("fp8", replace(H100, width=80), ("fa3_fwd_interface",), "heads of 64, 128, 256 channels, and this model's ha"),
         ("cudnn", replace(H100, width=20), (), "a multiple of 8 channels, and this model's have 20"),
         ("cudnn", replace(H100, width=256), (), "heads of 128 channels at most, and this model's have 256"),
     ],

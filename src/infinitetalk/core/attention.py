@@ -47,6 +47,11 @@ class Backend:
     """Whether `auto` may take it: it is quick, and exact up to rounding."""
 
 
+_FLASH_3 = (
+    Source("flash_attn_interface", "flash-attn-3"),
+    Source("fa3_fwd_interface", "fa3-fwd", dtypes=("bfloat16",)),
+)
+
 BACKENDS: tuple[Backend, ...] = (
     Backend(name="math", words="plain products, exact", devices=(), automatic=False),
     Backend(
@@ -62,10 +67,7 @@ BACKENDS: tuple[Backend, ...] = (
         dtypes=HALF,
         widest=256,
         step=8,
-        sources=(
-            Source("flash_attn_interface", "flash-attn-3"),
-            Source("fa3_fwd_interface", "fa3-fwd", dtypes=("bfloat16",)),
-        ),
+        sources=_FLASH_3,
     ),
     Backend(
         name="sage",
@@ -74,6 +76,16 @@ BACKENDS: tuple[Backend, ...] = (
         dtypes=HALF,
         widths=(64, 96, 128),
         sources=(Source("sageattention", "sageattention"),),
+        automatic=False,
+    ),
+    Backend(
+        name="fp8",
+        words="FlashAttention-3 in 8-bit floats",
+        least=(9, 0),
+        below=(10, 0),
+        dtypes=("bfloat16",),
+        widths=(64, 128, 256),
+        sources=_FLASH_3,
         automatic=False,
     ),
 )

@@ -20,6 +20,9 @@ from infinitetalk.models.dit import Branch as Told
 
 _NUMBERS = count()
 
+FEW = 8
+"""Steps of the networks that were distilled."""
+
 LARGE = 614_400
 """Pixels between the size tables 480 and 720."""
 
@@ -144,14 +147,29 @@ def guided(script: Script, told: Conditions, request: TalkRequest, settings: Set
     kept = StepCache(settings.step_cache).kept
     added = Added(kept) if kept else None
 
+    exactly = iter(exact_blocks(script.dit.config.num_layers, len(_times(settings)) - 1))
+
     def velocity(latent: Tensor, timestep: float) -> Tensor:
-        found = ask(script.dit, latent, timestep, told, branches, added=added, ahead=next(course))
+        found = ask(
+            script.dit, latent, timestep, told, branches,
+            added=added, ahead=next(course), exact_blocks=next(exactly),
+        )  # fmt: skip
         answers = dict(zip(wanted, script.spread.exchange(found), strict=True))
         if request.apg:
             return guide(answers)
         return combine(answers, settings.text_scale, settings.audio_scale)
 
     return velocity
+
+
+def exact_blocks(layers: int, steps: int) -> Iterator[int]:
+    """How many of the first blocks attend exactly in each step, where the others attend in 8 bits.
+
+    In few steps the first block, from which all others go on. In more, all blocks of the first and of the last step:
+    one decides what there will be to see, and nothing mends the other.
+    """
+    for step in range(steps):
+        yield (layers if step in (0, steps - 1) else 0) if steps > FEW else 1
 
 
 def ask(
@@ -163,12 +181,14 @@ def ask(
     *,
     added: Added | None = None,
     ahead: float | None = None,
+    exact_blocks: int = 1,
 ) -> list[Tensor]:
     """One step's passes of the network: a velocity [16, T, h, w] float32 per branch."""
-    time = torch.tensor(timestep, device=latent.device)
+    time = torch.full((), timestep, device=latent.device)  # made there: a copy would wait for the device
     answers = dit.evaluate(
-        latent[None], time, condition=told.condition[None], branches=branches, added=added, ahead=ahead
-    )
+        latent[None], time, condition=told.condition[None], branches=branches, added=added, ahead=ahead,
+        exact_blocks=exact_blocks,
+    )  # fmt: skip
     return [velocity[0] for velocity in answers]
 
 

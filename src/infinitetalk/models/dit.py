@@ -4,6 +4,7 @@ Parameter names are those of the original checkpoints (Wan 2.1 image-to-video wi
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import torch
@@ -16,6 +17,7 @@ from infinitetalk.models.audio_attention import AudioProjection
 from infinitetalk.models.dit_blocks import Block, CrossAttention, Head, Setting, Told, Use
 from infinitetalk.models.layers import KeysValues, Linear, RMSNorm, in_float32, sinusoid
 from infinitetalk.ops.attention import Kernel, sdpa
+from infinitetalk.ops.attention_eight import exact_of
 from infinitetalk.ops.parallel import ALONE, Parallel
 from infinitetalk.ops.regions import Regions
 from infinitetalk.ops.rope import Grid, video_rotation
@@ -212,6 +214,7 @@ class AudioDiT(nn.Module):
         branches: Sequence[Branch],
         added: Added | None = None,
         ahead: float | None = None,
+        exact_blocks: int = 0,
     ) -> list[Tensor]:
         """Asks the network about the same latents in several branches, block by block: each block is needed once.
 
@@ -221,6 +224,7 @@ class AudioDiT(nn.Module):
             added: keeps what the blocks add, for later steps of the same window.
             ahead: takes what follows from `added`, so far ahead, instead of asking the blocks, whose weights are then
                 not needed; None asks them.
+            exact_blocks: how many of the first blocks attend exactly, where `attend_by` does not.
 
         Returns:
             a velocity [B, out_dim, T, h, w] float32 per branch.
@@ -235,9 +239,11 @@ class AudioDiT(nn.Module):
             added.begin(x)
         tokens = [x] * len(branches)
         del x
+        exactly = replace(setting, kernel=exact_of(setting.kernel))
         for index, block in enumerate(self._blocks(Use.STEP)):
+            here = exactly if index < exact_blocks else setting
             for number, branch in enumerate(branches):
-                tokens[number] = block(tokens[number], time6, setting, branch.at(index))
+                tokens[number] = block(tokens[number], time6, here, branch.at(index))
         answers = [self._answer(x, time, setting) for x in tokens]
         if added is not None:
             added.finish(tokens)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from infinitetalk.ops.attention import Kernel, only, sdpa
+from infinitetalk.ops.attention_eight import EightAttention, Ready
 
 
 def _of_torch(backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -37,6 +38,17 @@ def _sage(library: Any) -> Kernel:
     return kernel
 
 
+def _flash3_eight(library: Any) -> Kernel:
+    def compute(q: Ready, k: Ready, v: Ready) -> Tensor:
+        made = library.flash_attn_func(
+            q.data, k.data, v.data, q_descale=q.scale, k_descale=k.scale, v_descale=v.scale
+        )  # fmt: skip
+        answer: Tensor = made[0] if isinstance(made, tuple) else made
+        return answer
+
+    return EightAttention(compute, _flash3(library))
+
+
 _TORCHS: Mapping[str, SDPBackend] = {
     "math": SDPBackend.MATH,
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -44,7 +56,7 @@ _TORCHS: Mapping[str, SDPBackend] = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
 
-_OTHERS: Mapping[str, Callable[[Any], Kernel]] = {"fa3": _flash3, "sage": _sage}
+_OTHERS: Mapping[str, Callable[[Any], Kernel]] = {"fa3": _flash3, "sage": _sage, "fp8": _flash3_eight}
 
 
 def load_kernel(name: str, module: str | None) -> Kernel:

@@ -1,0 +1,101 @@
+"""Attention in 8-bit floats: queries, keys and values with one scale for each head, made ready for FlashAttention-3.
+
+Two things bring numbers together before they are rounded, and change nothing in exact arithmetic. All keys are moved by
+their mean over the tokens, which moves all of a query's products alike, and softmax does not see that. And queries and
+keys are turned by the same Hadamard matrix, which spreads single large channels over all of them.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from infinitetalk.ops.attention import Kernel, sdpa
+from infinitetalk.ops.pack import LARGEST_FP8, LEAST
+
+LEAST_KEYS = 1024
+"""With fewer keys attention takes no time, and is computed exactly."""
+QUERIES_AT_ONCE = 256
+
+
+class Ready(NamedTuple):
+    """Queries, keys or values in 8 bits."""
+
+    data: Tensor
+    """[B, L, heads, d] float8_e4m3fn."""
+    scale: Tensor
+    """[B, heads] float32."""
+
+
+Library = Callable[[Ready, Ready, Ready], Tensor]
+"""Attention of 8-bit floats."""
+
+
+class EightAttention:
+    """A `Kernel` in 8-bit floats, with the exact one that it stands for.
+
+    Args:
+        library: computes with 8-bit floats.
+        exact: computes where there are few keys, and wherever a network asks for exactness.
+        least: the fewest keys that are worth it.
+    """
+
+    def __init__(self, library: Library, exact: Kernel = sdpa, least: int = LEAST_KEYS) -> None:
+        self.exact = exact
+        self._library, self._least = library, least
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """See `ops.attention.Kernel`."""
+        if k.shape[1] < self._least:
+            return self.exact(q, k, v)
+        return self._library(*ready(q, k, v)).to(v.dtype)
+
+
+def exact_of(kernel: Kernel) -> Kernel:
+    """The exact kernel behind one in 8 bits; others are exact themselves."""
+    return kernel.exact if isinstance(kernel, EightAttention) else kernel
+
+
+def ready(q: Tensor, k: Tensor, v: Tensor) -> tuple[Ready, Ready, Ready]:
+    """Queries, keys and values [B, L, heads, d] in 8 bits; d is a power of two."""
+    turn = hadamard(q.shape[-1], q.device, q.dtype)
+    middle = k.mean(dim=1, keepdim=True, dtype=torch.float32).to(k.dtype)
+    return _scaled(q @ turn), _scaled((k - middle) @ turn), _scaled(v)
+
+
+def _scaled(x: Tensor) -> Ready:
+    scale = (x.abs().amax(dim=(1, 3)).float() / LARGEST_FP8).clamp_min(LEAST)
+    steps = x * (1 / scale)[:, None, :, None]
+    return Ready(steps.clamp_(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn), scale)
+
+
+@lru_cache(maxsize=4)
+def hadamard(width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Sylvester's matrix of ones and minus ones [width, width], over the root of its width: it only turns.
+
+    Raises:
+        ValueError: a width that is no power of two.
+    """
+    if width & (width - 1):
+        raise ValueError(f"{width} is no power of two")
+    matrix = torch.ones(1, 1)
+    while len(matrix) < width:
+        matrix = torch.cat([torch.cat([matrix, matrix], dim=1), torch.cat([matrix, -matrix], dim=1)])
+    turn: Tensor = matrix / width**0.5
+    return turn.to(device, dtype)
+
+
+def emulated(q: Ready, k: Ready, v: Ready) -> Tensor:
+    """What a library computes with 8-bit floats, in float32: weights are rounded to 8 bits too, sums are not."""
+    keys, values = (x.data.float() * x.scale[:, None, :, None] for x in (k, v))
+    made = []
+    for some in q.data.split(QUERIES_AT_ONCE, dim=1):
+        queries = some.float() * (q.scale[:, None, :, None] / some.shape[-1] ** 0.5)
+        products = torch.einsum("blhd,bshd->bhls", queries, keys)
+        weights = (products - products.amax(dim=-1, keepdim=True)).exp_()
+        total = weights.sum(dim=-1).transpose(1, 2).unsqueeze(-1)
+        rounded = weights.to(torch.float8_e4m3fn).float()
+        made.append(torch.einsum("bhls,bshd->blhd", rounded, values) / total)
+    return torch.cat(made, dim=1)
