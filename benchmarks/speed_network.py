@@ -231,8 +231,9 @@ def rates(bench: Bench) -> dict[str, Any]:
 
 def _kernels(bench: Bench) -> Iterator[tuple[str, Kernel]]:
     width = bench.config.dim // bench.config.num_heads
-    for name in usable(place(bench.device, width, bench.device.dtype), installed):
-        if name not in ("math", "efficient", "sage", "fp8"):
+    names = usable(place(bench.device, width, bench.device.dtype), installed)
+    for name in ("cudnn", "fa3", "flash"):  # the first is what torch itself takes on such a card
+        if name in names:
             yield name, choose_attention(bench.device, name, width)
 
 
