@@ -13,6 +13,8 @@ after `--seconds` are left out, and named.
 """
 
 import argparse
+import faulthandler
+import gc
 import itertools
 import json
 import os
@@ -30,7 +32,6 @@ from torch import Tensor, nn
 from benchmarks.pipeline import TINY, Remembered, inputs
 from benchmarks.random_model import Full
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults, ModelFacts, resolve
-from infinitetalk.core.errors import InfiniteTalkError
 from infinitetalk.core.live import resolve_live
 from infinitetalk.core.memory import MemorySettings
 from infinitetalk.core.request import TalkRequest
@@ -215,7 +216,7 @@ class Report:
         started, fine = time.perf_counter(), True
         try:
             parts[name] = measure()
-        except (InfiniteTalkError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001 - what a part does not find, others may
             parts[name], fine = {"error": " ".join(str(error).split())[:600]}, False
         sys.stderr.write(f"{mode}: {name} took {time.perf_counter() - started:.1f} s\n")
         self.write()
@@ -250,7 +251,7 @@ class Bench:
         self.model.dit.parallel = ALONE
         alone, one = task.run(Station(self.model))
         self.station.share()
-        found = {
+        return {
             "gpus": crew.size,
             "seconds": statistics.median(seconds),
             "all_seconds": seconds,
@@ -260,8 +261,8 @@ class Bench:
             "relative_error_to_one": float((many - one).norm() / one.norm()),
             "finite": bool(torch.isfinite(many).all()),
         }
-        return found | self.exchanges(size)
 
+    @torch.inference_mode()
     def exchanges(self, size: str) -> dict[str, Any]:
         """Of the time of passes on all GPUs, what kernels that exchange tensors take, beside others or not."""
         if self.device.torch_device.type != "cuda":
@@ -369,43 +370,48 @@ class Mode:
 
 
 def measure(report: Report, mode: Mode, arguments: argparse.Namespace) -> None:
-    """All parts of one mode."""
-    scale, device = SMALL if arguments.tiny else FULL, Device.choose("cpu" if arguments.tiny else "auto")
-    memory = MemorySettings(**mode.settings)  # type: ignore[arg-type]
-    crews = [arguments.gpus] + ([2] if arguments.gpus > 2 else [])
-    for size in crews:
-        name = f"on_{size}"
-        started: list[Model] = []
-
-        def start(size: int = size, started: list[Model] = started) -> dict[str, Any]:
-            begun = time.perf_counter()
-            crew = Crew.start(size, device)
-            joined = time.perf_counter()
-            started.append(with_others(lambda rank: Random(scale, memory, rank), crew, device))
-            return {"start_seconds": joined - begun, "load_seconds": time.perf_counter() - joined}
-
-        if not report.part(mode.name, f"{name}: start", 60 * arguments.pace, start) or not started:
-            continue
-        bench = Bench(scale, started[0], device)
-        alone = replace(bench, model=replace(bench.model, crew=Nobody()))
-        pace = arguments.pace
-        parts: list[tuple[str, float, Callable[[], Any]]] = [
-            ("forward", 45 * pace, lambda bench=bench: bench.forward(scale.size)),  # type: ignore[misc]
-            ("windows", 30 * pace, lambda bench=bench: bench.windows(scale.size)),  # type: ignore[misc]
-            ("live", 20 * pace, lambda bench=bench: bench.live(scale.live)),  # type: ignore[misc]
-        ]
-        if size == 2:
-            parts[1] = ("windows_512", 25 * pace, lambda bench=bench: bench.windows(scale.small))  # type: ignore[misc]
-        else:
-            parts.append(("live_on_one", 35 * pace, lambda alone=alone: alone.live(scale.live)))  # type: ignore[misc]
-        for part, cost, call in parts:
-            if not report.part(mode.name, f"{name}: {part}", cost, call):
-                break
-        bench.model.close()
-        del bench, alone, parts
-        started.clear()
+    """All parts of one mode: on all GPUs, then on the first two of them."""
+    device = Device.choose("cpu" if arguments.tiny else "auto")
+    if device.row is not None and device.row < arguments.gpus:
+        raise SystemExit(f"--gpus {arguments.gpus}: there are {device.row}")
+    for size in dict.fromkeys((arguments.gpus, 2)):
+        crew_parts(report, mode, device, size, arguments)
+        gc.collect()  # the next processes need the memory
         if device.torch_device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def crew_parts(report: Report, mode: Mode, device: Device, size: int, arguments: argparse.Namespace) -> None:
+    """All parts that one number of processes measures."""
+    scale, memory = SMALL if arguments.tiny else FULL, MemorySettings(**mode.settings)  # type: ignore[arg-type]
+    started: list[Bench] = []
+
+    def start() -> dict[str, Any]:
+        begun = time.perf_counter()
+        crew = Crew.start(size, device)
+        joined = time.perf_counter()
+        model = with_others(lambda rank: Random(scale, memory, rank), crew, device)
+        started.append(Bench(scale, model, device))
+        return {"start_seconds": joined - begun, "load_seconds": time.perf_counter() - joined}
+
+    name, pace = f"on_{size}", arguments.pace
+    if not report.part(mode.name, f"{name}: start", 60 * pace, start) or not started:
+        return
+    bench = started[0]
+    alone = replace(bench, model=replace(bench.model, crew=Nobody()))
+    parts: list[tuple[str, float, Callable[[], Any]]] = [("forward", 45, lambda: bench.forward(scale.size))]
+    if size == 2:
+        parts.append(("windows_512", 25, lambda: bench.windows(scale.small)))
+    else:
+        parts.append(("windows", 30, lambda: bench.windows(scale.size)))
+    parts.append(("live", 20, lambda: bench.live(scale.live)))
+    if size == arguments.gpus:
+        parts.append(("live_on_one", 35, lambda: alone.live(scale.live)))
+        parts.append(("exchanges", 20, lambda: bench.exchanges(scale.size)))
+    for part, cost, call in parts:
+        if not report.part(mode.name, f"{name}: {part}", cost * pace, call):
+            break
+    bench.model.close()
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -419,6 +425,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="tiny networks on the CPU")
     arguments = parser.parse_args(words)
     multicast = {name: os.environ.get(name) for name in ("NCCL_NVLS_ENABLE", "TORCH_SYMM_MEM_DISABLE_MULTICAST")}
+    faulthandler.dump_traceback_later(arguments.seconds + 90, exit=True)
     report = Report(arguments.out, time.perf_counter() + arguments.seconds)
     report.figures = {"torch": torch.__version__, "environment": multicast}
     if torch.cuda.is_available():
@@ -429,6 +436,7 @@ def main(words: Sequence[str] | None = None) -> None:
     modes = [found for found in report.figures.values() if isinstance(found, dict)]
     if any(isinstance(part, dict) and "error" in part for found in modes for part in found.values()):
         raise SystemExit(1)
+    faulthandler.cancel_dump_traceback_later()
 
 
 if __name__ == "__main__":

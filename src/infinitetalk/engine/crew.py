@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -214,10 +215,10 @@ class Crew:
     def _check_versions(self) -> None:
         own = dict(versions())
         for rank, hello in sorted(self._hellos.items()):
-            for name, version in hello.versions:
-                if own[name] != version:
+            for name, found in hello.versions:
+                if own[name] != found:
                     raise MachineError(
-                        f"rank {rank} has {name} {version}, and rank 0 has {name} {own[name]}: all need the same"
+                        f"rank {rank} has {name} {found}, and rank 0 has {name} {own[name]}: all need the same"
                     )
 
     def _lose(self, rank: int) -> None:
@@ -371,9 +372,11 @@ class Crew:
 
 def versions() -> tuple[tuple[str, str], ...]:
     """What must be the same in all processes."""
-    from importlib.metadata import version
-
-    return ("torch", torch.__version__), ("infinitetalk", version("infinitetalk"))
+    try:
+        own = version("infinitetalk")
+    except PackageNotFoundError:  # run from its source
+        own = "of no version"
+    return ("torch", torch.__version__), ("infinitetalk", own)
 
 
 def device_of(first: Device, rank: int) -> str:
