@@ -54,14 +54,19 @@ def queue(tmp_path: Path) -> Iterator[JobQueue]:
 MakeRequest = Callable[..., TalkRequest]
 
 
-@pytest.fixture
-def make_request(tiny_folder: Path, tmp_path: Path) -> MakeRequest:
-    """Gives `make_request(seconds=0.5, **fields)`: a request for `tiny`."""
-    picture = write_portrait(tmp_path / "Портрет; rm -rf.png")
+def request_maker(model: Path, folder: Path) -> MakeRequest:
+    """Gives `make_request(seconds=0.5, **fields)`, which writes its inputs to a folder."""
+    picture = write_portrait(folder / "Портрет; rm -rf.png")
 
     def make(seconds: float = 0.5, **fields: object) -> TalkRequest:
-        voice = write_voice(tmp_path / f"voice-{seconds}.wav", seconds)
-        usual = {"model": str(tiny_folder), "image": picture, "audio": (voice,), "steps": 2, "provenance": False}
+        voice = write_voice(folder / f"voice-{seconds}.wav", seconds)
+        usual = {"model": str(model), "image": picture, "audio": (voice,), "steps": 2, "provenance": False}
         return TalkRequest(**{**usual, **fields})  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def make_request(tiny_folder: Path, tmp_path: Path) -> MakeRequest:
+    """Makes requests for `tiny`."""
+    return request_maker(tiny_folder, tmp_path)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from infinitetalk.core.errors import MachineError, MediaError, RequestError
+from infinitetalk.core.serving import ServiceLimits
 from infinitetalk.engine.job import Job, Made, Workshop
 from infinitetalk.engine.progress import Progress
 from infinitetalk.jobs.errors import KeyReusedError, QueueFullError, StillAtWorkError, UnknownJobError
-from infinitetalk.jobs.queue import JobQueue, QueueLimits
+from infinitetalk.jobs.queue import JobQueue
 from infinitetalk.jobs.record import JobRecord, JobState
 from tests.jobs.conftest import MakeRequest
 from tests.resume.conftest import frames_of
@@ -97,7 +98,7 @@ def test_a_key_makes_one_job(queue: JobQueue, make_request: MakeRequest) -> None
 
 
 def test_a_full_queue_and_a_full_disk_take_no_more(tmp_path: Path, make_request: MakeRequest) -> None:
-    limits = QueueLimits(waiting=2, waiting_each=1)
+    limits = ServiceLimits(max_waiting=2, max_jobs_each=1)
     queue = JobQueue(tmp_path / "jobs", Workshop("cpu"), limits=limits)  # not at work
     queue.submit(make_request(), "anna")
     with pytest.raises(QueueFullError, match="of your jobs"):
@@ -107,10 +108,22 @@ def test_a_full_queue_and_a_full_disk_take_no_more(tmp_path: Path, make_request:
         queue.submit(make_request(), "cecil")
     assert len(list((queue.folder / "files").iterdir())) == 2
     queue.close()
-    full = JobQueue(tmp_path / "full", Workshop("cpu"), limits=QueueLimits(spare_disk=1e9))
+    full = JobQueue(tmp_path / "full", Workshop("cpu"), limits=ServiceLimits(spare_disk=1e6))
     with pytest.raises(MachineError, match="disk is full"):
         full.submit(make_request())
     full.close()
+
+
+def test_what_is_too_long_or_too_large_is_refused(tmp_path: Path, make_request: MakeRequest) -> None:
+    queue = JobQueue(tmp_path / "jobs", Workshop("cpu"), limits=ServiceLimits(max_seconds=1, max_pixels=0.005))
+    with pytest.raises(RequestError, match="duration = as long as the sound: is too long; up to 1 s would work"):
+        queue.submit(make_request(1.2))
+    with pytest.raises(RequestError, match="duration = 2"):
+        queue.submit(make_request(1.2, duration=2.0))
+    with pytest.raises(RequestError, match="too many pixels"):
+        queue.submit(make_request(1.2, duration=1.0, size="96x96"))
+    assert queue.submit(make_request(1.2, duration=1.0)).state is JobState.QUEUED
+    queue.close()
 
 
 def test_cancelling_keeps_what_is_finished(tmp_path: Path, make_request: MakeRequest) -> None:

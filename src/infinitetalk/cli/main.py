@@ -16,6 +16,7 @@ from infinitetalk.cli import (
     live,
     models,
     people,
+    serve,
     verify,
     verify_media,
 )
@@ -23,6 +24,7 @@ from infinitetalk.cli.command import DONE, PROGRAM, STOPPED, USER_ERROR, Command
 from infinitetalk.cli.display import emit
 from infinitetalk.core.errors import InfiniteTalkError
 from infinitetalk.core.ranks import started_by_torchrun
+from infinitetalk.core.telemetry import switch_off
 
 COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
@@ -30,6 +32,7 @@ COMMANDS: tuple[Command, ...] = (
     live.COMMAND,
     people.COMMAND,
     app.COMMAND,
+    serve.COMMAND,
     download.COMMAND,
     convert.COMMAND,
     models.COMMAND,
@@ -87,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns: 0 done, 1 the machine could not or a check failed, 2 something given was wrong, 130 stopped by Ctrl-C.
     """
     _survive_old_terminals()
+    switch_off()
     try:
         place = started_by_torchrun()
     except InfiniteTalkError as error:

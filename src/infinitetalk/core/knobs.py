@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from enum import Enum
 from pathlib import Path
-from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from infinitetalk.core.control import Strength, TimedPrompt
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.loras import Lora, paired
 from infinitetalk.core.memory import MemorySettings
-from infinitetalk.core.request import Box, Knob, TalkRequest
+from infinitetalk.core.request import Box, Knob, TalkRequest, value_type
+from infinitetalk.core.serving import ServiceLimits
 
 T = TypeVar("T")
 
@@ -80,6 +80,7 @@ GROUP_TITLES: Mapping[str, str] = {
     "memory": "memory of this run (never changes the video)",
     "kernels": "kernels of this run",
     "devices": "GPUs of this run",
+    "limits": "limits of the service",
     "expert": "expert settings",
 }
 
@@ -119,14 +120,13 @@ class Control:
 
 
 def _control(item: Field[Any], declared: object) -> Control:
-    plain = [part for part in get_args(declared) if part is not NoneType] if NoneType in get_args(declared) else []
-    kind = _KINDS[plain[0] if plain else declared]
+    kind = _KINDS[value_type(declared)]
     knob: Knob = item.metadata["knob"]
     default = None if item.default is MISSING else item.default
     return Control(item.name, Kind.CHOICE if knob.choices else kind, default, knob)
 
 
-def _all_controls(kind: type[TalkRequest | MemorySettings]) -> tuple[Control, ...]:
+def _all_controls(kind: type[TalkRequest | MemorySettings | ServiceLimits]) -> tuple[Control, ...]:
     hints = get_type_hints(kind)
     return tuple(_control(item, hints[item.name]) for item in fields(kind))
 
@@ -136,6 +136,9 @@ CONTROLS: tuple[Control, ...] = _all_controls(TalkRequest)
 
 MEMORY_CONTROLS: tuple[Control, ...] = _all_controls(MemorySettings)
 """Every setting of a run's memory, which is no part of the request."""
+
+LIMIT_CONTROLS: tuple[Control, ...] = _all_controls(ServiceLimits)
+"""Every limit of a service."""
 
 
 def _whole(text: str) -> int:

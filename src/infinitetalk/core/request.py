@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from types import NoneType
+from typing import Any, NamedTuple, Self, TypeVar, get_args, get_type_hints
 
 from infinitetalk.core.caching import StepCache
 from infinitetalk.core.control import Strength, TimedPrompt
@@ -443,35 +444,42 @@ def _boxes(value: Any) -> tuple[Box, ...] | None:
     return _each([value] if isinstance(value, Box) else value, _box)
 
 
-_TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
-    **dict.fromkeys(("image", "video", "soundtrack"), (_path, "the path of a file")),
-    **dict.fromkeys(("audio", "masks"), (_paths, "a list of paths")),
-    "audio_strength": (_strengths, "a list of strengths, [PERSON:]X[@START-END] or [X, PERSON, START, END]"),
-    "prompts": (_prompts, "a list of prompts, START-END:TEXT or [START, END, TEXT]"),
-    "voice": (_texts, "a list of names"),
-    "boxes": (_boxes, "a list of boxes [x0, y0, x1, y1]"),
-    "loras": (_loras, "a list of files, FILE:STRENGTH or [FILE, STRENGTH]"),
-    **dict.fromkeys(("preview", "apg", "reference", "provenance"), (_flag, "true or false")),
-    **dict.fromkeys(
-        (
-            *("window_frames", "motion_frames", "seam_frames", "overlap_frames", "reanchor"),
-            *("cache_interval", "seed", "steps", "quality"),
-        ),
-        (_whole, "a whole number"),
-    ),
-    **dict.fromkeys(("color_strength", "noise_floor", "start", "duration", "shift", "strength"), (_number, "a number")),
-    **dict.fromkeys(
-        ("text_scale", "audio_scale", "cache_threshold", "apg_momentum", "apg_threshold"), (_number, "a number")
-    ),
+_READERS: Mapping[object, tuple[Callable[[Any], Any], str]] = {
+    str: (_text, "text"),
+    bool: (_flag, "true or false"),
+    int: (_whole, "a whole number"),
+    float: (_number, "a number"),
+    Path: (_path, "the path of a file"),
+    tuple[Path, ...]: (_paths, "a list of paths"),
+    tuple[str, ...]: (_texts, "a list of names"),
+    tuple[Box, ...]: (_boxes, "a list of boxes [x0, y0, x1, y1]"),
+    tuple[Lora, ...]: (_loras, "a list of files, FILE:STRENGTH or [FILE, STRENGTH]"),
+    tuple[Strength, ...]: (_strengths, "a list of strengths, [PERSON:]X[@START-END] or [X, PERSON, START, END]"),
+    tuple[TimedPrompt, ...]: (_prompts, "a list of prompts, START-END:TEXT or [START, END, TEXT]"),
 }
-"""Field → what reads its value from Python or JSON, and the type in words. All others are text."""
+"""A field's type → what reads its value from Python or JSON, and the type in words."""
+
+
+def value_type(declared: object) -> object:
+    """A field's type without None.
+
+    >>> value_type(int | None)
+    <class 'int'>
+    """
+    plain = [part for part in get_args(declared) if part is not NoneType]
+    return plain[0] if NoneType in get_args(declared) else declared
+
+
+_TYPES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
+    name: _READERS[value_type(declared)] for name, declared in get_type_hints(TalkRequest).items()
+}
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:
     """A field's value in its own type; refuses the wrong kind by name."""
     if value is None and default is None:
         return None
-    read, kind = _TYPES.get(name, (_text, "text"))
+    read, kind = _TYPES[name]
     typed = read(value)
     if typed is None:
         raise RequestError(name, json.dumps(value, default=str), f"must be {kind}")

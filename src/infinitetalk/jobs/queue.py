@@ -9,19 +9,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from infinitetalk.core.errors import MachineError
+from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.serving import ServiceLimits
 from infinitetalk.core.units import GIB
-from infinitetalk.engine.job import prepare
+from infinitetalk.engine.job import Job, prepare
 from infinitetalk.jobs.errors import QueueFullError, StillAtWorkError
 from infinitetalk.jobs.files import JobFiles
 from infinitetalk.jobs.record import JobRecord, JobState
 from infinitetalk.jobs.store import JobStore, new_id
 from infinitetalk.jobs.worker import Maker, Observer, Worker
+from infinitetalk.media.voices import arranged
 from infinitetalk.runtime.platform import held
 
 log = logging.getLogger(__name__)
@@ -30,16 +31,8 @@ _PROCESSES = 64
 """How many processes may share a folder."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueLimits:
-    """What a queue takes."""
-
-    waiting: int = 100
-    """Jobs that may wait."""
-    waiting_each: int = 100
-    """Jobs of one owner that may wait or run."""
-    spare_disk: float = 1.0
-    """GiB that have to be free on the disk."""
+WAITING, SPARE_DISK = 1000, 1.0
+"""Jobs that may wait, and GiB of the disk that stay free, where no limits are given."""
 
 
 class JobQueue:
@@ -49,7 +42,7 @@ class JobQueue:
         folder: of all jobs' files; made if it is not there. Processes that share a database share the folder.
         maker: makes videos: a `Workshop`. Its videos are made one after the other.
         database: as `JobStore`; default: SQLite in the folder.
-        limits: what it takes.
+        limits: what it takes; default: videos of any length and size.
         observer: hears of every job.
 
     Raises:
@@ -63,11 +56,12 @@ class JobQueue:
         maker: Maker,
         *,
         database: str | None = None,
-        limits: QueueLimits | None = None,
+        limits: ServiceLimits | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.folder = folder.absolute()
-        self.limits = limits or QueueLimits()
+        self.limits = limits
+        self.spare_disk = SPARE_DISK if limits is None else limits.spare_disk
         try:
             (self.folder / "workers").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -114,8 +108,8 @@ class JobQueue:
             MachineError: the disk is full or gone.
         """
         free = shutil.disk_usage(self.folder).free / GIB
-        if free < self.limits.spare_disk:
-            need = f"{self.limits.spare_disk:g} GiB must stay free"
+        if free < self.spare_disk:
+            need = f"{self.spare_disk:g} GiB must stay free"
             raise MachineError(f"the server's disk is full ({free:.1f} GiB free, {need}); delete old jobs or try later")
         files = self.files(new_id())
         files.make()
@@ -147,7 +141,7 @@ class JobQueue:
                 return known
             self._require_place(owner)
             request = files.adopt(request)
-            prepare(request, files.video, hls=files.preview)
+            self._require_size(prepare(request, files.video, hls=files.preview))
             with self._submitting:
                 self._require_place(owner)
                 added = self.store.add(files.id, owner, request.to_json(), key=key, digest=digest)
@@ -225,11 +219,31 @@ class JobQueue:
 
     def _require_place(self, owner: str) -> None:
         waiting = self.store.counts()[JobState.QUEUED]
-        if waiting >= self.limits.waiting:
+        if waiting >= (WAITING if self.limits is None else self.limits.max_waiting):
             raise QueueFullError(f"{waiting} jobs are waiting, and no more are taken; try again later")
+        if self.limits is None:
+            return
         mine = self.store.unfinished(owner)
-        if mine >= self.limits.waiting_each:
+        if mine >= self.limits.max_jobs_each:
             raise QueueFullError(f"{mine} of your jobs are waiting, and no more are taken; wait until one is over")
+
+    def _require_size(self, job: Job) -> None:
+        """Refuses a video that is larger or longer than the limits.
+
+        Raises:
+            RequestError: it is.
+        """
+        if self.limits is None:
+            return
+        size, most = job.settings.output_size, self.limits.max_pixels
+        if size.height * size.width > most * 1e6:
+            raise RequestError("size", f"{size}", f"has too many pixels; up to {most:g} million would work")
+        request, longest = job.request, self.limits.max_seconds
+        if request.duration is not None and request.duration <= longest:
+            return
+        if request.duration is not None or max(voice.end for voice in arranged(request)) - request.start > longest:
+            shown = request.duration if request.duration is not None else "as long as the sound"
+            raise RequestError("duration", shown, f"is too long; up to {longest:g} s would work")
 
     def _tell(self) -> None:
         with self._news:

@@ -1,6 +1,7 @@
 """Where jobs are kept: one SQLAlchemy code for SQLite and PostgreSQL."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,8 @@ from sqlalchemy.orm import Session
 from infinitetalk.jobs.errors import KeyReusedError, UnknownJobError
 from infinitetalk.jobs.record import JobProgress, JobRecord, JobState
 from infinitetalk.jobs.tables import JobRow, open_database
+
+_NAME = re.compile(r"[0-9a-f]{32}")
 
 LEASE = 60.0
 """Seconds after which a worker that was not heard of is taken for dead."""
@@ -91,6 +94,8 @@ class JobStore:
         Raises:
             UnknownJobError: there is none.
         """
+        if not _NAME.fullmatch(job):  # PostgreSQL refuses some texts before it looks
+            raise UnknownJobError(job)
         mine = [] if owner is None else [JobRow.owner == owner]
         with Session(self._engine) as session:
             row = session.scalar(select(JobRow).where(JobRow.id == job, *mine))
@@ -170,7 +175,9 @@ class JobStore:
         error: str | None = None,
     ) -> bool:
         """Ends a job; false if it is not this worker's any more."""
-        told = {"made": None if made is None else json.dumps(made), "error": error, "lease": None, "worker": None}
+        # No database takes lone surrogates, and PostgreSQL no zeros.
+        clean = None if error is None else error.encode("utf-8", "backslashreplace").decode().replace("\0", "")
+        told = {"made": None if made is None else json.dumps(made), "error": clean, "lease": None, "worker": None}
         shown = json.dumps(progress.to_json())
         return self._change(job, *_worked_on(worker), state=state.value, ended=self._now(), progress=shown, **told)
 

@@ -63,6 +63,16 @@ def read_picture(path: Path) -> Picture:
         return _rgb(_upright(image), _WHITE)
 
 
+def picture_size(path: Path) -> Pixels:
+    """A picture's size as its header says, before it is turned upright; no pixel is decoded.
+
+    Raises:
+        MediaError: as `read_picture`.
+    """
+    with _opened(path, "picture") as image:
+        return Pixels(image.height, image.width)
+
+
 def read_mask(path: Path, size: Pixels) -> Mask:
     """Where a mask is white (or opaque white, if it has transparency): [height, width] of the picture it belongs to.
 

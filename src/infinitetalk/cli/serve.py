@@ -1,0 +1,114 @@
+"""`infinitetalk serve`: the HTTP API on this machine."""
+
+import argparse
+import os
+from pathlib import Path
+
+from infinitetalk.cli.command import DONE, Command, add_device_flag, add_memory_flags, memory_settings
+from infinitetalk.cli.text import say
+from infinitetalk.core.errors import MachineError, RequestError
+from infinitetalk.core.knobs import LIMIT_CONTROLS, add_flags, given
+from infinitetalk.core.serving import ServiceLimits
+
+LAST_PORT = 65535
+TOKEN, DATABASE = "INFINITETALK_TOKEN", "INFINITETALK_DATABASE"
+"""Environment variables, as flags can be seen by other users of a machine."""
+
+NEEDS = frozenset(
+    {"fastapi", "uvicorn", "sqlalchemy", "prometheus_client", "multipart", "python_multipart", "starlette"}
+)
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    section = parser.add_argument_group("service")
+    section.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in")
+    section.add_argument("--port", type=int, default=8000, metavar="N", help="default 8000; 0: any that is free")
+    section.add_argument("--folder", type=Path, default=Path("infinitetalk-jobs"), metavar="FOLDER",
+                         help="of the jobs and their files (default infinitetalk-jobs)")  # fmt: skip
+    section.add_argument(
+        "--database",
+        metavar="URL",
+        help=f"of the jobs: postgresql://HOST/NAME, also in {DATABASE}; default: SQLite in the folder",
+    )
+    section.add_argument("--tokens", type=Path, metavar="FILE",
+                         help=f"a line USER TOKEN for each user; default: one user, whose token is in {TOKEN}, or is "
+                         "made and written to FOLDER/token")  # fmt: skip
+    offer = parser.add_argument_group("what requests may name")
+    offer.add_argument("--model", action="append", metavar="NAME[=MODEL]",
+                       help="a model, once for each; the first is the default (nano)")  # fmt: skip
+    offer.add_argument("--encoder", action="append", default=[], metavar="NAME", help="a speech encoder, once for each")
+    offer.add_argument("--loras", type=Path, metavar="FOLDER", help="LoRAs, by their files' names")
+    offer.add_argument("--allow-url", action="append", default=[], metavar="URL",
+                       help="inputs may be fetched from there and below; once each (default: none)")  # fmt: skip
+    add_flags(parser, LIMIT_CONTROLS)
+    add_device_flag(parser.add_argument_group("run"))
+    add_memory_flags(parser)
+
+
+def models_of(words: list[str] | None) -> dict[str, str]:
+    """Name → model, of the words of `--model`.
+
+    Raises:
+        RequestError: a word that is no model's.
+    """
+    models = {}
+    for word in words or ["nano"]:
+        name, equals, path = word.partition("=")
+        if not name or (equals and not path):
+            raise RequestError("model", word, "must be NAME or NAME=MODEL")
+        models[name if equals else Path(word).name or word] = path or word
+    return models
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves until Ctrl-C or SIGTERM."""
+    port: int = arguments.port
+    if not 0 <= port <= LAST_PORT:
+        raise RequestError("port", port, f"must be from 0 to {LAST_PORT}")
+    memory = memory_settings(arguments)
+    limits = ServiceLimits(**given(arguments, LIMIT_CONTROLS))
+    models = models_of(arguments.model)
+    if arguments.loras is not None and not arguments.loras.is_dir():
+        raise RequestError("loras", arguments.loras, "is no folder; give the one that holds the LoRAs")
+    try:
+        from infinitetalk.server.logs import log_to_stderr
+        from infinitetalk.server.run import Place, serve
+        from infinitetalk.server.settings import ServerSettings, Users, own_token
+    except ModuleNotFoundError as error:
+        if error.name not in NEEDS:
+            raise
+        raise MachineError(f"the service needs {error.name}: pip install 'infinitetalk[serve]'") from error
+    from infinitetalk.weights.folder import ModelFolder
+
+    for model in models.values():
+        ModelFolder.open(model)
+    if arguments.tokens is not None:
+        users, where = Users.read(arguments.tokens), f"{arguments.tokens}"
+    elif TOKEN in os.environ:
+        users, where = Users.of({"user": os.environ[TOKEN]}), TOKEN
+    else:
+        users, where = Users.of({"user": own_token(arguments.folder)}), f"{arguments.folder / 'token'}"
+    settings = ServerSettings(
+        users=users,
+        models=models,
+        encoders=tuple(arguments.encoder),
+        loras=arguments.loras,
+        places=tuple(arguments.allow_url),
+        limits=limits,
+    )
+    log_to_stderr()
+    database = arguments.database or os.environ.get(DATABASE)
+    place = Place(folder=arguments.folder, host=arguments.host, port=port, database=database)
+    serve(place, settings, device=arguments.device, memory=memory,
+          ready=lambda url: say(f"Serving {url}  (tokens: {where}; stop with Ctrl-C)"))  # fmt: skip
+    return DONE
+
+
+COMMAND = Command(
+    name="serve",
+    group="make videos",
+    summary="serve the HTTP API: jobs in, videos out",
+    add_flags=_add_flags,
+    run=run,
+    example="infinitetalk serve --port 8000 --folder jobs",
+)

@@ -1,0 +1,124 @@
+"""Serves the API until Ctrl-C."""
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from infinitetalk.core.errors import MachineError
+from infinitetalk.core.memory import MemorySettings
+from infinitetalk.engine.job import Workshop
+from infinitetalk.jobs.queue import JobQueue
+from infinitetalk.server.app import create_app
+from infinitetalk.server.metrics import Metrics
+from infinitetalk.server.settings import ServerSettings
+
+log = logging.getLogger(__name__)
+
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a service listens, and where its jobs are."""
+
+    folder: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    database: str | None = None
+
+
+@contextmanager
+def opened_queue(place: Place, settings: ServerSettings, metrics: Metrics, device: str,
+                 memory: MemorySettings | None) -> Iterator[JobQueue]:  # fmt: skip
+    """A queue at work, whose old jobs are deleted once an hour.
+
+    Raises:
+        InfiniteTalkError: a device, folder or database that cannot be used.
+    """
+    workshop = Workshop(device, memory)
+    with JobQueue(place.folder, workshop, database=place.database, limits=settings.limits, observer=metrics) as queue:
+        over = threading.Event()
+
+        def tidy() -> None:
+            while not over.is_set():
+                try:
+                    queue.prune(settings.limits.keep_days)
+                except Exception:
+                    log.exception("old jobs could not be deleted")
+                over.wait(_HOUR)
+
+        threading.Thread(target=tidy, name="tidy", daemon=True).start()
+        try:
+            yield queue
+        finally:
+            over.set()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound, so that a port that is taken is told before anything is loaded.
+
+    Raises:
+        MachineError: it is taken, or the host is no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        problem = "it is taken, or is no address of this machine"
+        raise MachineError(f"{host}:{port} cannot be served: {problem}; give another --port or --host") from error
+    return bound
+
+
+def serve(
+    place: Place,
+    settings: ServerSettings,
+    *,
+    device: str = "auto",
+    memory: MemorySettings | None = None,
+    ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serves until Ctrl-C or SIGTERM; jobs that are unfinished then go on the next time.
+
+    Args:
+        place: where.
+        settings: for whom, and what.
+        device: on which videos are made.
+        memory: how much of it they may take.
+        ready: called with the service's URL when connections are taken.
+
+    Raises:
+        InfiniteTalkError: a port, device, folder or database that cannot be used.
+    """
+    with listen(place.host, place.port) as bound:
+        metrics = Metrics()
+        with opened_queue(place, settings, metrics, device, memory) as queue:
+            shown = f"[{place.host}]" if ":" in place.host else place.host
+            ready(f"http://{shown}:{bound.getsockname()[1]}")
+            run_app(create_app(queue, settings, metrics), bound)
+
+
+def run_app(app: ASGIApp, bound: socket.socket) -> None:
+    """Runs an application on a socket until a signal comes."""
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30,
+        timeout_graceful_shutdown=5, limit_concurrency=1000,
+    )  # fmt: skip
+    # uvicorn raises the signal that ended it once more, and the queue is to be closed all the same.
+    signal.signal(signal.SIGTERM, _interrupt)
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
