@@ -7,6 +7,7 @@ from itertools import groupby
 
 from infinitetalk.cli import (
     app,
+    bench,
     convert,
     demo,
     doctor,
@@ -40,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     verify.COMMAND,
     verify_media.COMMAND,
     doctor.COMMAND,
+    bench.COMMAND,
 )
 """All commands, in the order of the help text; neighbours of one group stand under its heading."""
 

@@ -120,16 +120,25 @@ def keys_and_values(config: DiTConfig, frames: int, people: int, branches: int, 
     return told_throughout(config, branches, words) + 2 * config.num_layers * config.dim * told
 
 
-def forward_operations(config: DiTConfig, size: Pixels, frames: int, people: int) -> float:
-    """Floating-point operations of one forward pass with keys and values prepared."""
+def linear_operations(config: DiTConfig, size: Pixels, frames: int) -> float:
+    """Floating-point operations in products with the blocks' matrices, in one forward pass."""
+    return 2.0 * config.num_layers * tokens(config, size, frames) * block_step(config).matrices
+
+
+def attention_operations(config: DiTConfig, size: Pixels, frames: int, people: int) -> float:
+    """Floating-point operations of all attention in one forward pass."""
     length, dim = tokens(config, size, frames), config.dim
-    linear = 2 * length * block_step(config).matrices
     told = (config.text_len if config.text_dim else 0) + (config.clip_tokens if config.clip_dim else 0)
     told += people * config.context_tokens
     attention = 4 * length * dim * (length + told)
     if people > 1:  # each token's attention to the people's places in the first latent frame
         attention += 4 * length * dim * (length // Latents.of(frames, size).frames)
-    return float(config.num_layers * (linear + attention))
+    return float(config.num_layers * attention)
+
+
+def forward_operations(config: DiTConfig, size: Pixels, frames: int, people: int) -> float:
+    """Floating-point operations of one forward pass with keys and values prepared."""
+    return linear_operations(config, size, frames) + attention_operations(config, size, frames, people)
 
 
 # Numbers of [tokens, dim] of 16 bits that are alive at a forward pass's peak, beside the tokens of all branches.
