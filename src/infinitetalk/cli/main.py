@@ -8,6 +8,7 @@ from itertools import groupby
 from infinitetalk.cli import (
     app,
     bench,
+    batch,
     convert,
     demo,
     doctor,
@@ -32,6 +33,7 @@ COMMANDS: tuple[Command, ...] = (
     generate.COMMAND,
     live.COMMAND,
     people.COMMAND,
+    batch.COMMAND,
     app.COMMAND,
     serve.COMMAND,
     download.COMMAND,

@@ -259,34 +259,58 @@ def override(base: TalkRequest, changes: Mapping[str, Any]) -> TalkRequest:
     return TalkRequest(**{**values, **changes})
 
 
+_TRUTH: Mapping[str, bool] = dict.fromkeys(("true", "1", "on", "yes"), True) | dict.fromkeys(
+    ("false", "0", "off", "no"), False
+)
+"""What a switch may be called in a text."""
+
+
 def _form_value(control: Control, value: Any) -> Any:
-    if isinstance(value, str) and control.kind in (Kind.WHOLE, Kind.NUMBER):
+    if isinstance(value, float) and control.kind is Kind.WHOLE and value.is_integer():
+        return int(value)
+    if not isinstance(value, str):
+        return value
+    if control.kind in (Kind.WHOLE, Kind.NUMBER):
         try:
             return int(value) if control.kind is Kind.WHOLE else float(value)
         except ValueError:
             raise RequestError(control.name, value, f"is not a {control.kind.value}") from None
-    if isinstance(value, str) and control.kind is Kind.TEXTS:
+    if control.kind is Kind.SWITCH:
+        if value.strip().lower() not in _TRUTH:
+            raise RequestError(control.name, value[:60], "must be true or false")
+        return _TRUTH[value.strip().lower()]
+    return _form_list(control, value)
+
+
+def _form_list(control: Control, value: str) -> Any:
+    """A list that a form holds as one text; any other text as it is."""
+    if control.kind is Kind.TEXTS:
         return value.split()
-    if isinstance(value, str) and control.kind is Kind.BOXES:
+    if control.kind is Kind.BOXES:
         return [list(Box.parse(part)) for part in value.split(";") if part.strip()]
-    if isinstance(value, str) and control.kind in _LINES:
+    if control.kind in _LINES:
         return [line.strip() for line in value.splitlines() if line.strip()]
-    if isinstance(value, float) and control.kind is Kind.WHOLE and value.is_integer():
-        return int(value)
     return value
+
+
+def form_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a form holds, as `TalkRequest.from_json` reads it; see `from_form`.
+
+    Raises:
+        RequestError: a text that is no number, switch or box.
+    """
+    filled = {name: value for name, value in values.items() if value is not None and value not in ("", [])}
+    by_name = {control.name: control for control in CONTROLS}
+    return {name: _form_value(by_name[name], value) if name in by_name else value for name, value in filled.items()}
 
 
 def from_form(values: Mapping[str, Any]) -> TalkRequest:
     """Reads what widgets hold: JSON values by field name; None and emptiness mean "not given".
 
-    Numbers may be texts; boxes may be one text with a semicolon between boxes; LoRAs, strengths and timed prompts one
-    text with a line for each.
+    Numbers and switches may be texts; boxes may be one text with a semicolon between boxes; LoRAs, strengths and timed
+    prompts one text with a line for each.
 
     Raises:
         RequestError: a value that cannot work.
     """
-    filled = {name: value for name, value in values.items() if value is not None and value not in ("", [])}
-    by_name = {control.name: control for control in CONTROLS}
-    return TalkRequest.from_json(
-        {name: _form_value(by_name[name], value) if name in by_name else value for name, value in filled.items()}
-    )
+    return TalkRequest.from_json(form_values(values))

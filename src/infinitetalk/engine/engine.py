@@ -32,7 +32,6 @@ from infinitetalk.engine.noise import window_noise
 from infinitetalk.engine.outline import handed_on, longest, prompts, units
 from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.engine.protocols import (
-    AheadText,
     Inputs,
     MediaSource,
     NoiseSource,
@@ -41,6 +40,7 @@ from infinitetalk.engine.protocols import (
     VisionSource,
     Waveform,
 )
+from infinitetalk.engine.readings import Readings
 from infinitetalk.engine.results import Clip, Past, Resume, WindowResult
 from infinitetalk.engine.seams import crossfade, soften
 from infinitetalk.engine.shared import load_shared
@@ -112,7 +112,7 @@ class Engine:
         self._media = media
         self._noise = noise or window_noise
         self._speech = _needed(speech or model.speech, name, "speech")
-        self._text = _needed(text or model.text, name, "text") if config.text_dim else None
+        self._text = Readings(_needed(text or model.text, name, "text")) if config.text_dim else None
         self._vision = _needed(vision or model.vision, name, "picture") if config.clip_dim else None
 
     @classmethod
@@ -292,7 +292,7 @@ class Engine:
             files.enter_context(inputs.files)
             request, inputs = with_silence(request, self.model.facts, inputs)
             settings = resolve(request, self.model.facts, inputs.source.size, inputs.rate)
-            if isinstance(self._text, AheadText):
+            if self._text is not None:
                 self._text.begin(prompts(settings, request.prompts))
             windows = planned = plan_windows(request, settings, inputs)
             # Planned and heard whole even for a preview, so that it is exactly how the whole video begins.

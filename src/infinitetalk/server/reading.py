@@ -27,8 +27,6 @@ _FILES = (Kind.FILE, Kind.FILES)
 _KINDS = {"image": "picture", "video": "video", "masks": "mask"}
 """What a file is decoded as; all other files are sounds."""
 
-_TRUTH = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
-
 
 @dataclass(slots=True)
 class Sent:
@@ -78,11 +76,6 @@ def _from_texts(control: Control, given: list[Any]) -> Any:
     for part in given:
         if isinstance(part, UploadFile):
             raise RequestError(control.name, "a file", "takes a value; send it as text")
-    if control.kind is Kind.SWITCH:
-        word = given[-1].strip().lower()
-        if word not in _TRUTH:
-            raise RequestError(control.name, given[-1][:60], "must be true or false")
-        return _TRUTH[word]
     if control.kind is Kind.BOXES:
         return ";".join(given)
     if control.kind in (Kind.LORAS, Kind.STRENGTHS, Kind.PROMPTS):
