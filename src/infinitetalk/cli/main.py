@@ -7,8 +7,8 @@ from itertools import groupby
 
 from infinitetalk.cli import (
     app,
-    bench,
     batch,
+    bench,
     convert,
     demo,
     doctor,
