@@ -71,13 +71,13 @@ def read_request(arguments: argparse.Namespace) -> TalkRequest:
     return override(read_sidecar(arguments.request), given(arguments))
 
 
-def free_name(request: TalkRequest) -> Path:
-    """A file name in the current folder, after the source: the unfinished job's if there is one, else a new one."""
+def free_name(request: TalkRequest, folder: Path = Path()) -> Path:
+    """A file name in a folder, after the source: the unfinished job's if there is one, else a new one."""
     from infinitetalk.engine.journal import begun
 
     source = request.image or request.video
     stem = f"{source.stem}-talking" if source is not None else "talking"
-    candidates = (Path(f"{stem}{'' if number == 1 else f'-{number}'}.mp4") for number in range(1, 10_000))
+    candidates = (folder / f"{stem}{'' if number == 1 else f'-{number}'}.mp4" for number in range(1, 10_000))
     return next(path for path in candidates if begun(path, request) or not (path.exists() or job_path(path).exists()))
 
 

@@ -1,0 +1,178 @@
+"""The notebook runs from top to bottom, and a run changes nothing but its cell of parameters."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from infinitetalk.core.presets import find_preset
+from tests.hub.fake_hub import FakeHub, serve
+from tests.notebook.layout import publish
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOK = ROOT / "InfiniteTalk.ipynb"
+SHORT = {"duration": 0.4, "seed": 1}
+
+
+def shipped() -> nbformat.NotebookNode:
+    content: nbformat.NotebookNode = nbformat.reads(NOTEBOOK.read_text(), as_version=4)  # type: ignore[no-untyped-call]
+    return content
+
+
+def parameter_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    cell: nbformat.NotebookNode = next(cell for cell in notebook.cells if "KEEP_OPEN = " in cell.source)
+    return cell
+
+
+def parameters(source: str, **values: object) -> str:
+    """A cell with other values behind its names."""
+    for name, value in values.items():
+        source, count = re.subn(rf"^{name} = .*$", f"{name} = {value!r}", source, flags=re.MULTILINE)
+        assert count == 1, name
+    return source
+
+
+def run(folder: Path, **values: object) -> nbformat.NotebookNode:
+    """The executed notebook, with other parameters."""
+    notebook = shipped()
+    cell = parameter_cell(notebook)
+    cell.source = parameters(cell.source, **({"LINK": False, "KEEP_OPEN": False} | values))
+    resources = {"metadata": {"path": folder}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+    return notebook
+
+
+def told(notebook: nbformat.NotebookNode) -> str:
+    """Everything that the cells printed."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return "".join(output.text for cell in cells for output in cell.outputs if output.output_type == "stream")
+
+
+def check(notebook: nbformat.NotebookNode) -> None:
+    """Only parameters differ, a video is shown, and the page answered."""
+    changed = [new for new, old in zip(notebook.cells, shipped().cells, strict=True) if new.source != old.source]
+    assert changed == [parameter_cell(notebook)]
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    pages = [output.data.get("text/html", "") for output in outputs if output.output_type == "execute_result"]
+    assert any("<video" in page and "data:video/mp4;base64" in page for page in pages)
+    assert "Running on local URL" in told(notebook)
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("INFINITETALK_PRETEND", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_it_is_short_and_carries_no_outputs() -> None:
+    cells = shipped().cells
+    assert len(cells) <= 8
+    assert max(cell.source.count("\n") for cell in cells) < 18
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert NOTEBOOK.stat().st_size < 10_000
+
+
+def test_it_makes_a_video_with_nano_and_opens_the_page(tmp_path: Path, portrait: Path, voice: Path) -> None:
+    made = run(tmp_path, PICTURE=str(portrait), SOUND=str(voice), SETTINGS=SHORT)
+    check(made)
+    assert "Model nano" in told(made), "no GPU, so the bundled model"
+    assert "Nothing to download" in told(made)
+    (video,) = (tmp_path / "results").glob("*.mp4")
+    before = video.stat().st_mtime_ns
+    again = run(tmp_path, PICTURE=str(portrait), SOUND=str(voice), SETTINGS=SHORT)
+    check(again)
+    assert [path.stat().st_mtime_ns for path in (tmp_path / "results").glob("*.mp4")] == [before], "nothing made twice"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub on loopback with the T4's preset, as kernels that tests start see it."""
+    with serve(FakeHub()) as running:
+        scratch = tmp_path / "published"
+        scratch.mkdir()
+        publish(running, find_preset("t4-english"), tiny_folder, scratch)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        monkeypatch.setenv("INFINITETALK_PRETEND", "t4")
+        yield running
+
+
+def test_a_t4_downloads_its_preset_and_makes_a_video(tmp_path: Path, hub: FakeHub, portrait: Path, voice: Path) -> None:
+    small = {**SHORT, "size": "64x64", "window_frames": 13, "motion_frames": 5}
+    made = run(tmp_path, PICTURE=str(portrait), SOUND=str(voice), SETTINGS=small)
+    check(made)
+    said = told(made)
+    assert "Tesla T4 (pretended" in said
+    assert "Model t4-english: 4-bit, 4 steps" in said
+    preset = find_preset("t4-english")
+    names = [file.name.replace("*", "spiece.model") for file in preset.files]
+    assert all(hub.bodies(name) for name in names), "every file came from the hub"
+    here = sum(path.stat().st_size for path in (tmp_path / "hf").rglob("*") if path.is_file() and not path.is_symlink())
+    published = sum(len(content.data) for commits in hub.repositories.values()
+                    for commit in commits.values() for content in commit.files.values())  # fmt: skip
+    assert published <= here < 1.05 * published + 100_000, "each byte is on the disk once"
+    (sidecar,) = (tmp_path / "results").glob("*.json")
+    assert '"model": "t4-english"' in sidecar.read_text()
+    hub.asked.clear()
+    check(run(tmp_path, PICTURE=str(portrait), SOUND=str(voice), SETTINGS=small))
+    assert not any(hub.bodies(name) for name in names), "nothing is downloaded twice"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"MODEL": "t4"}, "MODEL t4 needs a GPU, and this runtime has none"),
+        ({"MODEL": "empty"}, "empty"),
+        ({"SETTINGS": {"steps": 0}}, "steps = 0: must be at least 1"),
+    ],
+)
+def test_refusals_are_one_line(tmp_path: Path, values: dict[str, object], said: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CellExecutionError) as caught:
+        run(tmp_path, **values)
+    _, _, shown = caught.value.traceback.rpartition("-" * 18)
+    assert said in shown
+    assert len(shown.strip().splitlines()) == 1
+
+
+class Magic:
+    """A cell's `%pip`, which keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def run_line_magic(self, _name: str, line: str, *_: object) -> None:
+        self.asked.append(line)
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, folder: Path, torch: str) -> list[str]:
+    """Runs the cell of the installation on a machine that has this torch and not this package; gives pip's words."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    (source,) = (cell.source for cell in shipped().cells if "%pip" in cell.source)
+    magic = Magic()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: torch)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "torch" and torch else None)
+    cell = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
+    exec(cell, {"get_ipython": lambda: magic, "SOURCE": "infinitetalk[app]"})
+    return magic.asked
+
+
+def test_installation_leaves_torch_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = installed(monkeypatch, tmp_path, "2.9.0+cu126")
+    assert asked == ['install -q -c kept.txt "{SOURCE}"']
+    assert (tmp_path / "kept.txt").read_text() == "torch==2.9.0+cu126"
+
+
+def test_a_torch_that_is_too_old_is_refused_before_pip_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Exception, match=r"PyTorch 2\.9 or newer is needed, here is 2\.8\.1") as caught:
+        installed(monkeypatch, tmp_path, "2.8.1+cu126")
+    assert caught.value._render_traceback_() == [str(caught.value)]  # type: ignore[attr-defined]
+    assert not (tmp_path / "kept.txt").exists()
