@@ -147,7 +147,7 @@ class Crew:
             except BaseException:
                 crew.abandon()
                 raise
-            atexit.register(crew.abandon)
+            atexit.register(crew._part)
             return crew
         finally:
             harbour.close()
@@ -248,7 +248,7 @@ class Crew:
         for future in list(self._answers.values()):
             if not future.done():
                 future.set_exception(MachineError("another process failed"))
-        group.leave(in_vain=True)
+        group.wake()
         end = time.monotonic() + LAST_RESORT
         while self._inside and not self._over:
             time.sleep(0.1)
@@ -267,8 +267,7 @@ class Crew:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """See `Company`."""
-        if self._over and not self._failures:
-            raise MachineError("the processes that shared this model's work have ended; load the model again")
+        self._check_there()
         self._inside += 1
         try:
             yield
@@ -284,6 +283,14 @@ class Crew:
             raise
         finally:
             self._inside -= 1
+
+    def _check_there(self) -> None:
+        if self._over:
+            raise MachineError("the processes that shared this model's work have ended; load the model again")
+        if self._failures:  # while this process did something else
+            self._await_cause()
+            self.abandon()
+            raise self._error()
 
     def _others_fault(self, error: Exception) -> bool:
         """Whether an error here is another process' failure."""
@@ -317,6 +324,7 @@ class Crew:
 
     def ask(self, rank: int, task: Task) -> Callable[[], Any]:
         """Lets one process do a task alone; gives what waits for its answer."""
+        self._check_there()
         future: Future[Any] = Future()
         self._answers[self._asked] = future
         self._links[rank].send(Single(self._asked, task))
@@ -344,6 +352,10 @@ class Crew:
 
         return loaded
 
+    def _part(self) -> None:
+        """The end of this process."""
+        self._leave(in_vain=self._busy or bool(self._failures))
+
     def close(self) -> None:
         """See `Company`."""
         self._leave(in_vain=False)
@@ -356,14 +368,14 @@ class Crew:
         if self._over:
             return
         self._over = True
-        atexit.unregister(self.abandon)
+        atexit.unregister(self._part)
         for link in list(self._links.values()):
             if not in_vain:
                 link.send(Bye())
         if in_vain:
             for link in list(self._links.values()):
                 link.close()
-        group.leave(in_vain=in_vain)
+        group.leave()
         for helper in self._helpers:
             helper.end(0.5 if in_vain and helper.rank not in self._hellos else 5)
         for link in list(self._links.values()):

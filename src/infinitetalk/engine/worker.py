@@ -45,12 +45,17 @@ class Worker:
     def __init__(self, address: Address, rank: int) -> None:
         self.rank = rank
         self._orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._dismissed = False
         # Without the first process nothing here is of use, and it may be gone in the middle of an exchange.
-        self._link = Link(call(address), self._orders.put, lambda: os._exit(1))
+        self._link = Link(call(address), self._heard, lambda: os._exit(0 if self._dismissed else 1))
         self._link.listen()
         self._parcels = Parcels()
         self._station: Station | None = None
         self._device: Device | None = None
+
+    def _heard(self, order: Any) -> None:
+        self._dismissed = self._dismissed or isinstance(order, Bye)
+        self._orders.put(order)
 
     def work(self) -> None:
         """Does what it is told until it is sent home."""

@@ -48,18 +48,24 @@ def join(store: Store, device: Device, rank: int, size: int) -> None:
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
 
 
-def leave(*, in_vain: bool) -> None:
-    """Leaves the group; `in_vain` while an exchange may never end, which ends now.
-
-    From any thread: a thread that waits for the exchange goes on.
-    """
+def leave() -> None:
+    """Leaves the group, also while an exchange will never end."""
     if not dist.is_initialized():
         return
     with suppress(RuntimeError, ValueError):  # what is left of a broken group says so in many ways
         if dist.get_backend() == "nccl":
             dist.distributed_c10d._abort_process_group()
-        elif not in_vain:
+        else:
             dist.destroy_process_group()
+
+
+def wake() -> None:
+    """Ends an exchange that another thread waits for in vain, because a process is gone.
+
+    Processors notice by themselves when a connection ends; GPUs wait.
+    """
+    if dist.is_initialized() and dist.get_backend() == "nccl":
+        leave()
 
 
 def split(groups: int) -> tuple[dist.ProcessGroup, dist.ProcessGroup]:
