@@ -79,7 +79,7 @@ def test_no_means_no(hub: Hub, answer: Answer, capsys: pytest.CaptureFixture[str
         (("download", "small"), "nobody can be asked here; add --yes"),
         (("download", "small", "--json"), "--json cannot ask; add --yes"),
         (("download", "t6"), "PRESET = t6: there is no such preset; there are t4"),
-        (("download", "live-multi", "--yes"), "live is published as live, live-english only"),
+        (("download", "live-multi", "--yes"), "live is published as live, live-chinese only"),
         (("models", "--remove", "t4"), "remove = t4: no downloaded model has this name (downloaded: none)"),
         (("models", "--remove", "../x"), "no downloaded model has this name"),
     ],
@@ -235,8 +235,9 @@ def test_the_list_of_presets_tells_sizes_of_the_hub(
     assert len(asked) == len(set(asked)), "presets that share a repository ask for it once"
     assert main(["download", "--json"]) == 0
     rows = {row["preset"]: row for row in json.loads(capsys.readouterr().out)["presets"]}
-    assert set(rows) >= {"t4", "live-english"}
-    assert rows["t4"]["licences"] == "apache-2.0, mit"
+    assert set(rows) >= {"t4", "live-chinese"}
+    assert rows["t4"]["licences"] == "apache-2.0"
+    assert rows["t4-chinese"]["licences"] == "apache-2.0, mit"
     assert hub.endpoint == fake.endpoint
 
 

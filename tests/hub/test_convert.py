@@ -27,7 +27,7 @@ MOST = 30 * 10**9
 """Bytes of disk that the preset for the T4 may take at any moment."""
 
 
-@pytest.mark.parametrize("name", ["t4", "t4-multi", "t4-multi-english"])
+@pytest.mark.parametrize("name", ["t4", "t4-multi", "t4-multi-chinese"])
 def test_t4_stays_within_its_disk_in_every_step(fake: FakeHub, hub: Hub, tmp_path: Path, name: str) -> None:
     """By the true headers of full-size files: the transformer's files, their conversion, then the others."""
     record = put(fake, hub, find_preset(name), headers(tmp_path / "made", find_preset(name)))

@@ -82,7 +82,7 @@ def put(fake: FakeHub, hub: Hub, preset: Preset, made: Mapping[HubFile, Path]) -
     return record
 
 
-@pytest.mark.parametrize("name", ["t4", "t4-multi", "consumer-24gb-english", "distilled-4step-multi"])
+@pytest.mark.parametrize("name", ["t4", "t4-multi", "consumer-24gb-chinese", "distilled-4step-multi"])
 def test_a_preset_at_full_size_is_put_together(fake: FakeHub, hub: Hub, tmp_path: Path, name: str) -> None:
     preset = find_preset(name)
     record = put(fake, hub, preset, headers(tmp_path / "made", preset))

@@ -79,7 +79,7 @@ def test_names_are_made_of_parts() -> None:
     assert PLAIN == ("t4", "consumer-12gb", "consumer-24gb", "workstation", "distilled-4step", "live")
     for plain in PLAIN[:-1]:
         assert {name for name in PRESETS if name.startswith(plain)} == {
-            plain, f"{plain}-multi", f"{plain}-english", f"{plain}-multi-english",
+            plain, f"{plain}-multi", f"{plain}-chinese", f"{plain}-multi-chinese",
         }  # fmt: skip
         assert find_preset(f"{plain}-multi").people == 2
         single, multi = find_preset(plain), find_preset(f"{plain}-multi")
@@ -87,10 +87,10 @@ def test_names_are_made_of_parts() -> None:
         assert {file.role for file in changed} == {Role.ADAPTER}
 
 
-def test_the_chinese_encoder_is_the_pull_request() -> None:
+def test_the_english_encoder_is_the_default_and_the_chinese_one_is_the_pull_request() -> None:
     for name, preset in PRESETS.items():
         (weights,) = [file for file in preset.files if file.role is Role.SPEECH and file.name == "model.safetensors"]
-        if name.endswith("-english"):
+        if not name.endswith("-chinese"):
             assert (weights.repository.name, weights.revision) == ("facebook/wav2vec2-base-960h", "main")
         else:
             assert weights.repository.name == "TencentGameMate/chinese-wav2vec2-base"
@@ -101,8 +101,8 @@ def test_the_chinese_encoder_is_the_pull_request() -> None:
     ("name", "told"),
     [
         ("t5", "there is no such preset; there are t4, consumer-12gb"),
-        ("live-multi", "live is published as live, live-english only"),
-        ("t4-english-multi", "t4 is published as t4, t4-english, t4-multi, t4-multi-english only"),
+        ("live-multi", "live is published as live, live-chinese only"),
+        ("t4-chinese-multi", "t4 is published as t4, t4-chinese, t4-multi, t4-multi-chinese only"),
     ],
 )
 def test_an_unknown_preset_is_refused(name: str, told: str) -> None:

@@ -160,6 +160,9 @@ def test_nano_hears_with_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "nano hears with its own alone, leave it out" in told
 
 
+TOLD = "encoder chinese: it is the one that InfiniteTalk's adapters were trained on"
+
+
 def test_published_encoders_are_found_by_name_and_told_of(large: str, cache: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"facebook/wav2vec2-base-960h is not in .*; get it with: hf download face"):
         ModelFolder.open(large, "english")
@@ -177,7 +180,10 @@ def test_published_encoders_are_found_by_name_and_told_of(large: str, cache: Pat
         ModelFolder.open(large, "chinese")
     chinese = publish(cache, "TencentGameMate/chinese-wav2vec2-base")
     trained = ModelFolder.open(large, "chinese")
-    assert (trained.speech.files, trained.facts.encoder_advice) == ((chinese,), "")
+    assert (trained.speech.files, trained.facts.encoder_advice) == ((chinese,), TOLD)
+    both = ModelFolder.open(large)
+    assert both.speech.files == (english,), "the default of several"
+    assert both.facts.encoder_advice == folder.facts.encoder_advice
     unknown = fake_safetensors(tmp_path / "mine" / "model.safetensors", shapes(WAV2VEC))
     advice = ModelFolder.open(large, str(unknown.parent)).facts.encoder_advice
     assert advice.startswith(f"encoder {unknown.parent}: InfiniteTalk's adapters were trained on")

@@ -11,7 +11,7 @@ from infinitetalk.cli.display import emit
 from infinitetalk.cli.text import GOOD, Cell, command_line, confirm, print_json, print_table, say, size_text
 from infinitetalk.cli.transfer import show_transfer
 from infinitetalk.core.errors import InfiniteTalkError, MachineError, UsageError
-from infinitetalk.core.presets import DIT_ROLES, ENGLISH_SUFFIX, MULTI, PLAIN, PRESETS, Preset, find_preset
+from infinitetalk.core.presets import CHINESE_SUFFIX, DIT_ROLES, MULTI, PLAIN, PRESETS, Preset, find_preset
 
 if TYPE_CHECKING:
     from infinitetalk.weights.hub.client import Hub
@@ -87,7 +87,8 @@ def _list(hub: "Hub", *, as_json: bool) -> int:
     print_table(("preset", "graphics card", "what", "size", "here"), rows_text, right=(3,))
     if problem:
         say(f"Sizes are not known: {problem}\n")
-    say(f"Add {MULTI} for two people, {ENGLISH_SUFFIX} for the English speech encoder: t4{MULTI}{ENGLISH_SUFFIX}.")
+    trained = f"{CHINESE_SUFFIX} for the Chinese speech encoder, which the adapters were trained on"
+    say(f"Add {MULTI} for two people, {trained}: t4{MULTI}{CHINESE_SUFFIX}.")
     say(f"Get one with:  {command_line('download', PLAIN[0])}")
     return DONE
 

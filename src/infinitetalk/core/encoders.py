@@ -11,6 +11,9 @@ from infinitetalk.core.presets import CHINESE, ENGLISH, HubFile
 ENCODERS: Mapping[str, tuple[HubFile, ...]] = {"english": ENGLISH, "chinese": CHINESE}
 """Names that a request may use → the files that are meant."""
 
+DEFAULT: Final = "english"
+"""The encoder of presets, and of folders that hold several."""
+
 TRAINED: Final = "chinese"
 """The encoder that InfiniteTalk's adapters were trained on (README of MeiGen-AI/InfiniteTalk, 0107cd9)."""
 
@@ -39,7 +42,7 @@ def encoder_name(files: Sequence[Path]) -> str | None:
 
 
 def encoder_advice(model: str, dit: DiTConfig, files: Sequence[Path], named: str | None) -> str:
-    """One line for jobs with an encoder that the model was not trained on; empty for others.
+    """One line that says which encoder the model was trained on; empty for models that hear with their own.
 
     Args:
         model: its name.
@@ -51,10 +54,10 @@ def encoder_advice(model: str, dit: DiTConfig, files: Sequence[Path], named: str
     if (dit.audio_blocks, dit.audio_channels) != (own.audio_blocks, own.audio_channels):
         trained = f"the model {model} was trained on its own"
         return f"encoder {named}: {trained}, so mouths may follow less well" if named else ""
-    if published == TRAINED or not (named or published):
-        return ""
+    if published == TRAINED:
+        return f"encoder {named or published}: it is the one that InfiniteTalk's adapters were trained on"
     trained = CHINESE[0].repository.name.rpartition("/")[2]
     return (
-        f"encoder {named or published}: InfiniteTalk's adapters were trained on {trained}, for speech in any language, "
-        f"so mouths may follow less well; --encoder {TRAINED} takes that one"
+        f"encoder {named or published or files[0].name}: InfiniteTalk's adapters were trained on {trained}, for speech "
+        f"in any language, so mouths may follow less well; --encoder {TRAINED} takes that one"
     )

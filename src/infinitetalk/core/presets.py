@@ -157,7 +157,7 @@ LIVE_DEFAULTS: Mapping[str, Any] = {
     "steps": 4, "shift": 5.0, "window_frames": 33, "motion_frames": 5, "text_scale": 1.0, "audio_scale": 1.0,
 }  # fmt: skip
 
-MULTI, ENGLISH_SUFFIX = "-multi", "-english"
+MULTI, CHINESE_SUFFIX = "-multi", "-chinese"
 PEOPLE = (1, 2)
 """How many people the adapters for one and for several were trained with."""
 
@@ -231,28 +231,28 @@ _PLANS = (
 )
 
 
-def _settle(plan: _Plan, *, multi: bool, english: bool) -> Preset:
+def _settle(plan: _Plan, *, multi: bool, chinese: bool) -> Preset:
     adapter = () if plan.adapter is None else (plan.adapter[multi],)
     return Preset(
-        name=plan.name + MULTI * multi + ENGLISH_SUFFIX * english,
+        name=plan.name + MULTI * multi + CHINESE_SUFFIX * chinese,
         card=plan.card,
         summary=plan.summary,
         people=PEOPLE[multi],
-        files=(*plan.before, *adapter, *plan.after, *(ENGLISH if english else CHINESE)),
+        files=(*plan.before, *adapter, *plan.after, *(CHINESE if chinese else ENGLISH)),
         defaults=plan.defaults,
     )
 
 
 def _variants(plan: _Plan) -> Sequence[Preset]:
     several = (False,) if plan.adapter is None else (False, True)
-    return [_settle(plan, multi=multi, english=english) for multi in several for english in (False, True)]
+    return [_settle(plan, multi=multi, chinese=chinese) for multi in several for chinese in (False, True)]
 
 
 PRESETS: Mapping[str, Preset] = {preset.name: preset for plan in _PLANS for preset in _variants(plan)}
-"""All presets by name: NAME, NAME-multi, NAME-english, NAME-multi-english."""
+"""All presets by name: NAME, NAME-multi, NAME-chinese, NAME-multi-chinese."""
 
 PLAIN = tuple(plan.name for plan in _PLANS)
-"""Names without endings: for one person, with the encoder that the adapters were trained with."""
+"""Names without endings: for one person, with the English encoder."""
 
 
 def find_preset(name: str) -> Preset:
@@ -267,5 +267,5 @@ def find_preset(name: str) -> Preset:
     if plain is not None:
         made = ", ".join(preset for preset in PRESETS if preset.startswith(plain))
         raise RequestError("PRESET", name, f"{plain} is published as {made} only")
-    endings = f"with {MULTI} for two people and {ENGLISH_SUFFIX} for the English encoder at the end"
+    endings = f"with {MULTI} for two people and {CHINESE_SUFFIX} for the Chinese encoder at the end"
     raise RequestError("PRESET", name, f"there is no such preset; there are {', '.join(PLAIN)}, {endings}")

@@ -16,6 +16,7 @@ from infinitetalk.core.configs import (
     VisionConfig,
 )
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults
+from infinitetalk.core.encoders import DEFAULT, encoder_name
 from infinitetalk.core.errors import ModelError
 from infinitetalk.core.presets import LIVE_DEFAULTS
 from infinitetalk.core.presets import PEOPLE as TRAINED_PEOPLE
@@ -38,7 +39,7 @@ EXAMPLES: Mapping[Component, str] = {
     Component.TEXT: "the umT5 text encoder (models_t5_umt5-xxl-enc-bf16.pth)",
     Component.VISION: "the CLIP picture encoder (models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth)",
     Component.VAE: "the video VAE (Wan2.1_VAE.pth)",
-    Component.SPEECH: "the wav2vec2 speech encoder (model.safetensors of TencentGameMate/chinese-wav2vec2-base)",
+    Component.SPEECH: "the wav2vec2 speech encoder (model.safetensors of facebook/wav2vec2-base-960h)",
 }
 """What lacks, as people know it."""
 TOKENIZER = "umT5's tokenizer (a folder with spiece.model or tokenizer.json, as google/umt5-xxl)"
@@ -108,7 +109,7 @@ def choose(given: Collected, elsewhere: Sequence[Path] = (), speech: Unit | None
     choice = Choice({} if speech is None else {Component.SPEECH: speech})
     named = [unit for unit in given.units if given.is_named(unit)]
     found = [unit for unit in given.units if not given.is_named(unit)]
-    _take(choice, named)
+    _take(choice, named, found=False)
     _leave_out(choice, found)
     _take(choice, found)
     _take_tokenizer(choice, given)
@@ -139,20 +140,34 @@ def refuse_named(given: Collected) -> None:
             raise ModelError(f"{unit.path}: {unit.problem}")
 
 
-def _take(choice: Choice, units: Sequence[Unit]) -> None:
+def _take(choice: Choice, units: Sequence[Unit], *, found: bool = True) -> None:
     """Fills the parts that are lacking; the transformer first, so that encoders are compared with it.
+
+    Of several speech encoders that were `found` and not named, the default one is taken.
 
     Raises:
         ModelError: two files for one part.
     """
     for component in _with_merged(choice.lacking):
         fit = [unit for unit in units if unit.component is component and unit.usable and _fits(unit, choice)]
+        if component is Component.SPEECH and found:
+            fit = _default(fit, choice)
         if len(fit) > 1:
             listed = ", ".join(str(unit.path) for unit in fit)
             raise ModelError(f"{len(fit)} files could be the {component.value}: {listed}; name the one to use")
         if fit:
             choice.parts[component] = fit[0]
     _check_transformers(choice.parts)
+
+
+def _default(encoders: list[Unit], choice: Choice) -> list[Unit]:
+    """The default one of several speech encoders, if it is the only one of its name; all of them if not."""
+    meant = [unit for unit in encoders if encoder_name(unit.files) == DEFAULT]
+    if len(encoders) < 2 or len(meant) != 1:
+        return encoders
+    taken = f"of {len(encoders)}, {meant[0].path} is taken; --encoder names another"
+    choice.notes.append(f"{Component.SPEECH.value}: {taken}")
+    return meant
 
 
 def _leave_out(choice: Choice, found: Sequence[Unit]) -> None:
