@@ -24,8 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.reference import ask_reference, make_reference, reference_class
+from benchmarks.reference import make_reference, reference_class
 from benchmarks.rounding import ask_ours, relative, rounding
+from infinitetalk.bench.reference import ask as ask_reference
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.sizes import Latents, Pixels
 from infinitetalk.models.dit import AudioDiT

@@ -6,20 +6,15 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from infinitetalk.bench.reference import make
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.ops.attention import attention
-
-OURS_ALONE = {"clip_dim", "clip_tokens", "audio_blocks", "audio_channels", "class_range", "class_interval"}
-"""Numbers of our configuration that the reference's class has written into it."""
 
 
 def reference_class(checkout: Path, importer: Path, *, compiled: bool = False) -> Callable[..., nn.Module]:
@@ -43,84 +38,19 @@ def reference_class(checkout: Path, importer: Path, *, compiled: bool = False) -
 
 
 def make_reference(network: Callable[..., nn.Module], config: DiTConfig, dtype: torch.dtype, device: str) -> nn.Module:
-    """The reference's network with random weights: gains near 1, small biases, matrices that keep the variance."""
-    settings = {name: value for name, value in asdict(config).items() if name not in OURS_ALONE}
-    with torch.device("meta"):
-        net = network(weight_init=False, **settings)
-    net = net.to(dtype).to_empty(device=device)
+    """The reference's network with random weights: gains near 1, small biases, matrices that keep the variance.
+
+    One sequence for all, in their order: committed results are of these weights.
+    """
+    net = make(network, config, dtype, torch.device(device))
     generator = torch.Generator(device).manual_seed(1)
     for name, weight in net.named_parameters():
-        weight.requires_grad_(False).normal_(generator=generator)
+        weight.normal_(generator=generator)
         if weight.ndim == 1:
             weight.mul_(0.05 if name.endswith("bias") else 0.1).add_(0.0 if name.endswith("bias") else 1.0)
         else:
             weight.mul_(0.8 * (weight.numel() / weight.shape[0]) ** -0.5)
-    bare: Any = net
-    bare.init_freqs()
-    bare.freqs = bare.freqs.to(device)
-    bare.enable_teacache = False
-    return net.eval()
-
-
-class _LikeCuda(TorchFunctionMode):
-    """Autocast on a CPU as a GPU has it: sums, softmax and layer norms in float32, all where a region asks for it.
-
-    A CPU's own autocast leaves those in the narrow type, and has no regions of float32 inside it.
-    """
-
-    WIDE = (torch.Tensor.softmax, torch.Tensor.sum, F.layer_norm)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.all = False
-
-    def __torch_function__(
-        self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in self.WIDE or (self.all and func is F.linear):
-            args = tuple(_wide(value) for value in args)
-            kwargs = {name: _wide(value) for name, value in (kwargs or {}).items()}
-        return func(*args, **(kwargs or {}))
-
-    @contextmanager
-    def region(self, *, dtype: torch.dtype | None = None, enabled: bool = True) -> Iterator[None]:
-        """What the reference's `amp.autocast` is asked for: all in float32, or no autocast."""
-        before, self.all = self.all, enabled and dtype == torch.float32
-        try:
-            with torch.autocast("cpu", enabled=False):
-                yield
-        finally:
-            self.all = before
-
-
-def _wide(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-@contextmanager
-def _manner(net: nn.Module, device: str, dtype: torch.dtype) -> Iterator[None]:
-    """How the reference's pipeline runs its network: under autocast, but for float32."""
-    module: Any = sys.modules[type(net).__module__]
-    with ExitStack() as stack:
-        if dtype != torch.float32:
-            stack.enter_context(torch.autocast(device, dtype))
-        if dtype != torch.float32 and device == "cpu" and hasattr(module, "amp"):
-            mode = stack.enter_context(_LikeCuda())
-            stack.callback(setattr, module, "amp", module.amp)
-            module.amp = types.SimpleNamespace(autocast=mode.region)
-        yield
-
-
-def ask_reference(net: nn.Module, given: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
-    """The reference's velocity, asked as its pipeline asks."""
-    latent = given["latent"]
-    with _manner(net, latent.device.type, dtype):
-        velocity: Tensor = net(
-            [latent[0]], t=torch.tensor([700.0], device=latent.device), context=[given["text"][0]],
-            seq_len=latent[0, 0].numel() // 4, clip_fea=given["clip"], y=given["condition"], audio=given["audio"],
-            ref_target_masks=given["masks"],
-        )  # fmt: skip
-    return velocity.reshape(latent.shape)
+    return net
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, k_lens: Tensor | None = None, **_: Any) -> Tensor:

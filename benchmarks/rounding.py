@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmarks.reference import ask_reference, in_float32, reference_stands
+from benchmarks.reference import in_float32, reference_stands
+from infinitetalk.bench.reference import ask as ask_reference
 from infinitetalk.models.audio_attention import people_centres
 from infinitetalk.models.dit import AudioDiT
 

@@ -18,7 +18,8 @@ from torch.nn.attention import SDPBackend
 from torch.profiler import ProfilerActivity
 
 from benchmarks.memory import TINY
-from benchmarks.reference import ask_reference, make_reference, reference_class
+from benchmarks.reference import make_reference, reference_class
+from infinitetalk.bench.reference import ask as ask_reference
 from infinitetalk.core.attention import usable
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import RequestError

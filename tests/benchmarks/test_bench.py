@@ -38,7 +38,7 @@ def test_a_model_is_measured_part_by_part(tiny_folder: Path) -> None:
     assert found["frames_per_second"] == pytest.approx(4 / found["window_seconds"])
     stages = found["stage_seconds"]
     assert stages["denoising (DiT)"] > 0
-    assert sum(stages.values()) <= found["window_seconds"] * 1.001
+    assert sum(stages.values()) <= found["window_seconds"] * 1.001, "one window is measured"
     assert found["window_peak_gib"] > 0.01
 
 

@@ -17,14 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from infinitetalk.bench.checkouts import absent, bare_package, folder, importing
+from infinitetalk.bench.checkouts import absent, bare_package, folder, importing, stand_in
 from infinitetalk.bench.clock import Stopwatch
 from infinitetalk.bench.random_weights import fill, hollow, inputs, weight
 from infinitetalk.bench.task import FORWARD, STEP, TIMESTEP, VAE, WINDOW, Task, network_of
+from infinitetalk.core.errors import MachineError
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.runtime.device import Device
 
 MODEL = "lightx2v/models/networks/wan/infinitetalk_model.py"
+NEEDED = (
+    "loguru", "einops", "gguf", "pydantic", "torchvision", "prometheus_client", "requests", "scipy", "imageio", "tqdm",
+    "transformers",
+)  # fmt: skip
+UNUSED = ("imageio_ffmpeg", "zmq", "ftfy")
+"""Packages that are imported beside the runner, and of no use to what is measured."""
 PLAIN, SDPA, FLAT = "Default", "torch_sdpa", "torch_sdpa_flat"
 FP8_LARGEST, INT8_LARGEST = 448.0, 127.0
 
@@ -39,6 +46,8 @@ def measure(task: Task) -> Mapping[str, Any]:
     """
     device = Device.choose(task.device)
     where = device.torch_device
+    if lacking := [*absent(NEEDED), *(absent(["triton"]) if where.type == "cuda" else [])]:
+        raise MachineError(f"LightX2V needs {', '.join(lacking)}: pip install {' '.join(lacking)}")
     with importing("LightX2V"):
         peer = Peer(folder("lightx2v", task.checkout, MODEL), task, where)
     watch = Stopwatch(where, task.repeats)
@@ -166,6 +175,8 @@ def _prepare(checkout: Path, device: torch.device) -> None:
     os.environ |= {"PLATFORM": device.type, "DTYPE": "BF16", "PROFILING_DEBUG_LEVEL": "0"}
     if device.type == "cuda" and absent(["flash_attn_interface"]) and not absent(["fa3_fwd_interface"]):
         sys.modules["flash_attn_interface"] = importlib.import_module("fa3_fwd_interface")
+    for name in absent(UNUSED):
+        stand_in(name)
     sys.path.insert(0, str(checkout))
     logger: Any = importlib.import_module("loguru").logger
     logger.remove()

@@ -23,9 +23,6 @@ from infinitetalk.models.dit import AudioDiT, Branch, Prepared, Words
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.guard import at_work
 
-WINDOWS = 2
-"""How many are made: the first has work to do that no later one has."""
-
 
 @torch.inference_mode()
 def measure(task: Task) -> Mapping[str, Any]:
@@ -33,7 +30,7 @@ def measure(task: Task) -> Mapping[str, Any]:
     device = Device.choose(task.device)
     watch = Stopwatch(device.torch_device, task.repeats)
     with at_work(device):
-        made = engine(task, device, WINDOWS)
+        made = engine(task, device, window_count(task))
         asked = Asked(made.model, task)
         watch.figures["branches"] = len(asked.wanted)
         works: Mapping[str, Callable[[], None]] = {
@@ -47,6 +44,11 @@ def measure(task: Task) -> Mapping[str, Any]:
                 with watch.peak(f"{part}_peak"):
                     work()
     return watch.figures | {"device": device.name, "dtype": str(device.dtype).removeprefix("torch.")}
+
+
+def window_count(task: Task) -> int:
+    """How many windows are made: the first has work to do that no later one has. Large networks make one more."""
+    return 1 + (1 if task.model is None else task.repeats)
 
 
 class Asked:
@@ -144,7 +146,8 @@ def window(watch: Stopwatch, made: Engine, task: Task) -> None:
     watch.figures["first_window_seconds"] = spent[0]
     watch.note("window", spent[1:])
     watch.figures["frames_per_second"] = task.new_frames / watch.figures["window_seconds"]
-    stages = {stage.value: clocks[1][stage] - clocks[0][stage] for stage in Stage}
+    later = len(clocks) - 1
+    stages = {stage.value: (clocks[-1][stage] - clocks[0][stage]) / later for stage in Stage}
     watch.figures["stage_seconds"] = {name: seconds for name, seconds in stages.items() if seconds > 0}
 
 

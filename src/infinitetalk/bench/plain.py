@@ -36,7 +36,7 @@ def measure(task: Task) -> Mapping[str, Any]:
         if FORWARD in task.parts:
             watch.median("forward", lambda: passed(asked, hears=True))
         if WINDOW in task.parts:
-            watch.median("window", lambda: window(model, asked, task), 1)
+            watch.median("window", lambda: window(model, asked, task))
             watch.figures["frames_per_second"] = task.new_frames / watch.figures["window_seconds"]
     return watch.figures | {"device": device.name, "dtype": "float32"}
 

@@ -35,6 +35,8 @@ def measure(task: Task) -> Mapping[str, Any]:
     attending = _attending(watch, kernel, heads)
     return watch.figures | {
         "device": device.name,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
         "dtype": str(device.dtype).removeprefix("torch."),
         "product_rate": 2 * side**3 / product,
         "attention_rate": 4 * length**2 * HEADS * WIDTH / attending,

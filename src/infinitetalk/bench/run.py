@@ -35,7 +35,7 @@ _ATTENTION = {
 """LightX2V's ways to attend, and the packages of which one must be here."""
 _EIGHT_BITS = {
     "fp8-sgl": ("sgl_kernel",), "fp8-vllm": ("vllm",), "fp8-torchao": (), "fp8-triton": ("triton",),
-    "int8-sgl": ("sgl_kernel",), "int8-vllm": ("vllm",), "int8-triton": ("triton",),
+    "int8-sgl": ("sgl_kernel",), "int8-vllm": ("vllm",), "int8-torchao": ("torchao",), "int8-triton": ("triton",),
 }  # fmt: skip
 """Its ways to multiply in 8 bits. `fp8-torchao` calls torch alone."""
 
