@@ -11,7 +11,17 @@ from infinitetalk.engine.denoise import exact_blocks
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.ops import attention_eight
 from infinitetalk.ops.attention import sdpa
-from infinitetalk.ops.attention_eight import EightAttention, Ready, emulated, exact_of, hadamard, ready
+from infinitetalk.ops.attention_eight import (
+    ROOM,
+    SEEN,
+    EightAttention,
+    Ready,
+    emulated,
+    exact_of,
+    hadamard,
+    ready,
+    seen,
+)
 from infinitetalk.ops.attention_kernels import load_kernel
 from tests.kernels.test_eight import SMALL, ask
 from tests.nets.random_nets import noise, shaken
@@ -33,7 +43,7 @@ def test_it_is_near_the_exact_one() -> None:
 
 
 def test_the_matrix_only_turns() -> None:
-    turn = hadamard(64, torch.device("cpu"), torch.float32)
+    turn = hadamard(64, torch.device("cpu"), torch.float32) / 8
     torch.testing.assert_close(turn @ turn.t(), torch.eye(64), atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="48 is no power of two"):
         hadamard(48, torch.device("cpu"), torch.float32)
@@ -51,7 +61,7 @@ def test_a_channel_that_is_large_in_queries_and_keys_is_spread(monkeypatch: pyte
     q[..., 3], k[..., 3] = q[..., 3] * 8, k[..., 3] * 8
     truth = sdpa(q, k, v)
     turned = relative(EMULATED(q, k, v), truth)
-    monkeypatch.setattr(attention_eight, "hadamard", lambda width, *_: torch.eye(width))
+    monkeypatch.setattr(attention_eight, "hadamard", lambda width, *_: torch.eye(width) * width**0.5)
     assert turned < 0.8 * relative(EMULATED(q, k, v), truth)
 
 
@@ -60,7 +70,20 @@ def test_scales_are_those_of_heads() -> None:
     for one in ready(q, k, v * torch.tensor([1.0, 1e4, 1e-4])[:, None]):
         assert one.data.dtype == torch.float8_e4m3fn
         assert one.scale.shape == (2, 3)
-        torch.testing.assert_close(one.data.float().abs().amax(dim=(1, 3)), torch.full((2, 3), 448.0))
+        largest = one.data.float().abs().amax(dim=(1, 3))
+        assert (largest <= 448 / ROOM).all()
+        assert (largest > 448 / ROOM / 4).all()
+
+
+def test_tokens_that_were_not_seen_have_room_and_are_cut_off_beyond_it() -> None:
+    x = noise(1, 4 * SEEN, 1, 16)
+    assert seen(x).shape[1] == SEEN
+    largest = x[:, ::4].abs().max()
+    x[0, 1], x[0, 2] = 0.9 * ROOM * largest, 9 * ROOM * largest
+    made = ready(x, x, x)[2]
+    wide = made.data[0].float() * made.scale[0, 0]
+    torch.testing.assert_close(wide[1], x[0, 1], rtol=2**-4, atol=0)
+    torch.testing.assert_close(wide[2], torch.full((1, 16), float(ROOM * largest)), rtol=1e-5, atol=0)
 
 
 def test_flash_attention_3_is_given_8_bits_where_there_are_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:

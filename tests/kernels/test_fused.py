@@ -3,11 +3,7 @@
 Its bfloat16 and 8-bit floats are cut off instead of rounded, so float32 and whole numbers are what is compared closely.
 """
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +12,7 @@ from torch import Tensor
 from infinitetalk.ops.eight import FP8, INT8, Eight, Operand
 from infinitetalk.ops.regions import Norm, Regions, whole
 from infinitetalk.ops.rope import Grid, video_rotation
+from tests.kernels.interpreted import interpret
 from tests.nets.random_nets import noise
 
 BATCH, DIM, HEAD = 2, 96, 24
@@ -71,10 +68,4 @@ CASES = {"exact": None, "int8": INT8, "fp8": FP8}
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", CASES)
 def test_fused_regions_give_what_plain_ones_do(kind: str, dtype: str) -> None:
-    # In a process of its own: whether Triton interprets is decided when it is imported.
-    code = f"from tests.kernels.test_fused import *; compare(CASES[{kind!r}], torch.{dtype})"
-    root = Path(__file__).parents[2]
-    paths = os.pathsep.join([str(root), str(root / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": paths}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    interpret(f"from tests.kernels.test_fused import *; compare(CASES[{kind!r}], torch.{dtype})")

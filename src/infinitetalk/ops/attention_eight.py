@@ -3,6 +3,10 @@
 Two things bring numbers together before they are rounded, and change nothing in exact arithmetic. All keys are moved by
 their mean over the tokens, which moves all of a query's products alike, and softmax does not see that. And queries and
 keys are turned by the same Hadamard matrix, which spreads single large channels over all of them.
+
+Scales come from some of the tokens. 8-bit floats are as exact for small numbers as for large ones, so a scale leaves
+room above what was seen, and only what is larger than that room is cut off. `ops.attention_triton` has the same in two
+kernels.
 """
 
 from collections.abc import Callable
@@ -17,6 +21,10 @@ from infinitetalk.ops.pack import LARGEST_FP8, LEAST
 
 LEAST_KEYS = 1024
 """With fewer keys attention takes no time, and is computed exactly."""
+SEEN = 1024
+"""Tokens, evenly spread, that means and scales are taken from; from fewer all."""
+ROOM = 4.0
+"""How much longer a token may be than the longest that was seen, before it is cut off."""
 QUERIES_AT_ONCE = 256
 
 
@@ -31,6 +39,8 @@ class Ready(NamedTuple):
 
 Library = Callable[[Ready, Ready, Ready], Tensor]
 """Attention of 8-bit floats."""
+Prepare = Callable[[Tensor, Tensor, Tensor], tuple[Ready, Ready, Ready]]
+"""Queries, keys and values [B, L, heads, d] in 8 bits."""
 
 
 class EightAttention:
@@ -40,17 +50,20 @@ class EightAttention:
         library: computes with 8-bit floats.
         exact: computes where there are few keys, and wherever a network asks for exactness.
         least: the fewest keys that are worth it.
+        prepare: brings queries, keys and values to 8 bits; None for the plain form.
     """
 
-    def __init__(self, library: Library, exact: Kernel = sdpa, least: int = LEAST_KEYS) -> None:
+    def __init__(
+        self, library: Library, exact: Kernel = sdpa, least: int = LEAST_KEYS, prepare: Prepare | None = None
+    ) -> None:
         self.exact = exact
-        self._library, self._least = library, least
+        self._library, self._least, self._prepare = library, least, prepare or ready
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `ops.attention.Kernel`."""
         if k.shape[1] < self._least:
             return self.exact(q, k, v)
-        return self._library(*ready(q, k, v)).to(v.dtype)
+        return self._library(*self._prepare(q, k, v)).to(v.dtype)
 
 
 def exact_of(kernel: Kernel) -> Kernel:
@@ -61,19 +74,36 @@ def exact_of(kernel: Kernel) -> Kernel:
 def ready(q: Tensor, k: Tensor, v: Tensor) -> tuple[Ready, Ready, Ready]:
     """Queries, keys and values [B, L, heads, d] in 8 bits; d is a power of two."""
     turn = hadamard(q.shape[-1], q.device, q.dtype)
-    middle = k.mean(dim=1, keepdim=True, dtype=torch.float32).to(k.dtype)
-    return _scaled(q @ turn), _scaled((k - middle) @ turn), _scaled(v)
+    middle = seen(k).mean(dim=1, keepdim=True, dtype=torch.float32)
+    return _turned(q, turn), _turned((k - middle).to(k.dtype), turn), _scaled(v, seen(v).abs().amax(dim=(1, 3)))
 
 
-def _scaled(x: Tensor) -> Ready:
-    scale = (x.abs().amax(dim=(1, 3)).float() / LARGEST_FP8).clamp_min(LEAST)
+def seen(x: Tensor) -> Tensor:
+    """The tokens of x [B, L, heads, d] that means and scales are taken from."""
+    return x[:, :: seen_step(x.shape[1])][:, :SEEN]
+
+
+def seen_step(length: int) -> int:
+    """From one of the tokens that are seen to the next."""
+    return max(1, length // SEEN)
+
+
+def _turned(x: Tensor, turn: Tensor) -> Ready:
+    """A turn lets no channel exceed the token's length, which is therefore what the scale is for."""
+    made = (x @ turn).float() / x.shape[-1] ** 0.5
+    return _scaled(made, seen(x).float().square().sum(dim=-1).amax(dim=1).sqrt())
+
+
+def _scaled(x: Tensor, largest: Tensor) -> Ready:
+    """x [B, L, heads, d] with scales for `ROOM` times the largest number [B, heads] that was seen."""
+    scale = (largest.float() * (ROOM / LARGEST_FP8)).clamp_min(LEAST)
     steps = x * (1 / scale)[:, None, :, None]
     return Ready(steps.clamp_(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn), scale)
 
 
 @lru_cache(maxsize=4)
 def hadamard(width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Sylvester's matrix of ones and minus ones [width, width], over the root of its width: it only turns.
+    """Sylvester's matrix of ones and minus ones [width, width]; over the root of its width, it only turns.
 
     Raises:
         ValueError: a width that is no power of two.
@@ -83,8 +113,7 @@ def hadamard(width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     matrix = torch.ones(1, 1)
     while len(matrix) < width:
         matrix = torch.cat([torch.cat([matrix, matrix], dim=1), torch.cat([matrix, -matrix], dim=1)])
-    turn: Tensor = matrix / width**0.5
-    return turn.to(device, dtype)
+    return matrix.to(device, dtype)
 
 
 def emulated(q: Ready, k: Ready, v: Ready) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from infinitetalk.ops.attention import Kernel, only, sdpa
-from infinitetalk.ops.attention_eight import EightAttention, Ready
+from infinitetalk.ops.attention_eight import EightAttention, Prepare, Ready
 
 
 def _of_torch(backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -46,7 +47,16 @@ def _flash3_eight(library: Any) -> Kernel:
         answer: Tensor = made[0] if isinstance(made, tuple) else made
         return answer
 
-    return EightAttention(compute, _flash3(library))
+    return EightAttention(compute, _flash3(library), prepare=_fused_ready())
+
+
+def _fused_ready() -> Prepare | None:
+    """The form in fused kernels; None where Triton is not installed: the numbers are the same."""
+    if find_spec("triton") is None or not torch.cuda.is_available():
+        return None
+    from infinitetalk.ops.attention_triton import ready
+
+    return ready
 
 
 _TORCHS: Mapping[str, SDPBackend] = {
