@@ -20,6 +20,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 # Certificates made by tests go where nobody's are; commands that tests start inherit it.
 os.environ["INFINITETALK_CONFIG"] = tempfile.mkdtemp(prefix="infinitetalk-config-")
+os.environ["INFINITETALK_DATA"] = tempfile.mkdtemp(prefix="infinitetalk-data-")
 
 # Workers share few cores, and sums in one order make equal runs equal.
 torch.set_num_threads(1)

@@ -1,183 +1,277 @@
-"""The web page: a form made from the request, a button, the video. Everything else happens in the engine."""
+"""The studio, drawn and served: a form made from the request, a desk that makes videos, a page that shows them."""
 
 import os
-import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
+from starlette.middleware import Middleware
 
-from infinitetalk.app import widgets
-from infinitetalk.app.widgets import Slot
-from infinitetalk.core.errors import InfiniteTalkError, MachineError
-from infinitetalk.core.knobs import CONTROLS, from_form
+from infinitetalk.app import door, form, player, telling
+from infinitetalk.app.banner import Machine
+from infinitetalk.app.door import Login, Sessions
+from infinitetalk.app.studio import Studio
+from infinitetalk.app.tickets import Counter
+from infinitetalk.core.errors import MachineError
 from infinitetalk.core.memory import MemorySettings
-from infinitetalk.engine.board import Board, clock_text
-from infinitetalk.engine.job import Workshop, prepare
+from infinitetalk.engine.job import Workshop
+from infinitetalk.jobs.queue import JobQueue, QueueLimits
+from infinitetalk.runtime.platform import data_folder
 from infinitetalk.weights.folder import ModelFolder
 from infinitetalk.weights.locate import ASSETS, bundled
 
-EXAMPLE = (ASSETS / "demo" / "portrait_1.png", ASSETS / "demo" / "voice_1.flac")
-TITLE = "# InfiniteTalk\nA picture or a video, a voice, and the picture speaks."
-STYLE = "footer {display: none !important} .gradio-container {max-width: 1200px !important; margin: auto}"
-MAIN = ("size", "framing", "duration", "steps", "audio_scale", "seed")
-"""Knobs that everyone sees; the others are folded."""
-
+_HERE = Path(__file__).parent
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+LARGEST = "4gb"
+"""Of an uploaded file."""
+WAITING_EACH = 8
+"""Jobs that one session may have waiting."""
+LOOK = 0.5
+"""Seconds between two looks at a job."""
+_LOCAL = ("127.0.0.1", "localhost", "::1")
 
-
-def _tell(progress: Callable[..., object]) -> Board:
-    """A board that moves the page's progress bar, never back: estimates of what is left may grow."""
-    shown = 0.0
-
-    def changed(board: Board) -> None:
-        nonlocal shown
-        if board.at_work is None:
-            return
-        left = board.left
-        rest = "" if left is None else f" · {clock_text(left)} left"
-        shown = max(shown, min(0.99, board.fraction))
-        progress(shown, desc=f"{board.at_work.value}{rest}")
-
-    return Board(changed=changed)
+_TITLE = """<header class="top"><svg viewBox="0 0 48 48" aria-hidden="true"><rect width="48" height="48" rx="13"/><path
+d="M10 24h3M17 18v12M24 11v26M31 17v14M38 24h-3"/></svg><div><h1>InfiniteTalk</h1><p>A picture or a video, a voice, and
+the picture speaks.</p></div><button type="button" id="shade" aria-label="switch between light and dark"
+onclick="document.body.classList.toggle('dark')">◐</button></header>"""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """What the page's button does."""
+class _Views:
+    """What shows a job, in the order of `studio.View`."""
 
-    workshop: Workshop
-    folder: Path
-    """Every job gets a folder of its own in here; all of it goes when the page is closed."""
-    names: tuple[str, ...]
-    """Field names of the values that the form sends, in its order."""
+    key: gr.State
+    seen: gr.State
+    progress: gr.HTML
+    outcome: gr.HTML
+    player: gr.HTML
+    gallery: gr.HTML
+    stop: gr.Button
+    timer: gr.Timer
 
-    def make(self, *values: Any, progress: Callable[..., object]) -> tuple[str, dict[str, Any], str, str]:
-        """Makes one video: gives the video, its settings, one line about it, and the job's folder."""
-        job = Path(tempfile.mkdtemp(dir=self.folder))
-        try:
-            request = from_form(widgets.collect(self.names, values))
-            board = _tell(progress)
-            made = self.workshop.make(prepare(request, job / "talking.mp4"), board)
-        except InfiniteTalkError as error:
-            shutil.rmtree(job)
-            raise gr.Error(str(error), print_exception=False) from error
-        lines = [f"{made.seconds:.1f} s, {made.size}, made in {clock_text(made.wall)}", *board.notes, *made.advice]
-        return str(made.video), gr.update(value=str(made.sidecar), visible=True), "\n\n".join(lines), str(job)
+    @property
+    def all(self) -> list[Any]:
+        return [self.key, self.seen, self.progress, self.outcome, self.player, self.gallery, self.stop, self.timer]
 
 
-def _form(models: Sequence[str], first: str) -> list[Slot]:
-    """Draws the left column."""
-    slots = [widgets.model_choice(models, first)]
-    with gr.Tabs():
-        with gr.Tab("Picture"):
-            slots.append(widgets.picture())
-        with gr.Tab("Video"):
-            slots.append(widgets.video())
-    slots += [widgets.voice(1), widgets.widget("prompt")]
-    with gr.Accordion("Second person", open=False):
-        gr.Markdown("People are found by their faces, left to right. Or give a box or mask each, in the voices' order.")
-        slots += [widgets.voice(2), *widgets.widgets(("boxes", "masks"))]
-    with gr.Accordion("Settings", open=True), gr.Row():
-        slots += widgets.widgets(MAIN)
-    placed = {name for name, _ in slots}
-    rest = [control.name for control in CONTROLS if control.name not in placed]
-    with gr.Accordion("More settings", open=False):
-        slots += widgets.widgets(name for name in rest if not widgets.BY_NAME[name].knob.expert)
-    with gr.Accordion("Expert settings", open=False):
-        slots += widgets.widgets(name for name in rest if widgets.BY_NAME[name].knob.expert)
-    return slots
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """All that the page consists of."""
+
+    form: form.Form
+    views: _Views
+    banner: gr.HTML
+    estimate: gr.HTML
+    make: gr.Button
+    first: gr.Button
 
 
-def _result() -> list[gr.components.Component]:
-    """Draws the right column's outputs."""
-    video = gr.Video(label="Result", interactive=False, autoplay=True, height=420, elem_id="result")
-    line = gr.Markdown(elem_id="told")
-    settings = gr.DownloadButton("Settings of this video", size="sm", visible=False, elem_id="settings")
-    return [video, settings, line, gr.State()]
+def _draw(model: str) -> _Page:
+    gr.HTML(_TITLE)
+    banner = gr.HTML(elem_id="banner")
+    key, seen, timer = gr.State(), gr.State(), gr.Timer(LOOK, active=False)
+    with gr.Row(equal_height=False, elem_id="work"):
+        with gr.Column(scale=5, min_width=320, elem_id="ask"):
+            drawn = form.draw(bundled(), model)
+        with gr.Column(scale=6, min_width=320, elem_id="see"):
+            shown = player.player()
+            progress, outcome = gr.HTML(elem_id="progress"), gr.HTML(elem_id="told")
+            estimate = gr.HTML(elem_id="estimate")
+            with gr.Row(elem_id="actions"):
+                make = gr.Button("Make the video", variant="primary", size="lg", elem_id="make")
+                first = gr.Button("First window only", size="lg", elem_id="first")
+                stop = gr.Button(
+                    "Stop, keep what is finished", variant="stop", size="lg", visible=False, elem_id="stop"
+                )
+            gr.HTML(f'<p class="consent" role="note">{telling.CONSENT}</p>', elem_id="consent")
+    gr.HTML('<h2 class="step">Your videos</h2>')
+    gallery = telling.gallery()
+    views = _Views(key, seen, progress, outcome, shown, gallery, stop, timer)
+    return _Page(drawn, views, banner, estimate, make, first)
 
 
-def _clear(folder: str | None) -> None:
-    """Removes a job's folder, once the page has its own copy of the video."""
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def build(workshop: Workshop, folder: Path, model: str) -> gr.Blocks:
+def build(
+    jobs: Counter,
+    machine: Machine,
+    model: str,
+    *,
+    uploads: Path,
+    local: bool = True,
+    usual: Mapping[str, Any] | None = None,
+) -> gr.Blocks:
     """The page, not yet served.
 
     Raises:
         ModelError: the first model cannot be used.
     """
-    facts = ModelFolder.open(model).facts
+    ModelFolder.open(model)
     page: gr.Blocks = gr.Blocks(title="InfiniteTalk", analytics_enabled=False, delete_cache=(3600, 86400))
     with page:
-        gr.Markdown(TITLE)
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5):
-                slots = _form(bundled(), model)
-            with gr.Column(scale=6):
-                start = gr.Button("Make the video", variant="primary", size="lg", elem_id="make")
-                outputs = _result()
-                if all(path.is_file() for path in EXAMPLE):
-                    chosen = [component for name, component in slots if name in ("image", "audio")][:2]
-                    gr.Examples([[str(path) for path in EXAMPLE]], chosen, label="Try these")
-        inputs = [component for _, component in slots]
-        names = tuple(name for name, _ in slots)
-        face = Page(workshop, folder, names)
-
-        def make(*values: Any, progress: gr.Progress = gr.Progress()) -> tuple[str, dict[str, Any], str, str]:  # noqa: B008
-            return face.make(*values, progress=progress)
-
-        def fit(name: str) -> list[dict[str, Any]]:
-            return widgets.fitted(names[1:], ModelFolder.open(name).facts)
-
-        done = start.click(make, inputs, outputs, concurrency_limit=1, show_progress_on=outputs[0])
-        done.then(_clear, outputs[-1], None, show_progress="hidden")
-        chooser = inputs[0]
-        assert isinstance(chooser, gr.Dropdown)
-        chooser.change(fit, chooser, inputs[1:], show_progress="hidden")
-        page.load(lambda: widgets.fitted(names[1:], facts), None, inputs[1:], show_progress="hidden")
+        drawn = _draw(model)
+        studio = Studio(jobs, machine, drawn.form.names, uploads, local=local, usual=usual or {})
+        _wire_jobs(page, drawn, studio)
+        _wire_form(page, drawn, studio, model)
     return page
+
+
+_QUIET: Mapping[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+
+
+def _wire_jobs(page: gr.Blocks, drawn: _Page, studio: Studio) -> None:
+    """Buttons, cards and the clock that looks after jobs."""
+    views, inputs = drawn.views, drawn.form.components
+
+    def make(request: gr.Request, *values: Any) -> Any:
+        return studio.make(request, False, *values)
+
+    def first(request: gr.Request, *values: Any) -> Any:
+        return studio.make(request, True, *values)
+
+    def act(request: gr.Request, event: gr.EventData, key: str | None) -> Any:
+        return studio.act(request, key, event)
+
+    def look(request: gr.Request, key: str | None, seen: dict[str, Any] | None) -> Any:
+        return studio.look(request, key, seen)
+
+    def stop(request: gr.Request, key: str | None) -> Any:
+        return studio.stop(request, key)
+
+    def arrive(request: gr.Request) -> Any:
+        return studio.arrive(request)
+
+    drawn.make.click(make, inputs, views.all, trigger_mode="once", **_QUIET)
+    drawn.first.click(first, inputs, views.all, trigger_mode="once", **_QUIET)
+    views.stop.click(stop, views.key, views.all, **_QUIET)
+    views.timer.tick(look, [views.key, views.seen], views.all, trigger_mode="once", **_QUIET)
+    views.gallery.click(act, views.key, [*views.all, *inputs], **_QUIET)
+    page.load(arrive, None, views.all, **_QUIET)
+
+
+def _wire_form(page: gr.Blocks, drawn: _Page, studio: Studio, model: str) -> None:
+    """What fields do to each other."""
+    asked, inputs = drawn.form, drawn.form.components
+    image, video, boxes, chooser = (asked.one(name) for name in ("image", "video", "boxes", "model"))
+    assert asked.editor and asked.faces and asked.look and asked.layout
+    page.load(partial(studio.fit, model), None, [drawn.banner, *inputs[1:]], **_QUIET)
+    _change(chooser)(studio.fit, chooser, [drawn.banner, *inputs[1:]], **_QUIET)
+    gr.on([_change(image), _change(video)], studio.frame, [image, video, boxes], asked.editor, **_QUIET)
+    asked.editor.input(None, asked.editor, boxes, js="(text) => text", **_QUIET)
+    _change(boxes)(None, boxes, asked.editor, js="(text) => text", **_QUIET)
+    asked.faces.click(studio.faces, [image, video], [asked.editor, boxes], **_QUIET)
+    asked.look.click(studio.people, inputs, asked.layout, **_QUIET)
+    for example, button in asked.examples:
+        button.click(partial(form.example_values, asked.names, example), None, inputs, **_QUIET)
+    costly = [component for name, component in asked.slots if name in _COSTLY]
+    gr.on([*map(_change, costly)], studio.estimate, inputs, drawn.estimate, trigger_mode="always_last", **_QUIET)
+
+
+def _change(component: Component) -> Any:
+    """The event that a component's value has changed; every component of a form has it."""
+    return component.change  # type: ignore[attr-defined]
+
+
+_COSTLY = ("model", "image", "video", "audio", "text", "voice", "recipe", "size", "duration", "steps", "window_frames")
+"""Fields on which the time of a job depends most."""
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Gradio reads some settings from the environment alone."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
 def serving(
-    model: str, *, host: str, port: int | None, share: bool, device: str, memory: MemorySettings | None = None
+    model: str,
+    *,
+    host: str,
+    port: int | None,
+    share: bool,
+    device: str,
+    memory: MemorySettings | None = None,
+    folder: Path | None = None,
+    protect: Login | None = None,
+    usual: Mapping[str, Any] | None = None,
 ) -> Iterator[gr.Blocks]:
-    """The page, served while the block runs; its jobs' files are removed at the end.
+    """The page, served while the block runs.
+
+    Args:
+        folder: keeps the jobs; without one they go when the block ends.
+        usual: fields of the request by name that the form starts with.
 
     Raises:
         ModelError: the first model cannot be used.
-        MachineError: the port is taken, or the host is no address of this machine.
+        MachineError: the port is taken, the host is no address of this machine, or the folder cannot be made.
     """
-    # Nothing is sent anywhere: no analytics, no fonts from elsewhere. `share` alone reaches out, for a public link.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    with tempfile.TemporaryDirectory(prefix="infinitetalk-") as folder:
-        page = build(Workshop(device, memory), Path(folder), model)
-        try:
-            page.launch(
-                server_name=host,
-                server_port=port,
-                share=share,
-                theme=gr.themes.Soft(primary_hue="indigo", font=FONT, font_mono=["monospace"]),
-                css=STYLE,
-                allowed_paths=[str(ASSETS / "demo")],
-                prevent_thread_lock=True,
-                run_history=False,
-            )
-        except OSError as error:
-            where = host if port is None else f"{host}:{port}"
-            problem = "it is taken, or is no address of this machine"
-            raise MachineError(f"{where} cannot be served: {problem}; give another --port or --host") from error
-        try:
-            yield page
-        finally:
-            page.close(verbose=False)
+    with ExitStack() as closing:
+        scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="infinitetalk-"))).resolve()
+        uploads = scratch / "uploads"
+        uploads.mkdir()
+        # Nothing is sent anywhere: no analytics, no fonts from elsewhere. `share` alone reaches out, for a public link.
+        closing.enter_context(_environment(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=str(uploads)))
+        workshop = Workshop(device, memory)
+        ModelFolder.open(model)
+        limits = QueueLimits(waiting_each=WAITING_EACH)
+        queue = closing.enter_context(JobQueue(folder or scratch / "jobs", workshop, limits=limits))
+        machine = Machine(workshop, device, memory, scratch)
+        local = host in _LOCAL and not share
+        page = build(Counter(queue), machine, model, uploads=uploads, local=local, usual=usual)
+        closing.callback(page.close, verbose=False)
+        _launch(page, queue, host=host, port=port, share=share, protect=protect)
+        yield page
+
+
+def _theme() -> gr.themes.Base:
+    """Indigo on slate; titles of fields are plain text."""
+    theme = gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=FONT, font_mono=["monospace"])
+    plain = {
+        f"block_{part}_{what}{shade}": value
+        for part in ("title", "label")
+        for shade in ("", "_dark")
+        for what, value in (("background_fill", "transparent"), ("text_color", "*body_text_color"))
+    }
+    return theme.set(
+        **plain, block_title_padding="0", block_title_text_weight="600", block_radius="14px", block_border_width="1px"
+    )
+
+
+def _launch(
+    page: gr.Blocks, queue: JobQueue, *, host: str, port: int | None, share: bool, protect: Login | None
+) -> None:
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            share=share,
+            auth=None if protect is None else (protect.user, protect.password),
+            theme=_theme(),
+            css=(_HERE / "look.css").read_text(encoding="utf-8"),
+            allowed_paths=[str(ASSETS / "demo")],
+            max_file_size=LARGEST,
+            prevent_thread_lock=True,
+            run_history=False,
+            app_kwargs={"routes": door.routes(queue), "middleware": [Middleware(Sessions)]},
+        )
+    except OSError as error:
+        where = host if port is None else f"{host}:{port}"
+        problem = "it is taken, or is no address of this machine"
+        raise MachineError(f"{where} cannot be served: {problem}; give another --port or --host") from error
 
 
 def launch(
@@ -188,14 +282,39 @@ def launch(
     share: bool = False,
     device: str = "auto",
     memory: MemorySettings | None = None,
+    auth: str | None = None,
+    folder: Path | None = None,
+    usual: Mapping[str, Any] | None = None,
     wait: bool = True,
 ) -> None:
     """Serves the page until Ctrl-C, or with `wait` false only until it has answered once.
 
+    Args:
+        auth: USER:PASSWORD. A page that is shared has a password in any case, which is printed if it was made here.
+        folder: keeps the jobs; default: the user's folder for data.
+        usual: fields of the request by name that the form starts with.
+
     Raises:
         ModelError: the first model cannot be used.
         MachineError: the port is taken, or the host is no address of this machine.
+        RequestError: `auth` is not USER:PASSWORD.
     """
-    with serving(model, host=host, port=port, share=share, device=device, memory=memory) as page:
+    protect = door.login(auth, share=share)
+    with serving(
+        model,
+        host=host,
+        port=port,
+        share=share,
+        device=device,
+        memory=memory,
+        folder=folder or data_folder() / "studio",
+        protect=protect,
+        usual=usual,
+    ) as page:
+        if protect is not None and protect.made:
+            sys.stdout.write(f"Log in as {protect.user} with the password {protect.password}\n")
+            sys.stdout.flush()
+        if share and not page.share_url:
+            sys.stderr.write("warning: there is no public link: gradio.live cannot be reached from here\n")
         if wait:
             page.block_thread()

@@ -127,7 +127,7 @@ class TalkRequest:
     preview: bool = knob(False, "make the first window only", LENGTH)
     window_frames: int | None = knob(None, "frames made at a time, 4n+1", LENGTH, least=5, most=1001, expert=True)
     motion_frames: int | None = knob(None, "frames handed on to the next window, 1 to 25", LENGTH, least=1, most=25,
-                                     expert=True)  # fmt: skip
+                                     expert=True, aliases=("--motion_frame",))  # fmt: skip
 
     seam_frames: int | None = knob(None, "frames over which a window takes over from the one before, 0: at once (8)",
                                    LENGTH, least=0, most=100, expert=True)  # fmt: skip

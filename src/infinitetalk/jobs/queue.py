@@ -197,6 +197,20 @@ class JobQueue:
         self._tell()
         return record
 
+    def go_on(self, job: str, owner: str = "") -> JobRecord:
+        """Queues a job again that was cancelled or failed; it goes on at its first unfinished window.
+
+        Raises:
+            UnknownJobError: the owner has no such job.
+            QueueFullError: as many jobs wait as may.
+        """
+        self.get(job, owner)
+        self._require_place(owner)
+        record = self.store.again(job, owner)
+        self._worker.wake()
+        self._tell()
+        return record
+
     def remove(self, job: str, owner: str = "") -> None:
         """Deletes a job that is over, with all its files.
 

@@ -201,6 +201,17 @@ class JobStore:
             self._change(job, runs, cancelling=True)
         return self.get(job, owner)
 
+    def again(self, job: str, owner: str) -> JobRecord:
+        """Puts a job that was cancelled or failed back to its place in the queue; any other stays as it is.
+
+        Raises:
+            UnknownJobError: there is none.
+        """
+        ended = JobRow.state.in_([JobState.CANCELLED.value, JobState.FAILED.value])
+        self._change(job, JobRow.owner == owner, ended, state=JobState.QUEUED.value, ended=None, cancelling=False,
+                     error=None, attempts=0)  # fmt: skip
+        return self.get(job, owner)
+
     def remove(self, job: str) -> None:
         """Forgets a job that is over."""
         over = [state.value for state in JobState if state.over]

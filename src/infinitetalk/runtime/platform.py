@@ -186,6 +186,12 @@ def cache_folder() -> Path:
     return _folder("INFINITETALK_CACHE", windows, mac, ("XDG_CACHE_HOME", ".cache"))
 
 
+def data_folder() -> Path:
+    """Where what was made for the user stays: INFINITETALK_DATA, or the system's folder for such files."""
+    windows, mac = ("LOCALAPPDATA", "AppData/Local"), "Library/Application Support"
+    return _folder("INFINITETALK_DATA", windows, mac, ("XDG_DATA_HOME", ".local/share"))
+
+
 def _folder(ours: str, windows: tuple[str, str], mac: str, others: tuple[str, str]) -> Path:
     """The folder that our variable names, or one within the system's: where its variable says, or at home."""
     if given := os.environ.get(ours):

@@ -1,0 +1,157 @@
+"""A job as the page shows it: its record, its files, and what its user calls them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infinitetalk.core.errors import InfiniteTalkError
+from infinitetalk.core.files import durable
+from infinitetalk.core.knobs import CONTROLS, Kind, from_form
+from infinitetalk.engine.board import clock_text
+from infinitetalk.jobs.errors import UnknownJobError
+from infinitetalk.jobs.files import JobFiles
+from infinitetalk.jobs.queue import JobQueue
+from infinitetalk.jobs.record import JobRecord, JobState
+
+_NAMES = "names.json"
+
+
+class RefusedError(InfiniteTalkError):
+    """What the queue refused, in the user's own words for files."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A job."""
+
+    record: JobRecord
+    files: JobFiles
+    ahead: int = 0
+    """Jobs before this one."""
+
+    @property
+    def key(self) -> str:
+        """Its number, which nobody can guess."""
+        return self.record.id
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.record.state.over
+
+    @property
+    def preview(self) -> bool:
+        """Whether it makes the first window only."""
+        return bool(self.record.request.get("preview"))
+
+    @property
+    def has_video(self) -> bool:
+        """Whether there is a file to watch and to take along."""
+        return self.over and bool(self.record.made) and self.files.video.is_file()
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What the user calls each input, by its path."""
+        try:
+            names: dict[str, str] = json.loads((self.files.folder / _NAMES).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}  # a job that came in by another door
+        return {str(self.files.inputs / stored): name for stored, name in names.items()}
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What its user should read."""
+        return [*self.record.progress.notes, *(self.record.made or {}).get("advice", ())]
+
+    def told(self, line: str) -> str:
+        """A line with the user's own names in the place of this machine's."""
+        return _told(line, self.files, self.names)
+
+    @property
+    def line(self) -> str:
+        """Where it stands, or how it ended, in one line."""
+        record, made = self.record, self.record.made
+        if record.state is JobState.FAILED:
+            return self.told(record.error or "it failed")
+        if not self.over:
+            return "being made" if record.state is JobState.RUNNING else "waiting"
+        if not made:
+            return "Stopped before the first window was done."
+        length = f"{made['seconds']:.1f} s, {made['width']}x{made['height']}"
+        if made["complete"]:
+            return f"{length}, made in {clock_text(made['wall_seconds'])}"
+        return f"Stopped: {length}; {made['windows']} of {made['windows_planned']} windows are finished and stay."
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Where the page hands jobs in and asks after them; every call names the owner."""
+
+    queue: JobQueue
+
+    def submit(self, owner: str, form: Mapping[str, Any]) -> Ticket:
+        """Takes a form's values; what they name is copied to where no name comes from the user.
+
+        Raises:
+            InfiniteTalkError: whatever can be refused before a weight is loaded, or a full queue.
+        """
+        request = from_form(form)
+        room = self.queue.room()
+        names = _names(form, room)
+        try:
+            with durable(room.folder / _NAMES) as fresh:
+                fresh.write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
+            return self._ticket(self.queue.submit(request, owner, room=room))
+        except OSError as error:
+            room.remove()
+            raise RefusedError(f"the server's disk cannot be written ({error.strerror}); try later") from error
+        except InfiniteTalkError as error:
+            given = {str(room.inputs / stored): name for stored, name in names.items()}
+            raise RefusedError(_told(str(error), room, given | _originals(form))) from error
+
+    def _ticket(self, record: JobRecord) -> Ticket:
+        ahead = self.queue.store.ahead(record.id) if record.state is JobState.QUEUED else 0
+        return Ticket(record, self.queue.files(record.id), ahead)
+
+    def find(self, key: str | None, owner: str) -> Ticket | None:
+        """A job of an owner."""
+        if key is None:
+            return None
+        try:
+            return self._ticket(self.queue.get(key, owner))
+        except UnknownJobError:
+            return None
+
+    def mine(self, owner: str) -> list[Ticket]:
+        """An owner's jobs, the newest first."""
+        return [self._ticket(record) for record in self.queue.records(owner)]
+
+
+def _named(form: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """Every file of a form: field, number within the field, path."""
+    kinds = {control.name: control.kind for control in CONTROLS}
+    found = []
+    for field, value in form.items():
+        if kinds.get(field) in (Kind.FILE, Kind.FILES) and value:
+            paths = value if isinstance(value, list) else [value]
+            found += [(field, number, str(path)) for number, path in enumerate(paths)]
+    return found
+
+
+def _names(form: Mapping[str, Any], room: JobFiles) -> dict[str, str]:
+    return {room.input_path(field, number, Path(path).suffix).name: Path(path).name
+            for field, number, path in _named(form)}  # fmt: skip
+
+
+def _originals(form: Mapping[str, Any]) -> dict[str, str]:
+    return {path: Path(path).name for _, _, path in _named(form)}
+
+
+def _told(line: str, files: JobFiles, names: Mapping[str, str]) -> str:
+    for stored, name in names.items():
+        line = line.replace(stored, name).replace(Path(stored).name, name)
+    return line.replace(f"{files.inputs}/", "").replace(f"{files.folder}/", "")
