@@ -24,12 +24,14 @@ from infinitetalk.app.banner import Machine
 from infinitetalk.app.door import COOKIE, login, owner_of
 from infinitetalk.app.studio import Studio
 from infinitetalk.app.tickets import Counter, RefusedError, Ticket
+from infinitetalk.app.vetting import Vetting
 from infinitetalk.cli import app as command
 from infinitetalk.cli.command import command_parser
 from infinitetalk.cli.main import main
 from infinitetalk.core.errors import InfiniteTalkError, MachineError, RequestError
 from infinitetalk.core.knobs import CONTROLS, from_form
 from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.serving import ServiceLimits
 from infinitetalk.engine.job import Job, Made, Workshop
 from infinitetalk.engine.progress import Progress
 from infinitetalk.jobs.queue import JobQueue
@@ -149,6 +151,18 @@ def test_a_full_disk_is_one_sentence_and_the_service_goes_on(
         with pytest.raises(RefusedError, match=r"copied \(No space left on device\)"):
             counter.submit("anna", form)
     counter.submit("anna", form)
+
+
+def test_files_of_strangers_are_decoded_in_a_limited_process(counter: Counter, form: dict[str, Any]) -> None:
+    strict = Counter(counter.queue, Vetting.of(ServiceLimits(max_source_pixels=0.001)))
+    with pytest.raises(InfiniteTalkError, match=r"Anna's portrait\.png.*pixels"):
+        strict.submit("anna", form)
+    short = Counter(counter.queue, Vetting.of(ServiceLimits(max_seconds=0.5)))
+    with pytest.raises(InfiniteTalkError, match=r"^voice\.wav.*long"):
+        short.submit("anna", form)
+    passing = Counter(counter.queue, Vetting.of(ServiceLimits()))
+    passing.submit("anna", form)
+    assert len(passing.vetting.passed) == 2
 
 
 def given(**values: Any) -> TalkRequest:

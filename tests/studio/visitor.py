@@ -136,7 +136,7 @@ class Visitor:
 
     def finished(self) -> float:
         """Waits for the finished video to be playable; gives its seconds."""
-        self.until(lambda: self.watched()[0].endswith("/video"))
+        self.until(lambda: "/video?" in self.watched()[0])
         self.until(lambda: self.run(f"return {VIDEO}.readyState >= 2"))
         length = self.run(f"return {VIDEO}.duration")
         assert isinstance(length, int | float)

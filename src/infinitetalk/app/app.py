@@ -19,10 +19,13 @@ from infinitetalk.app.banner import Machine
 from infinitetalk.app.door import Login, Sessions
 from infinitetalk.app.studio import Studio
 from infinitetalk.app.tickets import Counter
+from infinitetalk.app.vetting import Vetting
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.memory import MemorySettings
+from infinitetalk.core.serving import ServiceLimits
 from infinitetalk.engine.job import Workshop
-from infinitetalk.jobs.queue import JobQueue, QueueLimits
+from infinitetalk.jobs.queue import JobQueue
+from infinitetalk.jobs.tidy import tidied
 from infinitetalk.runtime.platform import data_folder
 from infinitetalk.weights.folder import ModelFolder
 from infinitetalk.weights.locate import ASSETS, bundled
@@ -31,8 +34,6 @@ _HERE = Path(__file__).parent
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 LARGEST = "4gb"
 """Of an uploaded file."""
-WAITING_EACH = 8
-"""Jobs that one session may have waiting."""
 LOOK = 0.5
 """Seconds between two looks at a job."""
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -208,12 +209,14 @@ def serving(
     folder: Path | None = None,
     protect: Login | None = None,
     usual: Mapping[str, Any] | None = None,
+    limits: ServiceLimits | None = None,
 ) -> Iterator[gr.Blocks]:
     """The page, served while the block runs.
 
     Args:
         folder: keeps the jobs; without one they go when the block ends.
         usual: fields of the request by name that the form starts with.
+        limits: what users may ask for; default: no limit for this machine's own user, else a service's.
 
     Raises:
         ModelError: the first model cannot be used.
@@ -227,13 +230,16 @@ def serving(
         closing.enter_context(_environment(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=str(uploads)))
         workshop = Workshop(device, memory)
         ModelFolder.open(model)
-        limits = QueueLimits(waiting_each=WAITING_EACH)
-        queue = closing.enter_context(JobQueue(folder or scratch / "jobs", workshop, limits=limits))
-        machine = Machine(workshop, device, memory, scratch)
         local = host in _LOCAL and not share
-        page = build(Counter(queue), machine, model, uploads=uploads, local=local, usual=usual)
+        if limits is None and not local:
+            limits = ServiceLimits()
+        queue = closing.enter_context(JobQueue(folder or scratch / "jobs", workshop, limits=limits))
+        if limits is not None:
+            closing.enter_context(tidied(queue, limits.keep_days))
+        machine = Machine(workshop, device, memory, scratch)
+        page = build(Counter(queue, Vetting.of(limits)), machine, model, uploads=uploads, local=local, usual=usual)
         closing.callback(page.close, verbose=False)
-        _launch(page, queue, host=host, port=port, share=share, protect=protect)
+        _launch(page, queue, host=host, port=port, share=share, protect=protect, limits=limits)
         yield page
 
 
@@ -252,8 +258,9 @@ def _theme() -> gr.themes.Base:
 
 
 def _launch(
-    page: gr.Blocks, queue: JobQueue, *, host: str, port: int | None, share: bool, protect: Login | None
-) -> None:
+    page: gr.Blocks, queue: JobQueue, *, host: str, port: int | None, share: bool, protect: Login | None,
+    limits: ServiceLimits | None,
+) -> None:  # fmt: skip
     try:
         page.launch(
             server_name=host,
@@ -263,7 +270,7 @@ def _launch(
             theme=_theme(),
             css=(_HERE / "look.css").read_text(encoding="utf-8"),
             allowed_paths=[str(ASSETS / "demo")],
-            max_file_size=LARGEST,
+            max_file_size=LARGEST if limits is None else limits.upload_bytes,
             prevent_thread_lock=True,
             run_history=False,
             app_kwargs={"routes": door.routes(queue), "middleware": [Middleware(Sessions)]},
@@ -285,6 +292,7 @@ def launch(
     auth: str | None = None,
     folder: Path | None = None,
     usual: Mapping[str, Any] | None = None,
+    limits: ServiceLimits | None = None,
     wait: bool = True,
 ) -> None:
     """Serves the page until Ctrl-C, or with `wait` false only until it has answered once.
@@ -293,6 +301,7 @@ def launch(
         auth: USER:PASSWORD. A page that is shared has a password in any case, which is printed if it was made here.
         folder: keeps the jobs; default: the user's folder for data.
         usual: fields of the request by name that the form starts with.
+        limits: as `serving`.
 
     Raises:
         ModelError: the first model cannot be used.
@@ -310,6 +319,7 @@ def launch(
         folder=folder or data_folder() / "studio",
         protect=protect,
         usual=usual,
+        limits=limits,
     ) as page:
         if protect is not None and protect.made:
             sys.stdout.write(f"Log in as {protect.user} with the password {protect.password}\n")

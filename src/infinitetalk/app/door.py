@@ -121,11 +121,13 @@ def routes(queue: JobQueue) -> list[Route]:
         ticket, name = ticket_of(request), request.path_params["name"]
         if ticket is None or not (name == PLAYLIST or _SEGMENT.fullmatch(name)):
             return _missing()
-        if not (path := ticket.files.preview / name).is_file():
-            return _missing()
+        try:
+            content = (ticket.files.preview / name).read_bytes()
+        except OSError:
+            return _missing()  # not there yet, or written anew at this moment
         kind = "application/vnd.apple.mpegurl" if name == PLAYLIST else "video/mp2t"
         # The newest segment is written again when the sound's end is known.
-        return FileResponse(path, media_type=kind, headers=_PRIVATE)
+        return Response(content, media_type=kind, headers=_PRIVATE)
 
     return [
         Route("/studio/{key}/video", video),

@@ -30,7 +30,9 @@ def watching(ticket: Ticket | None) -> dict[str, Any]:
         return {}
     place = f"studio/{ticket.key}"
     if ticket.over:
-        return {"key": ticket.key, "final": f"{place}/video"} if ticket.has_video else {"key": ticket.key}
+        # A video that went on after a stop is another one at the same place.
+        final = {"final": f"{place}/video?windows={ticket.record.progress.windows}"} if ticket.has_video else {}
+        return {"key": ticket.key, **final}
     windows = ticket.record.progress.windows
     if not windows or not ticket.files.playlist.is_file():
         return {"key": ticket.key}

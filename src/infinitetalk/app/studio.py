@@ -13,11 +13,12 @@ import gradio as gr
 from infinitetalk.app import door, places, telling, widgets
 from infinitetalk.app.banner import Machine
 from infinitetalk.app.player import watching
-from infinitetalk.app.tickets import Counter, Ticket
+from infinitetalk.app.tickets import Counter, Ticket, told_plainly
 from infinitetalk.core.errors import InfiniteTalkError, RequestError
 from infinitetalk.core.knobs import CONTROLS, Kind, from_form
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.engine.layout import layout
+from infinitetalk.media.inputs import Picture
 from infinitetalk.weights.folder import ModelFolder
 
 View = tuple[Any, ...]
@@ -166,21 +167,27 @@ class Studio:
         if not (form.get("image") or form.get("video")) or not (form.get("audio") or form.get("text")):
             return ""
         try:
-            return f'<p class="estimate">{self.machine.expect(from_form(self._form(values))).line}</p>'
+            request = from_form(self._form(values))
+            self.jobs.vetting.check(form)
+            return f'<p class="estimate">{self.machine.expect(request).line}</p>'
         except InfiniteTalkError as error:
-            return f'<p class="estimate hint">{escape(_nameless(str(error), self.uploads))}</p>'
+            return f'<p class="estimate hint">{escape(told_plainly(str(error), form))}</p>'
+
+    def _frame(self, image: str | None, video: str | None) -> Picture | None:
+        self.jobs.vetting.check({"image": image, "video": video})
+        return places.first_frame(image, video)
 
     def frame(self, image: str | None, video: str | None, boxes: str) -> Any:
         """The first frame of the source, for the editor of boxes."""
         try:
-            return places.shown(places.first_frame(image, video), boxes or "")
+            return places.shown(self._frame(image, video), boxes or "")
         except InfiniteTalkError:
             return places.shown(None)  # the estimate tells
 
     def faces(self, image: str | None, video: str | None) -> tuple[Any, Any]:
         """Boxes around the faces of the source: for the editor and for the form."""
         try:
-            frame = places.first_frame(image, video)
+            frame = self._frame(image, video)
             found = "" if frame is None else places.faces(frame)
         except InfiniteTalkError as error:
             gr.Warning(str(error))
@@ -193,9 +200,13 @@ class Studio:
     def people(self, *values: Any) -> Any:
         """The picture of who is where and what is cut."""
         try:
-            shown = layout(from_form(self._form(values)))
+            form = self._form(values)
+            request = from_form(form)
+            self.jobs.vetting.check(form)
+            shown = layout(request)
         except InfiniteTalkError as error:
-            gr.Warning(_nameless(str(error), self.uploads), title="This cannot be shown")
+            form = widgets.collect(self.names, values)
+            gr.Warning(told_plainly(str(error), form), title="This cannot be shown")
             return gr.update(visible=False)
         if shown.note:
             gr.Info(shown.note)
@@ -211,8 +222,3 @@ def _renamed(value: Any, copied: dict[str, str]) -> Any:
     if isinstance(value, list):
         return [copied.get(path, path) for path in value]
     return copied.get(value, value) if isinstance(value, str) else value
-
-
-def _nameless(line: str, uploads: Path) -> str:
-    """A line without the folders in which uploads lie."""
-    return " ".join(Path(word).name if word.startswith(str(uploads)) else word for word in line.split(" "))

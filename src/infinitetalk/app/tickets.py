@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infinitetalk.app.vetting import Vetting
 from infinitetalk.core.errors import InfiniteTalkError
 from infinitetalk.core.files import durable
 from infinitetalk.core.knobs import CONTROLS, Kind, from_form
@@ -92,6 +93,7 @@ class Counter:
     """Where the page hands jobs in and asks after them; every call names the owner."""
 
     queue: JobQueue
+    vetting: Vetting = field(default_factory=Vetting)
 
     def submit(self, owner: str, form: Mapping[str, Any]) -> Ticket:
         """Takes a form's values; what they name is copied to where no name comes from the user.
@@ -100,6 +102,10 @@ class Counter:
             InfiniteTalkError: whatever can be refused before a weight is loaded, or a full queue.
         """
         request = from_form(form)
+        try:
+            self.vetting.check(form)
+        except InfiniteTalkError as error:
+            raise RefusedError(told_plainly(str(error), form)) from error
         room = self.queue.room()
         names = _names(form, room)
         try:
@@ -111,7 +117,7 @@ class Counter:
             raise RefusedError(f"the server's disk cannot be written ({error.strerror}); try later") from error
         except InfiniteTalkError as error:
             given = {str(room.inputs / stored): name for stored, name in names.items()}
-            raise RefusedError(_told(str(error), room, given | _originals(form))) from error
+            raise RefusedError(told_plainly(_told(str(error), room, given), form)) from error
 
     def _ticket(self, record: JobRecord) -> Ticket:
         ahead = self.queue.store.ahead(record.id) if record.state is JobState.QUEUED else 0
@@ -135,10 +141,10 @@ def _named(form: Mapping[str, Any]) -> list[tuple[str, int, str]]:
     """Every file of a form: field, number within the field, path."""
     kinds = {control.name: control.kind for control in CONTROLS}
     found = []
-    for field, value in form.items():
-        if kinds.get(field) in (Kind.FILE, Kind.FILES) and value:
+    for name, value in form.items():
+        if kinds.get(name) in (Kind.FILE, Kind.FILES) and value:
             paths = value if isinstance(value, list) else [value]
-            found += [(field, number, str(path)) for number, path in enumerate(paths)]
+            found += [(name, number, str(path)) for number, path in enumerate(paths)]
     return found
 
 
@@ -147,8 +153,11 @@ def _names(form: Mapping[str, Any], room: JobFiles) -> dict[str, str]:
             for field, number, path in _named(form)}  # fmt: skip
 
 
-def _originals(form: Mapping[str, Any]) -> dict[str, str]:
-    return {path: Path(path).name for _, _, path in _named(form)}
+def told_plainly(line: str, form: Mapping[str, Any]) -> str:
+    """A line in which a form's files are called as their user calls them."""
+    for _, _, path in _named(form):
+        line = line.replace(path, Path(path).name)
+    return line
 
 
 def _told(line: str, files: JobFiles, names: Mapping[str, str]) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 from infinitetalk.cli.command import DONE, Command, add_device_flag, add_memory_flags, memory_settings
 from infinitetalk.cli.text import say
 from infinitetalk.core.errors import MachineError, RequestError
-from infinitetalk.core.knobs import CONTROLS, Kind, add_flags, given
+from infinitetalk.core.knobs import CONTROLS, LIMIT_CONTROLS, Kind, add_flags, given
 from infinitetalk.core.model_name import SEPARATOR
+from infinitetalk.core.serving import ServiceLimits
 
 LAST_PORT = 65535
 _BY_JOB = ("model", "preview", "text", "voice", "boxes", "prompts")
@@ -34,6 +35,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add_device_flag(section)
     add_memory_flags(parser)
     _add_reference_flags(parser.add_argument_group("files, as the reference implementation's app.py takes them"))
+    add_flags(parser, LIMIT_CONTROLS)
     add_flags(parser, _USUAL)
 
 
@@ -90,7 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     port: int | None = arguments.port
     if port is not None and not 1 <= port <= LAST_PORT:
         raise RequestError("port", port, f"must be from 1 to {LAST_PORT}")
-    memory = memory_settings(arguments)
+    memory, limited = memory_settings(arguments), given(arguments, LIMIT_CONTROLS)
+    limits = ServiceLimits(**limited) if limited else None
     model, usual = _settle(arguments)
     try:
         from infinitetalk.app.app import launch
@@ -111,6 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
             auth=arguments.auth,
             folder=arguments.folder,
             usual=usual,
+            limits=limits,
         )
     return DONE
 

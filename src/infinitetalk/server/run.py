@@ -1,9 +1,7 @@
 """Serves the API until Ctrl-C."""
 
-import logging
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,13 +14,10 @@ from infinitetalk.core.errors import MachineError
 from infinitetalk.core.memory import MemorySettings
 from infinitetalk.engine.job import Workshop
 from infinitetalk.jobs.queue import JobQueue
+from infinitetalk.jobs.tidy import tidied
 from infinitetalk.server.app import create_app
 from infinitetalk.server.metrics import Metrics
 from infinitetalk.server.settings import ServerSettings
-
-log = logging.getLogger(__name__)
-
-_HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +39,11 @@ def opened_queue(place: Place, settings: ServerSettings, metrics: Metrics, devic
         InfiniteTalkError: a device, folder or database that cannot be used.
     """
     workshop = Workshop(device, memory)
-    with JobQueue(place.folder, workshop, database=place.database, limits=settings.limits, observer=metrics) as queue:
-        over = threading.Event()
-
-        def tidy() -> None:
-            while not over.is_set():
-                try:
-                    queue.prune(settings.limits.keep_days)
-                except Exception:
-                    log.exception("old jobs could not be deleted")
-                over.wait(_HOUR)
-
-        threading.Thread(target=tidy, name="tidy", daemon=True).start()
-        try:
-            yield queue
-        finally:
-            over.set()
+    with (
+        JobQueue(place.folder, workshop, database=place.database, limits=settings.limits, observer=metrics) as queue,
+        tidied(queue, settings.limits.keep_days),
+    ):
+        yield queue
 
 
 def listen(host: str, port: int) -> socket.socket:
