@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 from benchmarks.speed_network import Bench, _filled, kernels_of
 from infinitetalk.core.configs import VAEConfig
+from infinitetalk.core.memory import MemorySettings
 from infinitetalk.engine import codec
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.ops.conv import conv_video_direct, conv_video_stacked
+from infinitetalk.ops.pixels import Pixels
+from infinitetalk.runtime.regions import choose_pixels
 
-LEVELS = ((384, 384, 80, 21), (384, 384, 160, 42), (192, 192, 320, 84), (96, 96, 640, 84))
+LEVELS = ((384, 384, 80, 21), (384, 384, 160, 42), (192, 192, 320, 84), (96, 96, 640, 84), (128, 128, 640, 84))
 """Channels before and behind, side of the pictures, frames: the convolutions of a window at each level."""
 
 TINY = VAEConfig(dim=8, num_res_blocks=1)
@@ -31,6 +34,7 @@ def make(bench: Bench, dtype: torch.dtype) -> VideoVAE:
         bench.kept["vae"] = made
     vae = bench.kept["vae"]
     assert isinstance(vae, VideoVAE)
+    vae.compute_by(choose_pixels(bench.device, MemorySettings()) if dtype == bench.device.dtype else Pixels())
     return vae.to(dtype)
 
 
@@ -78,7 +82,7 @@ def convolutions(bench: Bench) -> dict[str, Any]:
     """The two forms of a convolution over time and space at each level, some frames at a time."""
     found: dict[str, Any] = {}
     for inner, outer, side, frames in ((8, 8, 16, 8),) if bench.tiny else LEVELS:
-        for parts in (21, 5, 1):
+        for parts in (21, 10, 5, 2, 1):
             count = max(1, frames // parts)
             x = torch.randn(1, count + 2, side, side, inner, device=bench.where, dtype=bench.device.dtype)
             weight = torch.randn(outer, inner, 3, 3, 3, device=bench.where, dtype=bench.device.dtype)

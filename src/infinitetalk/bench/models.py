@@ -29,7 +29,7 @@ from infinitetalk.models.vae import VideoVAE
 from infinitetalk.models.vision import VisionEncoder
 from infinitetalk.runtime.attention import choose_attention
 from infinitetalk.runtime.device import DTYPES, Device
-from infinitetalk.runtime.regions import choose_eight, choose_regions, coding_dtype
+from infinitetalk.runtime.regions import choose_eight, choose_pixels, choose_regions, coding_dtype
 
 VAE_WIDTH = 96
 
@@ -122,7 +122,9 @@ def random_dit(task: Task, device: Device, memory: MemorySettings) -> AudioDiT:
 def random_vae(task: Task, device: Device, memory: MemorySettings) -> VideoVAE:
     """The VAE with random weights, in the format that a loaded one has."""
     config = VAEConfig(dim=task.vae_width or VAE_WIDTH)
-    return fill(hollow(lambda: VideoVAE(config)), coding_dtype(device, memory), device.torch_device)
+    vae = fill(hollow(lambda: VideoVAE(config)), coding_dtype(device, memory), device.torch_device)
+    vae.compute_by(choose_pixels(device, memory))
+    return vae
 
 
 def _check_room(task: Task, device: Device) -> None:

@@ -35,7 +35,7 @@ from infinitetalk.runtime.attention import choose_attention
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.memory.lanes import release
 from infinitetalk.runtime.memory.store import Store
-from infinitetalk.runtime.regions import choose_eight, choose_regions, coding_dtype
+from infinitetalk.runtime.regions import choose_eight, choose_pixels, choose_regions, coding_dtype
 from infinitetalk.weights import keymaps
 from infinitetalk.weights.folder import ModelFolder, Part
 from infinitetalk.weights.keymaps import KeyMap
@@ -216,6 +216,7 @@ def load_model(
         keep = housed.lodging.keep_encoders
         home = where if keep else torch.device("cpu")
         vae = _network(folder.vae, VideoVAE, keymaps.VAE, coded_in, home)
+        vae.compute_by(choose_pixels(device, settings))
         speech = _network(folder.speech, SpeechEncoder, keymaps.SPEECH, torch.float32, home) if parts.speech else None
         return Model(
             facts=folder.facts,

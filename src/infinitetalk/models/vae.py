@@ -18,6 +18,8 @@ from infinitetalk.models.vae_blocks import (
     Chain,
     ChannelNorm,
     Downsample,
+    Ending,
+    Lively,
     Memory,
     ResidualBlock,
     TimeConv,
@@ -26,6 +28,7 @@ from infinitetalk.models.vae_blocks import (
     pass_through,
 )
 from infinitetalk.ops.parallel import ALONE, Parallel
+from infinitetalk.ops.pixels import Pixels
 
 
 class Encoder(nn.Module):
@@ -44,7 +47,7 @@ class Encoder(nn.Module):
         self.fine = next((index for index, layer in enumerate(levels) if _changes_frames(layer)), len(levels))
         """How many of these layers come before the frames are halved: those with the most pixels."""
         self.middle = _middle(widths[-1])
-        self.head = Chain(ChannelNorm(widths[-1]), nn.SiLU(), CausalConv(widths[-1], 2 * config.z_dim))
+        self.head = Ending(ChannelNorm(widths[-1]), nn.SiLU(), CausalConv(widths[-1], 2 * config.z_dim))
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         layers = [*self.downsamples]
@@ -73,7 +76,7 @@ class Decoder(nn.Module):
         self.upsamples = Chain(*levels)
         self.fine = max((index + 1 for index, layer in enumerate(levels) if _changes_frames(layer)), default=0)
         """From which of these layers on all frames are there: those with the most pixels."""
-        self.head = Chain(ChannelNorm(widths[-1]), nn.SiLU(), CausalConv(widths[-1], 3))
+        self.head = Ending(ChannelNorm(widths[-1]), nn.SiLU(), CausalConv(widths[-1], 3))
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         layers = [*self.upsamples]
@@ -108,6 +111,12 @@ class VideoVAE(nn.Module):
         self.conv1 = CausalConv(2 * config.z_dim, 2 * config.z_dim, 1)
         self.conv2 = CausalConv(config.z_dim, config.z_dim, 1)
         self.decoder = Decoder(config)
+
+    def compute_by(self, pixels: Pixels) -> None:
+        """Lets this compute between convolutions from now on."""
+        for module in self.modules():
+            if isinstance(module, Lively):
+                module.pixels = pixels
 
     def sharing(self, rows: int) -> Parallel:
         """With whom so many rows of latents are shared: with nobody if there are fewer rows than processes."""

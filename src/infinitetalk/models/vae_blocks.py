@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from infinitetalk.ops.attention import attention
 from infinitetalk.ops.conv import conv_frames, conv_time, conv_video
 from infinitetalk.ops.parallel import ALONE, Parallel
+from infinitetalk.ops.pixels import Pixels, channel_norm
 
 
 class Memory:
@@ -84,18 +85,19 @@ class CausalConv(nn.Conv3d, Streamed):
         super().__init__(channels, out, kernel)
         self.look_back = kernel - 1
 
-    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+    def forward(self, x: Tensor, memory: Memory | None = None, *, biased: bool = True) -> Tensor:
         past = memory.recall(self) if memory is not None else None
+        bias = self.bias if biased else None
         if self.look_back == 0:
-            return F.linear(x, self.weight.flatten(1), self.bias)
+            return F.linear(x, self.weight.flatten(1), bias)
         x, rows = widened(x, memory, above=1)
         frames = with_past(x, past, self.look_back)
         if memory is not None:
             memory.keep(self, frames[:, -self.look_back :])
         if past is None and x.shape[1] == 1:
             # All but the last tap would meet zeros.
-            return conv_video(x, self.weight[:, :, -1:], self.bias, rows=rows)
-        return conv_video(frames, self.weight, self.bias, rows=rows)
+            return conv_video(x, self.weight[:, :, -1:], bias, rows=rows)
+        return conv_video(frames, self.weight, bias, rows=rows)
 
 
 def widened(x: Tensor, memory: Memory | None, *, above: int) -> tuple[Tensor, int]:
@@ -118,13 +120,16 @@ class ChannelNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(channels, *(1,) * (ndim - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = self.gamma.shape[0]
-        # x / max(|x|, 1e-12) * sqrt(C), written as a root-mean-square norm. Autocast would widen the answer.
-        with torch.autocast(x.device.type, enabled=False):
-            return F.rms_norm(x, (channels,), self.gamma.to(x.dtype).flatten(), 1e-24 / channels)
+        return channel_norm(x, self.gamma)
 
 
-class ResidualBlock(Streamed):
+class Lively(Streamed):
+    """A layer that knows what computes between its convolutions."""
+
+    pixels = Pixels()
+
+
+class ResidualBlock(Lively):
     """Two normalised causal convolutions beside a shortcut."""
 
     def __init__(self, channels: int, out: int) -> None:
@@ -141,8 +146,24 @@ class ResidualBlock(Streamed):
         self.shortcut = CausalConv(channels, out, 1) if channels != out else nn.Identity()
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        summed: Tensor = self.shortcut(x) + self.residual(x, memory)
-        return summed
+        norm1, _, conv1, norm2, _, _, conv2 = self.residual
+        assert isinstance(norm1, ChannelNorm) and isinstance(norm2, ChannelNorm)
+        assert isinstance(conv1, CausalConv) and isinstance(conv2, CausalConv)
+        biased = not self.pixels.biases
+        made = conv1(self.pixels.lively(x, norm1.gamma), memory, biased=biased)
+        made = self.pixels.lively(made, norm2.gamma, None if biased else conv1.bias)
+        made = conv2(made, memory, biased=biased)
+        return self.pixels.joined(self.shortcut(x), made, None if biased else conv2.bias)
+
+
+class Ending(Chain, Lively):
+    """Norm, activation and the last convolution."""
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        norm, _, convolve = self
+        assert isinstance(norm, ChannelNorm)
+        made: Tensor = convolve(self.pixels.lively(x, norm.gamma), memory)
+        return made
 
 
 class AttentionBlock(Streamed):

@@ -75,7 +75,7 @@ def ready(q: Tensor, k: Tensor, v: Tensor) -> tuple[Ready, Ready, Ready]:
     """Queries, keys and values [B, L, heads, d] in 8 bits; d is a power of two."""
     turn = hadamard(q.shape[-1], q.device, q.dtype)
     middle = seen(k).mean(dim=1, keepdim=True, dtype=torch.float32)
-    return _turned(q, turn), _turned((k - middle).to(k.dtype), turn), _scaled(v, seen(v).abs().amax(dim=(1, 3)))
+    return _turned(q, turn), _turned((k - middle).to(k.dtype), turn), scaled(v, seen(v).abs().amax(dim=(1, 3)))
 
 
 def seen(x: Tensor) -> Tensor:
@@ -91,10 +91,10 @@ def seen_step(length: int) -> int:
 def _turned(x: Tensor, turn: Tensor) -> Ready:
     """A turn lets no channel exceed the token's length, which is therefore what the scale is for."""
     made = (x @ turn).float() / x.shape[-1] ** 0.5
-    return _scaled(made, seen(x).float().square().sum(dim=-1).amax(dim=1).sqrt())
+    return scaled(made, seen(x).float().square().sum(dim=-1).amax(dim=1).sqrt())
 
 
-def _scaled(x: Tensor, largest: Tensor) -> Ready:
+def scaled(x: Tensor, largest: Tensor) -> Ready:
     """x [B, L, heads, d] with scales for `ROOM` times the largest number [B, heads] that was seen."""
     scale = (largest.float() * (ROOM / LARGEST_FP8)).clamp_min(LEAST)
     steps = x * (1 / scale)[:, None, :, None]

@@ -4,6 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FEW = range(32, 128)
+"""Channels before and behind a convolution in 16 bits that is quicker over stacked frames; with fewer they are padded
+anyway."""
+
 
 def conv_frames(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int | tuple[int, int] = 0
@@ -39,7 +43,8 @@ def conv_video(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: int | No
     """Convolves x [B, T, H, W, C] over time without padding and over space with "same" padding.
 
     On a CPU frames are stacked: torch's three-dimensional convolution takes up to 20 times longer there for one short
-    piece of video (it leaves oneDNN for a fallback).
+    piece of video (it leaves oneDNN for a fallback). On a GPU they are where there are few channels, for which cuDNN's
+    two-dimensional kernels are the quicker ones by a tenth.
 
     Args:
         weight: [out, C, taps, k, k], k odd.
@@ -48,7 +53,8 @@ def conv_video(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: int | No
     Returns:
         [B, T - taps + 1, H, W, out].
     """
-    if weight.shape[2] == 1 or x.device.type == "cpu":
+    stacks = x.device.type == "cpu" or (x.dtype.itemsize == 2 and min(weight.shape[:2]) in FEW)
+    if weight.shape[2] == 1 or stacks:
         return conv_video_stacked(x, weight, bias, rows=rows)
     return conv_video_direct(x, weight, bias, rows=rows)
 

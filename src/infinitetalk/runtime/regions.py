@@ -5,6 +5,7 @@ import torch
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.memory import AUTO, EXACT, OFF, ON, MemorySettings
 from infinitetalk.ops.eight import FP8, INT8, Eight
+from infinitetalk.ops.pixels import Pixels
 from infinitetalk.ops.regions import Regions
 from infinitetalk.runtime.device import DTYPES, Device
 
@@ -58,6 +59,15 @@ def choose_regions(device: Device, settings: MemorySettings) -> Regions:
     from infinitetalk.ops.regions_triton import FusedRegions
 
     return FusedRegions(eight)
+
+
+def choose_pixels(device: Device, settings: MemorySettings) -> Pixels:
+    """What lies between the convolutions of the VAE on this device."""
+    if settings.fused == OFF or not runs_fused(device):
+        return Pixels()
+    from infinitetalk.ops.pixels_triton import FusedPixels
+
+    return FusedPixels()
 
 
 def coding_dtype(device: Device, settings: MemorySettings) -> torch.dtype:

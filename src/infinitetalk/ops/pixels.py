@@ -1,0 +1,37 @@
+"""What lies between the convolutions of the VAE: norms with their activation, and sums.
+
+`Pixels` is the plain form, which runs everywhere and is differentiable; convolutions add their biases themselves.
+`ops.pixels_triton` has the same in one kernel each, and adds the biases too. A network is given one or the other.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Pixels:
+    """The plain form."""
+
+    biases = False
+    """Whether the biases of convolutions are left to it."""
+
+    def lively(self, x: Tensor, gamma: Tensor, bias: Tensor | None = None) -> Tensor:
+        """`channel_norm` of x [..., C], or of x + bias, and SiLU; gamma [C, ...]."""
+        return F.silu(channel_norm(x if bias is None else x + bias, gamma))
+
+    def joined(self, x: Tensor, answer: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x + answer + bias, all [..., C] but the bias [C]."""
+        return x + (answer if bias is None else answer + bias)
+
+
+def channel_norm(x: Tensor, gamma: Tensor) -> Tensor:
+    """Brings every pixel's channels x [..., C] to length sqrt(C), times gamma [C, ...]."""
+    channels = gamma.shape[0]
+    # x / max(|x|, 1e-12) * sqrt(C), written as a root-mean-square norm. Autocast would widen the answer.
+    with torch.autocast(x.device.type, enabled=False):
+        return F.rms_norm(x, (channels,), gamma.to(x.dtype).flatten(), least(channels))
+
+
+def least(channels: int) -> float:
+    """What is added to the mean square of so many channels."""
+    return 1e-24 / channels
