@@ -1,18 +1,22 @@
 """Writes committed results of `infinitetalk bench` into the document about speed.
 
 python -m benchmarks.bench_table --table docs/performance.md
+python -m benchmarks.bench_table --plot docs/images            (pictures; needs matplotlib)
 
 A result is what `infinitetalk bench ... --save FILE` wrote, as `benchmarks/results/bench_NAME.json`; the document has a
-pair of marks `bench NAME` for each.
+pair of marks `bench NAME` for each. Pictures are `bench_NAME_stages.png`, `bench_NAME_compared.png`, and of
+`benchmarks/results/parallel_NAME.json`, which `benchmarks.parallel` wrote, `parallel_NAME_scaling.png`.
 """
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.quantisation import RESULTS, put
+from infinitetalk.bench.plots import draw
 
 HEAD = "| | forward | step | encode | decode | window | frames/s | peak | roofline | error |"
 
@@ -54,12 +58,25 @@ def filled(document: str, results: Path) -> str:
     return document
 
 
+def drawn(results: Path, folder: Path) -> Iterator[Path]:
+    """Pictures of all results that are there."""
+    for path in sorted(results.glob("bench_*.json")):
+        yield from draw(json.loads(path.read_text(encoding="utf-8")), folder, name=f"{path.stem}_")
+    for path in sorted(results.glob("parallel_*.json")):
+        yield from draw({"rows": []}, folder, path, f"{path.stem}_")
+
+
 def main(words: Sequence[str] | None = None) -> None:
-    """Writes the tables."""
+    """Writes the tables, or draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, required=True, metavar="DOCUMENT")
-    document: Path = parser.parse_args(words).table
-    document.write_text(filled(document.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--table", type=Path, metavar="DOCUMENT")
+    what.add_argument("--plot", type=Path, metavar="DIR")
+    given = parser.parse_args(words)
+    if given.plot is not None:
+        sys.stdout.writelines(f"{path}\n" for path in drawn(RESULTS, given.plot))
+        return
+    given.table.write_text(filled(given.table.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
 
 
 if __name__ == "__main__":

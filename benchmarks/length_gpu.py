@@ -44,7 +44,7 @@ def measure(made: Engine, task: Task, count: int, device: torch.device) -> dict[
     with watch.peak("peak"):
         settle(device)
         started = time.perf_counter()
-        each = [seconds for seconds, _ in windows(one, task)]
+        each = [spent.seconds for spent, _ in windows(watch, one, task)]
         settle(device)
         spent = time.perf_counter() - started
     if len(each) != count:

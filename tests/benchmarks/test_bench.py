@@ -242,12 +242,23 @@ def test_a_process_that_fails_is_told_in_one_line() -> None:
 
 def test_scaling_wants_one_gpu_and_more(tmp_path: Path) -> None:
     path = tmp_path / "parallel.json"
-    rows = [{"gpus": 1, "forward_seconds": 3.0}, {"gpus": 4, "forward_seconds": 0.8, "window_seconds": 2.0}]
-    path.write_text(json.dumps({"rows": rows}), encoding="utf-8")
-    assert plots.read_scaling(path) == {"forward": {1: 3.0, 4: 0.8}}
+    parts = {
+        "on_4: start": {"start_seconds": 9.0},
+        "on_4: forward": {"gpus": 4, "seconds": 0.8, "alone_seconds": 3.0},
+        "on_4: live": {"gpus": 4, "seconds_between_chunks": 0.7},
+        "on_4: live_on_one": {"gpus": 1, "seconds_between_chunks": 2.1},
+        "on_4: windows": {"gpus": 4, "seconds": 3.0},
+        "on_2: forward": {"gpus": 2, "seconds": 1.6, "alone_seconds": 3.1},
+        "on_2: live": {"error": "no memory"},
+        "not_tried": ["on_4: exchanges"],
+    }
+    path.write_text(json.dumps({"torch": "2.11", "environment": {}, "exact": parts}), encoding="utf-8")
+    expected = {"exact: forward": {4: 0.8, 1: 3.0, 2: 1.6}, "exact: live": {4: 0.7, 1: 2.1}}
+    assert plots.read_scaling(path) == expected
     (drawn,) = plots.draw({"rows": []}, tmp_path, path)
     assert drawn.name == "scaling.png"
-    path.write_text(json.dumps({"rows": rows[1:]}), encoding="utf-8")
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    path.write_text(json.dumps({"exact": {"on_4: windows": parts["on_4: windows"]}}), encoding="utf-8")
     with pytest.raises(RequestError, match="nothing that was measured on one GPU and on more"):
         plots.check(tmp_path, path)
     path.write_text("[]", encoding="utf-8")

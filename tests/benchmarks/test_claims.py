@@ -1,5 +1,6 @@
 """The table of the first notebook's figures is what the command writes, and its verdicts follow from its numbers."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,27 @@ def test_operations_of_a_frame_are_those_of_the_shapes() -> None:
     assert (work.steps, work.branches) == (4, 2)
     # Eight passes of 1891 TFLOP, and the VAE's 281 and 19, for 72 frames.
     assert operations(preset, work) == pytest.approx((8 * 1891e12 + 300e12) / 72, rel=0.02)
+
+
+def test_results_become_a_table_and_pictures(tmp_path: Path) -> None:
+    rows = [
+        {"subject": "ours", "mode": "", "forward_seconds": 2.0, "frames_per_second": 6.5, "share_of_roofline": 0.8,
+         "stage_seconds": {"denoising (DiT)": 8.0}, "window_peak_gib": 40.0},
+        {"subject": "lightx2v", "mode": "Default", "forward_seconds": 4.0, "times_ours_forward": 2.0,
+         "error_to_ours": 0.012},
+        {"subject": "reference", "mode": "flash", "error": "needs the package x"},
+    ]  # fmt: skip
+    report = {
+        "model": "random", "shape": {"size": "640x640", "frames": 81, "steps": 4}, "rows": rows,
+        "rates": {"device": "card", "dtype": "bfloat16", "torch": "2", "product_rate": 7e14, "attention_rate": 6e14},
+    }  # fmt: skip
+    (tmp_path / "bench_full.json").write_text(json.dumps(report), encoding="utf-8")
+    document = "<!-- bench full -->\n<!-- end of bench full -->\n"
+    told = bench_table.filled(document, tmp_path)
+    assert "card, bfloat16; products 700 TFLOP/s" in told
+    assert "| ours | 2.00 s |  |  |  |  | 6.50 | 40.0 GiB | 80 % |  |" in told
+    assert "| lightx2v, Default | 4.00 s (2.00x) |" in told
+    assert "| 1.2 % |" in told
+    assert "| reference, flash | needs the package x |" in told
+    pictures = [path.name for path in bench_table.drawn(tmp_path, tmp_path)]
+    assert pictures == ["bench_full_stages.png", "bench_full_compared.png"]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,6 +21,14 @@ def settle(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+class Spent(NamedTuple):
+    """What a call took."""
+
+    seconds: float
+    processor: float
+    """Seconds of all this process's threads together: on a CPU that others use too, these are its own."""
+
+
 @dataclass(slots=True)
 class Stopwatch:
     """Times calls on a device, from one settled moment to the next."""
@@ -33,21 +41,24 @@ class Stopwatch:
     def median(self, name: str, call: Callable[[], object], repeats: int | None = None) -> float:
         """Median seconds of a call, after a first one that does not count; notes them as `<name>_seconds`."""
         call()
-        spent = [self._once(call) for _ in range(repeats or self.repeats)]
-        return self.note(name, spent)
+        return self.note(name, [self.once(call) for _ in range(repeats or self.repeats)])
 
-    def note(self, name: str, spent: list[float]) -> float:
-        """Keeps seconds that were taken otherwise."""
-        self.figures[f"{name}_seconds"] = statistics.median(spent)
-        self.figures[f"{name}_all_seconds"] = spent
-        return float(statistics.median(spent))
+    def note(self, name: str, spent: list["Spent"]) -> float:
+        """Keeps what calls took."""
+        seconds = [one.seconds for one in spent]
+        self.figures[f"{name}_seconds"] = statistics.median(seconds)
+        self.figures[f"{name}_all_seconds"] = seconds
+        if self.device.type == "cpu":
+            self.figures[f"{name}_processor_seconds"] = statistics.median(one.processor for one in spent)
+        return float(statistics.median(seconds))
 
-    def _once(self, call: Callable[[], object]) -> float:
+    def once(self, call: Callable[[], object]) -> "Spent":
+        """One call, until the device is done."""
         settle(self.device)
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         call()
         settle(self.device)
-        return time.perf_counter() - started
+        return Spent(time.perf_counter() - started, time.process_time() - worked)
 
     @contextmanager
     def peak(self, name: str) -> Iterator[None]:

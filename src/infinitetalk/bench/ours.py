@@ -1,6 +1,5 @@
 """Our own networks under the clock: a forward pass, a step, the VAE, and whole windows by the engine."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infinitetalk.bench.clock import Stopwatch
+from infinitetalk.bench.clock import Spent, Stopwatch
 from infinitetalk.bench.models import engine, request
 from infinitetalk.bench.random_weights import inputs
 from infinitetalk.bench.task import FORWARD, STEP, TIMESTEP, VAE, WINDOW, Task
@@ -138,12 +137,12 @@ def coding(watch: Stopwatch, model: Model, task: Task) -> None:
 
 
 def window(watch: Stopwatch, made: Engine, task: Task) -> None:
-    """Whole windows, from the engine: the second one, with everything in it."""
+    """Whole windows, from the engine: those after the first, with everything in them."""
     spent, clocks = [], []
-    for seconds, clock in windows(made, task):
-        spent.append(seconds)
+    for one, clock in windows(watch, made, task):
+        spent.append(one)
         clocks.append(clock)
-    watch.figures["first_window_seconds"] = spent[0]
+    watch.figures["first_window_seconds"] = spent[0].seconds
     watch.note("window", spent[1:])
     watch.figures["frames_per_second"] = task.new_frames / watch.figures["window_seconds"]
     later = len(clocks) - 1
@@ -151,15 +150,14 @@ def window(watch: Stopwatch, made: Engine, task: Task) -> None:
     watch.figures["stage_seconds"] = {name: seconds for name, seconds in stages.items() if seconds > 0}
 
 
-def windows(made: Engine, task: Task) -> Iterator[tuple[float, Mapping[Stage, float]]]:
-    """Seconds of each window, and of all stages up to its end."""
+def windows(watch: Stopwatch, made: Engine, task: Task) -> Iterator[tuple[Spent, Mapping[Stage, float]]]:
+    """What each window took, and the seconds of all stages up to its end."""
     clock = StageClock()
     stream = made.stream(request(task, reads=bool(made.model.dit.config.text_dim)), clock)
-    pull: Callable[[], object] = stream.__next__
-    while True:
-        started = time.perf_counter()
-        try:
-            pull()
-        except StopIteration:
-            return
-        yield time.perf_counter() - started, dict(clock.seconds)
+    pulled: list[object] = [None]
+
+    def pull() -> None:
+        pulled[0] = next(stream, None)
+
+    while (spent := watch.once(pull)) and pulled[0] is not None:
+        yield spent, dict(clock.seconds)

@@ -222,7 +222,8 @@ def _print(report: Mapping[str, Any]) -> None:
     )
     say("everything in it; = is the sum of its passes and the VAE's work. Frames/s are its new frames.")
     say("Roofline: share of the forward pass that its operations take at the measured rates. Error: of its velocity")
-    say("against ours, relative, on the same random weights. (1.50x): takes 1.5 times as long as ours.")
+    say("against ours, relative, on the same random weights. (1.50x): takes 1.5 times as long as ours;")
+    say("on a CPU of the processor's time, which others on the machine do not add to.")
 
 
 COMMAND = Command(
