@@ -272,4 +272,4 @@ def test_faces_that_may_go_astray_are_told_of(tiny: Model, dub: Dub) -> None:
         windows = Engine(tiny).stream(request, board)
         next(windows)
         windows.close()
-        assert any("strength 0.5 keeps it there" in note for note in board.notes) == told
+        assert any("strength 0.5 keeps that too" in note for note in board.notes) == told

@@ -28,6 +28,7 @@ from infinitetalk.engine.results import Past, WindowResult
 from infinitetalk.media.fit import Focus
 from infinitetalk.media.interpolation import numbers
 from infinitetalk.media.paste import Paste
+from infinitetalk.media.registration import Registration
 from infinitetalk.media.tracking import FaceTracker, Outlines, check_faces, mask
 
 _SMOOTHED = 0.12
@@ -37,8 +38,8 @@ _SEARCHES = 5
 """Times a second that the whole picture is looked at for a face that is lost."""
 
 _ASTRAY = (
-    "blend: with strength 1 made heads move on their own, and a face that is not where the source's is gets cut off; "
-    "strength 0.5 keeps it there"
+    "blend: with strength 1 made heads move on their own, and faces are moved back onto the source's, but look another "
+    "way than it does; strength 0.5 keeps that too"
 )
 
 _ROOM = 2**28
@@ -88,6 +89,7 @@ class Finish:
             self._tracker = FaceTracker(request, inputs.masks)
             self._looked_at = _again(inputs, files)
             self._around = round(_SMOOTHED * settings.rate)
+            self._registration = Registration(self._tracker, self._paste, self._around)
 
     def attach(self, result: WindowResult, window: Window, past: Past | None, listener: Progress) -> WindowResult:
         """The result with the means to be finished; faces are looked for now.
@@ -125,9 +127,15 @@ class Finish:
         """Each frame in the source's frame of its time."""
         assert self._paste is not None
         sources = _pictures(self._source, [self._seconds(number, window) for number in shown])
-        for index, (made, source) in enumerate(zip(frames, sources, strict=True)):
-            patch = None if outlines is None else mask(outlines[index], self._settings.output_size)
-            yield self._paste(made, source, patch)
+        if outlines is None or not len(frames):
+            yield from map(self._paste, frames, sources)
+            return
+        maps = self._registration([*frames], outlines)
+        for made, source, faces, moves in zip(frames, sources, outlines, maps, strict=True):
+            result = source
+            for reach, move in zip(faces, moves, strict=True):
+                result = self._paste(made, result, mask(reach[None], self._settings.output_size), move)
+            yield result
 
     def _follow(
         self, shown: range, shot: range, window: Window, known: NDArray[np.float64] | None, *, joined: bool

@@ -72,8 +72,27 @@ class Paste:
         """Where the made picture lies in the output: top, left, bottom, right (the last two exclusive)."""
         return self._rows.begin, self._columns.begin, self._rows.end, self._columns.end
 
-    def __call__(self, made: Picture, source: Picture, patch: Patch | None = None) -> Picture:
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """Pixels of the output for each of a made picture, right and down."""
+        return np.array([(span.end - span.begin) / (span.stop - span.start) for span in (self._columns, self._rows)])
+
+    @property
+    def corner(self) -> NDArray[np.float64]:
+        """Where a made picture's corner lies in the output, right and down, in pixels."""
+        starts = np.array([span.part.start + span.start for span in (self._columns, self._rows)])
+        return np.array([self._columns.begin, self._rows.begin]) - starts * self.scale
+
+    def __call__(
+        self,
+        made: Picture,
+        source: Picture,
+        patch: Patch | None = None,
+        move: NDArray[np.complex128] | None = None,
+    ) -> Picture:
         """The source's frame [height, width, 3] with a made one in it, all of it or as much as a patch says.
+
+        `move` brings the made picture elsewhere in the output first, as `media.registration` has it.
 
         Where nothing of the made one is shown, the source's pixels stay as they are, to the bit.
         """
@@ -89,7 +108,11 @@ class Paste:
             weights = _part(self.shown, top - self._rows.begin, left - self._columns.begin, bottom - top, right - left)
             weights = weights * _part(patch.weights, top - patch.top, left - patch.left, bottom - top, right - left)
         below = out[top:bottom, left:right]
-        above = _part(self._scaled(made), top - self._rows.begin, left - self._columns.begin, *weights.shape)
+        above = self._scaled(made)
+        if move is None:
+            above = _part(above, top - self._rows.begin, left - self._columns.begin, *weights.shape)
+        else:
+            above = _sampled(above, move, (left, top), (self._columns.begin, self._rows.begin), weights.shape)
         mixed = below + weights[..., None] * (above.astype(np.float32) - below)
         out[top:bottom, left:right] = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
         return out
@@ -103,6 +126,25 @@ class Paste:
         box = (self._columns.start + 1, self._rows.start + 1, self._columns.stop + 1, self._rows.stop + 1)
         size = self._columns.end - self._columns.begin, self._rows.end - self._rows.begin
         return np.asarray(Image.fromarray(padded).resize(size, Image.Resampling.BICUBIC, box=box))
+
+
+def _sampled(
+    picture: Picture,
+    move: NDArray[np.complex128],
+    place: tuple[int, int],
+    corner: tuple[int, int],
+    shape: tuple[int, ...],
+) -> Picture:
+    """Part of a moved picture: of a shape, from a place on; `corner` is where the picture lay before (right, down)."""
+    import cv2
+
+    turn, shift = 1 / move[0], -move[1] / move[0]
+    half = complex(0.5, 0.5)  # pixels are places of their middles
+    start = turn * (complex(*place) + half) + shift - complex(*corner) - half
+    matrix = np.array([[turn.real, -turn.imag, start.real], [turn.imag, turn.real, start.imag]])
+    how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    found = cv2.warpAffine(picture, matrix, (shape[1], shape[0]), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.uint8)
 
 
 Values = TypeVar("Values", Picture, Weights)

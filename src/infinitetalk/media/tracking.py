@@ -1,7 +1,8 @@
 """Where the talking faces are in a source, frame after frame, and the soft mask around them.
 
-A face is its outline: how far its landmarks reach in each of some directions, measured from the picture's corner. The
-mean of outlines is the outline of a mean face at its mean place, so outlines are smoothed over time by averaging them.
+A face is its outline: how far its landmarks reach in each of some directions, measured from the picture's corner, and
+where some points are that speech does not move. The mean of outlines is the outline of a mean face at its mean place,
+so outlines are smoothed over time by averaging them.
 """
 
 from collections.abc import Sequence
@@ -22,10 +23,13 @@ from infinitetalk.media.paste import Paste, Patch
 from infinitetalk.media.places import pixels_of
 
 Outlines = NDArray[np.float64]
-"""Of each talking face: how far it reaches in each direction, [voices, DIRECTIONS] in pixels."""
+"""Of each talking face: how far it reaches in each direction, then x and y of the steady points, in pixels: [voices,
+DIRECTIONS + 2 * len(STEADY)]."""
 
 DIRECTIONS: Final = 32
 _TURNS = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
+STEADY: Final = (10, 33, 133, 362, 263, 168, 6, 195, 4, 127, 356)
+"""Landmarks that speech does not move: forehead, corners of the eyes, nose, temples."""
 _NORMALS = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=1)
 
 _WHOLE: Final = 1.1
@@ -42,23 +46,36 @@ _SIZES: Final = (0.5, 2.0)
 
 
 def outline(points: Floats) -> NDArray[np.float64]:
-    """The outline [DIRECTIONS] of points (n, 2)."""
-    reach: NDArray[np.float64] = (points.astype(np.float64) @ _NORMALS.T).max(axis=0)
-    return reach
+    """The outline of a face's landmarks (468, 2)."""
+    reach = (points.astype(np.float64) @ _NORMALS.T).max(axis=0)
+    return np.concatenate([reach, points[list(STEADY)].astype(np.float64).ravel()])
+
+
+def steady_points(reach: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The points (n, 2) of an outline that speech does not move."""
+    return reach[DIRECTIONS:].reshape(-1, 2)
+
+
+def moved(reach: NDArray[np.float64], scale: NDArray[np.float64], corner: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The outline of a face whose points are scaled by (2,), right and down, and then moved by (2,)."""
+    # Reaching in a direction means little when scales differ; they do by parts of a pixel only.
+    far = reach[:DIRECTIONS] * (_NORMALS**2 @ scale) + _NORMALS @ corner
+    return np.concatenate([far, (steady_points(reach) * scale + corner).ravel()])
 
 
 def _box(reach: NDArray[np.float64]) -> tuple[float, float, float, float]:
     """x0, y0, x1, y1 around an outline."""
-    right, bottom, left, top = reach[:: DIRECTIONS // 4].tolist()
+    right, bottom, left, top = reach[: DIRECTIONS : DIRECTIONS // 4].tolist()
     return -left, -top, right, bottom
 
 
-def _middle(reach: NDArray[np.float64]) -> tuple[float, float]:
+def middle_of(reach: NDArray[np.float64]) -> tuple[float, float]:
+    """The middle of the box around an outline."""
     x0, y0, x1, y1 = _box(reach)
     return (x0 + x1) / 2, (y0 + y1) / 2
 
 
-def _edge(reach: NDArray[np.float64]) -> float:
+def edge_of(reach: NDArray[np.float64]) -> float:
     """The longer edge of the box around an outline."""
     x0, y0, x1, y1 = _box(reach)
     return max(1.0, x1 - x0, y1 - y0)
@@ -79,7 +96,7 @@ def mask(outlines: Outlines, size: Pixels) -> Patch:
 
 def _reaching(reach: NDArray[np.float64], size: Pixels) -> tuple[int, int, int, int]:
     """Top, left, bottom, right of the part of a picture that a face's mask touches."""
-    x, y = _middle(reach)
+    x, y = middle_of(reach)
     x0, y0, x1, y1 = _box(reach)
     across, down = (x1 - x0) / 2 * _NOTHING, (y1 - y0) / 2 * _NOTHING
     rows = np.clip([np.floor(y - down), np.ceil(y + down)], 0, size.height).astype(int)
@@ -90,8 +107,8 @@ def _reaching(reach: NDArray[np.float64], size: Pixels) -> tuple[int, int, int, 
 def _weights(reach: NDArray[np.float64], part: tuple[int, int, int, int]) -> NDArray[np.float32]:
     """A face's weights in a part of the picture: by how many times its outline must grow to reach a pixel."""
     y0, x0, y1, x1 = part
-    x, y = _middle(reach)
-    radius = np.maximum(reach - _NORMALS @ np.array([x, y]), 1.0)
+    x, y = middle_of(reach)
+    radius = np.maximum(reach[:DIRECTIONS] - _NORMALS @ np.array([x, y]), 1.0)
     across = np.arange(x0, x1, dtype=np.float32) + np.float32(0.5 - x)
     down = np.arange(y0, y1, dtype=np.float32) + np.float32(0.5 - y)
     times = np.zeros((y1 - y0, x1 - x0), np.float32)
@@ -156,7 +173,7 @@ class FaceTracker:
         outlines = last.copy()
         missing, taken = [], list[Face]()
         for voice, reach in enumerate(last):
-            face = _nearest(find_near(picture, _middle(reach), _LOOKED_AT * _edge(reach)), reach, taken)
+            face = _nearest(find_near(picture, middle_of(reach), _LOOKED_AT * edge_of(reach)), reach, taken)
             if face is None:
                 missing.append(voice)
             else:
@@ -206,8 +223,8 @@ def _on(face: Face, shape: NDArray[np.bool_]) -> bool:
 
 def _nearest(faces: Sequence[Face], reach: NDArray[np.float64], taken: Sequence[Face]) -> Face | None:
     """The face that is where another one was, of about its size; none that lies on one that is taken."""
-    x, y = _middle(reach)
-    edge = _edge(reach)
+    x, y = middle_of(reach)
+    edge = edge_of(reach)
 
     def far(face: Face) -> float:
         return float(np.hypot(face.middle[0] - x, face.middle[1] - y)) / edge
@@ -245,7 +262,7 @@ def check_faces(
     paste = Paste(source.size, settings.size, settings.output_size, request.framing, focus)
     top, left, bottom, right = paste.region
     for reach in outlines:
-        x, y = _middle(reach)
+        x, y = middle_of(reach)
         if not (left <= x < right and top <= y < bottom):
             need = "cuts away a talking face; face or letterbox would keep it"
             raise RequestError("framing", request.framing, need)
