@@ -95,7 +95,7 @@ def hub(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> I
     with serve(FakeHub()) as running:
         scratch = tmp_path / "published"
         scratch.mkdir()
-        publish(running, find_preset("t4-english"), tiny_folder, scratch)
+        publish(running, find_preset("t4"), tiny_folder, scratch)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
@@ -109,8 +109,8 @@ def test_a_t4_downloads_its_preset_and_makes_a_video(tmp_path: Path, hub: FakeHu
     check(made)
     said = told(made)
     assert "Tesla T4 (pretended" in said
-    assert "Model t4-english: 4-bit, 4 steps" in said
-    preset = find_preset("t4-english")
+    assert "Model t4: 4-bit, 4 steps" in said
+    preset = find_preset("t4")
     names = [file.name.replace("*", "spiece.model") for file in preset.files]
     assert all(hub.bodies(name) for name in names), "every file came from the hub"
     here = sum(path.stat().st_size for path in (tmp_path / "hf").rglob("*") if path.is_file() and not path.is_symlink())
@@ -118,7 +118,7 @@ def test_a_t4_downloads_its_preset_and_makes_a_video(tmp_path: Path, hub: FakeHu
                     for commit in commits.values() for content in commit.files.values())  # fmt: skip
     assert published <= here < 1.05 * published + 100_000, "each byte is on the disk once"
     (sidecar,) = (tmp_path / "results").glob("*.json")
-    assert '"model": "t4-english"' in sidecar.read_text()
+    assert '"model": "t4"' in sidecar.read_text()
     hub.asked.clear()
     check(run(tmp_path, PICTURE=str(portrait), SOUND=str(voice), SETTINGS=small))
     assert not any(hub.bodies(name) for name in names), "nothing is downloaded twice"

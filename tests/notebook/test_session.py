@@ -48,10 +48,10 @@ def test_the_machine_chooses(pretend: Any, card: str, model: str) -> None:
 
 def test_language_is_the_presets_encoder(pretend: Any) -> None:
     device = pretend("t4")
-    assert choose("t4", "English", device) == "t4-english"
-    assert choose("t4-multi", "English", device) == "t4-multi-english"
-    assert choose("t4-english", "English", device) == "t4-english"
-    assert choose("t4", "Chinese", device) == "t4"
+    assert choose("t4", "English", device) == "t4"
+    assert choose("t4", "Chinese", device) == "t4-chinese"
+    assert choose("t4-multi", "Chinese", device) == "t4-multi-chinese"
+    assert choose("t4-chinese", "Chinese", device) == "t4-chinese"
     assert choose("nano", "English", device) == "nano"
     with pytest.raises(MachineError, match="needs a GPU"):
         choose("t4", "English", pretend(""))

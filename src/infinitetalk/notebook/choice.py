@@ -2,7 +2,7 @@
 
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.memory import Tier
-from infinitetalk.core.presets import ENGLISH_SUFFIX, PRESETS
+from infinitetalk.core.presets import CHINESE_SUFFIX, PRESETS
 from infinitetalk.engine import outlook
 from infinitetalk.engine.outlook import Outlook
 from infinitetalk.engine.planning import machine_of
@@ -59,5 +59,5 @@ def choose(wanted: str, language: str, device: Device) -> str:
             f"MODEL {name} needs a GPU, and this runtime has none: choose Runtime > Change runtime type > T4 GPU and "
             f"run all cells again, or set MODEL to {WITHOUT_GPU}"
         )
-    english = name + ENGLISH_SUFFIX
-    return english if language == "English" and english in PRESETS else name
+    chinese = name + CHINESE_SUFFIX
+    return chinese if language == "Chinese" and chinese in PRESETS else name

@@ -16,7 +16,7 @@ from infinitetalk.cli.fits import time_text
 from infinitetalk.cli.generate import free_name
 from infinitetalk.cli.text import size_text
 from infinitetalk.core.errors import MachineError
-from infinitetalk.core.presets import PRESETS
+from infinitetalk.core.presets import CHINESE_SUFFIX, MULTI, PRESETS
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.units import GIB
 from infinitetalk.engine.job import Job, Workshop, prepare
@@ -72,7 +72,7 @@ class Session:
         name = choose(model, language, device)
         if name in PRESETS:
             preset = PRESETS[name]
-            one = expected(device).get(name.removesuffix("-english").removesuffix("-multi"))
+            one = expected(device).get(name.removesuffix(CHINESE_SUFFIX).removesuffix(MULTI))
             pace = f"; about {time_text(one.seconds_per_second)} of work for a second of video" if one else ""
             _print(f"Model {name}: {preset.summary}, made for {preset.card}{pace}")
         else:
