@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.speed_network import Bench, _told_of_syncs
+from benchmarks.speed_network import Bench, _told_of_syncs, kernels_of
 from benchmarks.speed_vae import make
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.defaults import ModelDefaults, ModelFacts
@@ -111,6 +111,15 @@ def steps(bench: Bench) -> dict[str, Any]:
     return {"three branches": row, "H3_40_steps_extrapolated": 40 * row["seconds"]}
 
 
+def _profile(bench: Bench) -> dict[str, Any]:
+    """A window after the first: the device's milliseconds by kernel and copy, and those of a clock around them."""
+    running = _engine(bench, 2).stream(_request(bench, 4, WAYS["one branch"]))
+    next(running)
+    begun = time.perf_counter()
+    found: dict[str, Any] = {"milliseconds": kernels_of(lambda: next(running), bench, 45)}
+    return found | {"clock_milliseconds": (time.perf_counter() - begun) * 1e3}
+
+
 def windows(bench: Bench) -> dict[str, Any]:
     """Windows of four steps through the engine, everything included but the encoders, whose answers are drawn.
 
@@ -135,4 +144,5 @@ def windows(bench: Bench) -> dict[str, Any]:
         least = min(spent[1:])
         row = {"seconds": least, "all": spent, "new_frames": frames, "waits_at": waits}
         found[name] = row | {"frames_per_second": frames / least, "real_time": FPS} | bench.peak()
+    found["profile"] = _profile(bench)
     return found | {"H4_one": found["one branch"]["seconds"], "H4_two": found["two branches"]["seconds"]}

@@ -55,6 +55,7 @@ from infinitetalk.media.fit import Focus
 from infinitetalk.media.framing import frame_faces
 from infinitetalk.media.people import People
 from infinitetalk.runtime.device import Device
+from infinitetalk.runtime.fetch import fetch
 from infinitetalk.runtime.guard import at_work
 from infinitetalk.runtime.heap import give_back
 from infinitetalk.weights.folder import ModelFolder
@@ -399,7 +400,7 @@ class Engine:
                 index=window.index,
                 count=len(job.windows),
                 first_frame=window.first_frame,
-                frames=video[:, window.keep_from : end].cpu(),
+                frames=fetch(video[:, window.keep_from : end]),
                 latent=latent.cpu(),
                 condition=told.condition.cpu(),
                 before=None if past is None else past.tail[0, :, -1].cpu(),

@@ -35,6 +35,7 @@ from infinitetalk.engine.voices import surround
 from infinitetalk.media.arriving import blocks
 from infinitetalk.media.color import match_colors
 from infinitetalk.media.loudness import speech_gain
+from infinitetalk.runtime.fetch import fetch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +129,7 @@ class LiveTalk:
             if self._tail is not None:
                 video = soften(video, self._tail[0], motion, self.settings.seam_frames)
             self._tail = video[None, :, -motion:].clone()
-            frames = video[:, motion : motion + heard.frames].cpu()
+            frames = fetch(video[:, motion : motion + heard.frames])
             latent = latent.cpu()
         index, self._index = self._index, self._index + 1
         return LiveChunk(index, index * self.new_frames, frames, latent, time.perf_counter() - heard.since)
