@@ -57,6 +57,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen(1024)  # who comes before the service is ready waits
     except OSError as error:
         bound.close()
         problem = "it is taken, or is no address of this machine"
