@@ -1,10 +1,12 @@
 """A service on a port of this machine, with `tiny`, for two users."""
 
+import http.server
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,21 @@ def live(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """One service for all tests that change nothing of it."""
     with live_server(tmp_path_factory.mktemp("live"), tiny_folder) as server:
         yield server
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def files_of(folder: Path) -> Iterator[str]:
+    """The URL of a folder's files while the block runs."""
+    handler = partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 Serve = Callable[..., Any]

@@ -1,15 +1,12 @@
 """Every endpoint is documented by a curl line, and every line works."""
 
-import http.server
 import json
 import os
 import re
 import subprocess
-import threading
-from functools import partial
 from pathlib import Path
 
-from tests.server.conftest import TOKENS, Serve
+from tests.server.conftest import TOKENS, Serve, files_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
 CURL = re.compile(r"^curl .*$", re.MULTILINE)
@@ -24,34 +21,22 @@ def called(line: str) -> tuple[str, str]:
     return method, path
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 def test_every_endpoint_has_a_line_and_every_line_works(serve: Serve, tmp_path: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
-    handler = partial(Quiet, directory=str(folder))
     lines = CURL.findall(DOCUMENT.read_text(encoding="utf-8"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
-        threading.Thread(target=files.serve_forever, daemon=True).start()
-        place = f"http://127.0.0.1:{files.server_address[1]}"
-        with serve(places=(place,)) as server:
-            for path, name in ((server.picture, "face.png"), (server.voice, "voice.wav")):
-                (folder / name).write_bytes(path.read_bytes())
-            environment = os.environ | {"SERVER": server.url, "TOKEN": TOKENS["anna"], "FILES": place}
-            for line in lines:
-                done = subprocess.run(
-                    ["bash", "-c", line], cwd=folder, env=environment, capture_output=True, check=False
-                )
-                assert done.returncode == 0, (line, done.stdout, done.stderr)
-                if called(line) == ("POST", "/v1/jobs") and "JOB" not in environment:
-                    environment["JOB"] = json.loads(done.stdout)["id"]
-                    server.done(environment["JOB"])
-            with server.http() as client:
-                described = client.get("/openapi.json").json()["paths"]
-        files.shutdown()
+    with files_of(folder) as place, serve(places=(place,)) as server:
+        for path, name in ((server.picture, "face.png"), (server.voice, "voice.wav")):
+            (folder / name).write_bytes(path.read_bytes())
+        environment = os.environ | {"SERVER": server.url, "TOKEN": TOKENS["anna"], "FILES": place}
+        for line in lines:
+            done = subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, check=False)
+            assert done.returncode == 0, (line, done.stdout, done.stderr)
+            if called(line) == ("POST", "/v1/jobs") and "JOB" not in environment:
+                environment["JOB"] = json.loads(done.stdout)["id"]
+                server.done(environment["JOB"])
+        with server.http() as client:
+            described = client.get("/openapi.json").json()["paths"]
     routes = {(method.upper(), path) for path, methods in described.items() for method in methods}
     assert routes <= {called(line) for line in lines}
     assert {called(line) for line in lines} - routes == {("GET", "/openapi.json")}

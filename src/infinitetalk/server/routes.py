@@ -35,11 +35,16 @@ _AT_ONCE = 2
 
 _LOOK_EVERY, _SIGN_OF_LIFE = 0.25, 15.0
 
-_LINKS = {
+_LINKS: dict[str, Any] = {
     name: {"operationId": operation, "parameters": {"job_id": "$response.body#/id"}}
     for name, operation in {"get": "get_job", "events": "job_events", "video": "job_video", "preview": "job_preview",
                             "cancel": "delete_job"}.items()
 }  # fmt: skip
+
+_LINKS["segment"] = {
+    "operationId": "job_segment",
+    "parameters": {"job_id": "$response.body#/id", "name": "window-00000.ts"},
+}
 
 
 def _errors(**more: str) -> dict[int | str, dict[str, Any]]:
