@@ -9,7 +9,7 @@ whose answer it does not take in the shape that its own code makes, the shape is
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ from infinitetalk.bench.task import FORWARD, STEP, TIMESTEP, VAE, WINDOW, Task, 
 from infinitetalk.core.errors import MachineError
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.runtime.device import Device
+from infinitetalk.runtime.rates import seconds_of
 
 MODEL = "lightx2v/models/networks/wan/infinitetalk_model.py"
 NEEDED = (
@@ -80,7 +81,7 @@ class Peer:
         self._task, self._device = task, device
         linears, _, attends = task.mode.partition(", ")
         _prepare(checkout, device)
-        self.kernels = _kernels(device)
+        self.kernels = _kernels(task, device)
         self.runner, self.model = self._build(linears or PLAIN, attends or SDPA)
         given = dict(inputs(task, torch.bfloat16, device))
         self._latent = given["latent"][0]
@@ -229,17 +230,85 @@ def _lend_flat(register: Any) -> None:
     register[FLAT] = type("Flat", (register[SDPA],), {"apply": apply})
 
 
-def _kernels(device: torch.device) -> dict[str, str]:
-    """Its kernels beside products and attention: those that can be imported here."""
-    fused = device.type == "cuda" and not absent(["triton"])
-    rms = "sgl-kernel" if not absent(["sgl_kernel"]) else "one-pass" if fused else "torch"
-    return {
-        "rope_type": "torch_real_rope" if absent(["flashinfer"]) else "flashinfer_rope",
-        "audio_rope_type": "torch_real_rope",
-        "rms_norm_type": rms,
-        "layer_norm_type": "torch",
-        "modulate_type": "triton" if fused else "torch",
-    }
+NORMS: Mapping[str, Sequence[str]] = {
+    "rms_norm_type": ("sgl-kernel", "one-pass", "torch_native", "torch"),
+    "layer_norm_type": ("Triton", "torch"),
+}
+"""Its kernels for norms by the setting that names them; `sgl-kernel` is plain torch where that library is lacking."""
+ROPES = ("flashinfer_rope", "torch_complex_rope", "torch_real_rope")
+
+
+def _kernels(task: Task, device: torch.device) -> dict[str, str]:
+    """Its kernels beside products and attention: on a GPU, the quickest of those that work here."""
+    found = {"rope_type": "torch_real_rope", "audio_rope_type": "torch_real_rope"}
+    if device.type != "cuda":
+        return found | {"rms_norm_type": "torch", "layer_norm_type": "torch", "modulate_type": "torch"}
+    registers: Any = importlib.import_module("lightx2v.utils.registry_factory")
+    infer: Any = importlib.import_module("lightx2v.models.networks.wan.infer.transformer_infer")
+    dim, length = network_of(task).dim, task.latents.frames * task.latents.height * task.latents.width // 4
+    x = torch.randn(length, dim, device=device, dtype=torch.bfloat16)
+    weights = {"gain": torch.ones_like(x[0]), "bias": torch.zeros_like(x[0])}
+    for setting, register, names in (
+        ("rms_norm_type", registers.RMS_WEIGHT_REGISTER, ("gain",)),
+        ("layer_norm_type", registers.LN_WEIGHT_REGISTER, ("gain", "bias")),
+    ):
+        ways = {way: _norm(register[way], names, weights, x) for way in NORMS[setting] if way in register}
+        found[setting] = _quickest(ways, device)
+    turns = {way: _rope(registers.ROPE_REGISTER[way], x, network_of(task).num_heads) for way in ROPES}
+    found["rope_type"] = _quickest(turns, device)
+    scale = torch.randn(1, dim, device=device, dtype=torch.bfloat16)
+    found["modulate_type"] = _quickest(
+        {
+            "triton": lambda: infer.fuse_scale_shift_kernel(x, scale=scale, shift=scale),
+            "torch": lambda: infer.modulate(x, scale, scale),
+        },
+        device,
+    )
+    return found
+
+
+def _norm(
+    kind: Callable[..., Any], names: Sequence[str], weights: Mapping[str, Tensor], x: Tensor
+) -> Callable[[], object]:
+    """A call of one of its norms, made when it is first called."""
+    made: list[Any] = []
+
+    def call() -> object:
+        if not made:
+            layer = kind(*names)
+            layer.load(dict(weights))  # it takes them out
+            made.append(layer)
+        return made[0].apply(x)
+
+    return call
+
+
+def _rope(kind: Callable[..., Any], x: Tensor, heads: int) -> Callable[[], object]:
+    """A call of one of its rotations of queries and keys, made when it is first called."""
+    made: list[Any] = []
+
+    def call() -> object:
+        if not made:
+            turn, width = kind(layout="interleaved", compute_dtype=torch.float32), x.shape[1] // heads
+            angles = torch.randn(x.shape[0], 1, width // 2, device=x.device)
+            turns = turn.prepare_freqs(torch.polar(torch.ones_like(angles), angles), rotary_dim=width)
+            made.extend((turn, turns, turn.prepare_positions(turns)))
+        turn, turns, places = made
+        q, k = (x.view(x.shape[0], heads, -1) for _ in range(2))
+        return turn.apply(q, k, turns) if places is None else turn.apply(q, k, turns, positions=places)
+
+    return call
+
+
+def _quickest(ways: Mapping[str, Callable[[], object]], device: torch.device) -> str:
+    """The name of the quickest call of those that work; the last one is taken for granted."""
+    seconds = {}
+    for name, call in ways.items():
+        try:
+            seconds[name] = seconds_of(call, device)
+        except Exception:  # noqa: BLE001 - whatever it is: this kernel does not work here
+            continue
+    return min(seconds, key=lambda name: seconds[name], default=list(ways)[-1])
 
 
 def _config(task: Task, linears: str, attends: str) -> dict[str, Any]:
