@@ -171,6 +171,7 @@ def carry_out(task: Task, figures: dict[str, Any], clock: Peaks) -> None:
         "pretended": device.pretended is not None,
         "guard_refuses": refused(device) if device.pretended is not None else None,
         "computes_in": str(device.dtype).removeprefix("torch."),
+        "kernels": memory.kernels,
         "size": str(settings.size),
         "lodging": asdict(plan.lodging) | {"tier": plan.lodging.tier.value},
         "expected_vram_gib": {name: count / GIB for name, count in plan.prediction.vram.items()},

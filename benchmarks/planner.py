@@ -28,8 +28,8 @@ from benchmarks import pipeline
 from benchmarks.pipeline import Task
 from benchmarks.random_model import Full, Numbers, write_model
 from infinitetalk.core import footprint, planner
-from infinitetalk.core.calibration import RATES, Figure, constant
-from infinitetalk.core.memory import Lodging, Tier
+from infinitetalk.core.calibration import FURTHER, RATES, Figure, constant
+from infinitetalk.core.memory import Lodging, MemorySettings, Tier
 from infinitetalk.core.planner import Machine, Networks, Plan, Work
 from infinitetalk.core.sizes import Pixels
 from infinitetalk.core.stages import Stage
@@ -119,6 +119,7 @@ def row(one: Combination, told: Mapping[str, Any]) -> dict[str, Any]:
         "reserved_peak_gib",
         "stalls",
         "computes_in",
+        "kernels",
     )
     about = {name: told[name] for name in kept if name in told}
     return asdict(one) | {"combination": one.name} | compared(expects, found) | {"stage_seconds": made} | about
@@ -129,6 +130,10 @@ def compared(expects: Mapping[str, float], found: Mapping[str, float]) -> dict[s
     errors = {name: expects[name] / found[name] - 1 for name in BOUNDS if name in found}
     within = all(abs(error) <= BOUNDS[name] for name, error in errors.items())
     return {"expected": dict(expects), "measured": dict(found), "error": errors, "within": within}
+
+
+PLAIN = {"fused": "off", "vae_dtype": "float32"}
+"""The kernels of rows that name none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,8 @@ class Situation:
         )
         size, words = Pixels(*shapes["work"]["size"]), shapes["work"]["words"]
         work = Work(**(shapes["work"] | {"size": size, "words": None if words is None else tuple(words)}))
-        return cls(lodging, networks, work, machine_of(device, imagined=True))
+        memory = MemorySettings(**told.get("kernels", PLAIN))
+        return cls(lodging, networks, work, machine_of(device, memory, imagined=True))
 
     def plan(self) -> Plan:
         """What the planner expects."""
@@ -176,7 +182,8 @@ def fit(rows: Sequence[Mapping[str, Any]], card: str) -> dict[str, Figure]:
         if plain and told["kind"] == "bf16":
             found |= _fit_step(told, now, card)
         if plain and told["kind"] == "fp8":
-            found["coding"] = _fit_coding(told, now)
+            half = "kernels" in told and told["computes_in"] == "bfloat16"
+            found["coding_half" if half else "coding"] = _fit_coding(told, now)
     found["process_ram"] = _fit_process(rows, card)
     reserved = [told for told in rows if told.get("reserved_peak_gib")]
     if reserved:
@@ -210,12 +217,13 @@ def _fit_step(told: Mapping[str, Any], now: Situation, card: str) -> dict[str, F
     products = footprint.forward_operations(dit, work.size, work.window_frames, 1)
     numbers = footprint.tokens(dit, work.size, work.window_frames) * dit.dim * dit.num_layers * now.machine.number / 2
     measured = Figure(0, "measured", f"benchmarks.planner, {told['combination']}")
+    between = "elementwise_bytes_fused" if now.machine.fused else "elementwise_bytes"
     if card == REFERENCE:
         left = max(0.0, seconds - products / rates.products.value)
         each, rate = left * rates.memory.value / numbers, rates.products.value
-        found = {"elementwise_bytes": replace(measured, value=each)}
+        found = {between: replace(measured, value=each)}
     else:
-        left = seconds - numbers * constant("elementwise_bytes").value / rates.memory.value
+        left = seconds - numbers * constant(between).value / rates.memory.value
         found, rate = {}, products / left if left > 0 else products / seconds
     # Together they give the time that was measured, so neither is an estimate on this card any more.
     return found | {"products": replace(measured, value=rate), "memory": replace(measured, value=rates.memory.value)}
@@ -230,7 +238,7 @@ def fill_table(table: Path, card: str, figures: Mapping[str, Figure]) -> None:
             values["constants"][name] = told
         for rate in values["rates"]:
             if (rate["card"], rate["rate"]) == (card, name):
-                rate.update(told | {"value": figure.value / RATES[name]})
+                rate.update(told | {"value": figure.value / {**RATES, **FURTHER}[name]})
     table.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from infinitetalk.core import planner
 from infinitetalk.core.calibration import RATES, STATUSES, TABLE, Figure, Rates
 from infinitetalk.core.cards import CARDS
 from infinitetalk.core.configs import DiTConfig, SpeechConfig, TextConfig, VAEConfig, VisionConfig
-from infinitetalk.core.memory import Tier
-from infinitetalk.core.planner import KINDS, Machine, Misfit, Networks, Plan, Work, choose, nearest
+from infinitetalk.core.memory import Lodging, Tier
+from infinitetalk.core.planner import KINDS, Machine, Misfit, Networks, Plan, Work, choose, nearest, step_seconds
 from infinitetalk.core.sizes import Pixels
 from infinitetalk.core.units import GIB
 
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 FULL = Networks(dit=DiTConfig(), vae=VAEConfig(), speech=SpeechConfig(), text=TextConfig(), vision=VisionConfig())
 FP8 = replace(FULL, dit_bytes=KINDS["fp8"], text_bytes=KINDS["fp8"])
 Q4 = replace(FULL, dit_bytes=KINDS["q4_k"], text_bytes=KINDS["fp8"])
@@ -184,3 +186,23 @@ def test_every_card_has_every_rate_with_a_source() -> None:
             assert figure.source
     rows = json.loads(TABLE.read_text(encoding="utf-8"))["rates"]
     assert {row["card"] for row in rows} == set(CARDS)
+
+
+def test_products_in_8_bits_and_a_vae_in_16_have_rates_of_their_own_where_they_are_known() -> None:
+    h100, t4 = Rates.of("h100"), Rates.of("t4")
+    assert h100.chosen(eight=False, half=False) == h100
+    assert h100.chosen(eight=True, half=False).products == h100.products_eight
+    assert h100.chosen(eight=False, half=True).coding == h100.coding_half
+    assert t4.chosen(eight=True, half=True) == t4
+
+
+def test_what_is_expected_of_a_forward_pass_on_an_h100_is_what_was_measured() -> None:
+    told = json.loads((RESULTS / "speed_h100.json").read_text(encoding="utf-8"))
+    work = replace(WORK, size=Pixels(640, 640), window_frames=81, motion_frames=9, steps=1, branches=1)
+    rates, lodging = Rates.of("h100"), Lodging(resident_blocks=FULL.dit.num_layers)
+    for networks, eight, measured in (
+        (FULL, False, told["exact"]["fa3, fused"]["seconds"]),
+        (FP8, True, told["eight"]["fp8 products, fused"]["seconds"]),
+    ):
+        where = replace(machine(79, 64, "h100"), rates=rates.chosen(eight=eight, half=True), fused=True, eight=eight)
+        assert step_seconds(lodging, networks, work, where)[0] == pytest.approx(measured, rel=0.05)

@@ -40,11 +40,20 @@ class Rates:
     memory: Figure
     link: Figure
     disk: Figure
+    products_eight: Figure | None = None
+    """Of 8-bit numbers beside exact attention; None where nobody knows."""
+    coding_half: Figure | None = None
+    """The VAE's in 16 bits; None where nobody knows."""
 
     @classmethod
     def of(cls, card: str) -> Self:
         """The rates of a card of the table."""
         return cls(**_table().rates[card])
+
+    def chosen(self, *, eight: bool, half: bool) -> Self:
+        """The same machine computing products in 8 bits, and the VAE in 16, as far as their rates are known."""
+        products, coding = self.products_eight if eight else None, self.coding_half if half else None
+        return replace(self, products=products or self.products, coding=coding or self.coding)
 
     def with_disk(self, value: float, source: str) -> Self:
         """The same machine with a disk that was measured."""
@@ -52,7 +61,9 @@ class Rates:
 
 
 RATES: Mapping[str, float] = {"products": 1e12, "coding": 1e12, "memory": 1e9, "link": 1e9, "disk": 1e9}
-"""The rates of the table, and what one of its units is."""
+"""The rates that every card of the table has, and what one unit is."""
+FURTHER: Mapping[str, float] = {"products_eight": 1e12, "coding_half": 1e12}
+"""Those that some have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +85,5 @@ def _table() -> _Table:
         name = row["rate"]
         if name in rates.setdefault(row["card"], {}) or row["status"] not in STATUSES:
             raise ModelError(f"{TABLE.name}: {row['card']} has {name} twice, or a status other than {STATUSES}")
-        rates[row["card"]][name] = Figure(row["value"] * RATES[name], row["status"], row["source"])
+        rates[row["card"]][name] = Figure(row["value"] * {**RATES, **FURTHER}[name], row["status"], row["source"])
     return _Table(rates, {name: Figure(**row) for name, row in values["constants"].items()})

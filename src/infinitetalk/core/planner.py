@@ -108,6 +108,10 @@ class Machine:
     """Parameters of the transformer that stay on the device in the tiers that stream; None for what fits."""
     gpus: int = 1
     """Processes that share the work, each with such a device and so much main memory."""
+    fused: bool = False
+    """Whether what lies between products is one kernel each."""
+    eight: bool = False
+    """Whether products take 8-bit matrices as they are."""
 
     @property
     def speedup(self) -> float:
@@ -329,9 +333,10 @@ def _forward_seconds(networks: Networks, work: Work, machine: Machine) -> float:
     dit, rates = networks.dit, machine.rates
     products = footprint.forward_operations(dit, work.size, work.window_frames, work.people)
     numbers = footprint.tokens(dit, work.size, work.window_frames) * dit.dim * dit.num_layers
-    each = constant("elementwise_bytes" if machine.vram is not None else "elementwise_bytes_processor").value
+    form = "_fused" if machine.fused else "_processor" if machine.vram is None else ""
+    each = constant(f"elementwise_bytes{form}").value
     moved = numbers * each * machine.number / HALF
-    if networks.dit_bytes is not None:
+    if networks.dit_bytes is not None and not machine.eight:
         moved += dit.num_layers * footprint.block_step(dit).matrices * constant("dequantise_bytes").value
     return (products / rates.products.value + moved / rates.memory.value) / machine.speedup
 

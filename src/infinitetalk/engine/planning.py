@@ -11,14 +11,16 @@ from infinitetalk.core.caching import StepCache
 from infinitetalk.core.calibration import Figure, Rates, constant
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import MachineError, RequestError
+from infinitetalk.core.footprint import HALF
 from infinitetalk.core.loras import Lora
-from infinitetalk.core.memory import Lodging, MemorySettings, Tier
+from infinitetalk.core.memory import OFF, Lodging, MemorySettings, Tier
 from infinitetalk.core.planner import KINDS, Machine, Misfit, Networks, Plan, Work, choose, fits, nearest, predict
 from infinitetalk.core.ranks import crew_size, guidance_groups, started_by_torchrun
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.units import GIB
 from infinitetalk.diffusion.guidance import branches
 from infinitetalk.runtime.device import DTYPES, Device
+from infinitetalk.runtime.regions import FORMATS, coding_dtype
 from infinitetalk.weights.folder import ModelFolder
 from infinitetalk.weights.header import read_header
 
@@ -144,11 +146,14 @@ def machine_of(
     persistent = wanted.num_persistent_param_in_dit
     gpus = crew_size(wanted.gpus, started_by_torchrun())
     tiers = tuple(tier for tier in Tier if persistent is None or tier is not Tier.RESIDENT)
+    eight = wanted.linears in FORMATS
     return Machine(
         vram=None if own is None else _budget(wanted.vram, own),
         ram=_budget(wanted.ram, main) // gpus,
         gpus=gpus,
-        rates=rates,
+        rates=rates.chosen(eight=eight, half=coding_dtype(device, wanted).itemsize == HALF),
+        fused=device.triton and wanted.fused != OFF,
+        eight=eight,
         number=device.dtype.itemsize,
         wide=device.dtype == DTYPES["float16"],
         tiers=tiers if wanted.tier is None else (wanted.tier,),

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from infinitetalk.ops.attention import Kernel, only, sdpa
-from infinitetalk.ops.attention_eight import EightAttention, Prepare, Ready
+from infinitetalk.ops.attention_eight import EightAttention, Prepare, Ready, ready
 
 
 def _of_torch(backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -51,12 +51,18 @@ def _flash3_eight(library: Any) -> Kernel:
 
 
 def _fused_ready() -> Prepare | None:
-    """The form in fused kernels; None where Triton is not installed: the numbers are the same."""
-    if find_spec("triton") is None or not torch.cuda.is_available():
+    """The form in fused kernels, for tensors on a GPU; None where Triton is not installed: the numbers are the same."""
+    if find_spec("triton") is None:
         return None
-    from infinitetalk.ops.attention_triton import ready
 
-    return ready
+    def prepare(q: Tensor, k: Tensor, v: Tensor) -> tuple[Ready, Ready, Ready]:
+        if not q.is_cuda:
+            return ready(q, k, v)
+        from infinitetalk.ops import attention_triton
+
+        return attention_triton.ready(q, k, v)
+
+    return prepare
 
 
 _TORCHS: Mapping[str, SDPBackend] = {
