@@ -4,6 +4,8 @@ In CIE Lab, each channel of each frame gets the reference's mean and standard de
 transfer between images", 2001).
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -59,7 +61,7 @@ def _match(rgb: Tensor, mean: Tensor, spread: Tensor, strength: float) -> Tensor
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """sRGB [3, ...] in [0, 1] → CIE Lab [3, ...] under D65: L in 0..100, a and b about -110..110."""
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    xyz = _mix(rgb.new_tensor(_XYZ_FROM_RGB), linear) / _column(rgb, _WHITE)
+    xyz = _mix(_held(_XYZ_FROM_RGB, rgb.device, rgb.dtype), linear) / _column(rgb, _WHITE)
     x, y, z = torch.where(xyz > 0.008856, xyz.clamp(min=0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
     return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)))
 
@@ -69,8 +71,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     y = (lab[0] + 16) / 116
     roots = torch.stack((lab[1] / 500 + y, y, (y - lab[2] / 200).clamp(min=0)))
     xyz = torch.where(roots > 0.2068966, roots**3, (roots - 16 / 116) / 7.787) * _column(lab, _WHITE)
-    inverse = torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64).inverse().to(lab.device, lab.dtype)
-    linear = _mix(inverse, xyz)
+    linear = _mix(_held(_XYZ_FROM_RGB, lab.device, lab.dtype, inverse=True), xyz)
     gamma = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, gamma, 12.92 * linear).clamp(0, 1)
 
@@ -82,4 +83,15 @@ def _mix(matrix: Tensor, channels: Tensor) -> Tensor:
 
 def _column(like: Tensor, values: tuple[float, ...]) -> Tensor:
     """Values as a tensor that broadcasts along the leading axis."""
-    return like.new_tensor(values).view(-1, *([1] * (like.ndim - 1)))
+    return _held(values, like.device, like.dtype).view(-1, *([1] * (like.ndim - 1)))
+
+
+_Constants = tuple[float, ...] | tuple[tuple[float, ...], ...]
+
+
+@lru_cache(maxsize=16)
+def _held(values: _Constants, device: torch.device, dtype: torch.dtype, *, inverse: bool = False) -> Tensor:
+    """Constants, or the inverse of a matrix, on a device; copied there once: the host would wait for each copy."""
+    with torch.inference_mode(mode=False):
+        exact = torch.tensor(values, dtype=torch.float64)
+        return (exact.inverse() if inverse else exact).to(device, dtype)

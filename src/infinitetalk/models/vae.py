@@ -103,6 +103,7 @@ class VideoVAE(nn.Module):
         if not len(config.mean) == len(config.std) == config.z_dim:
             raise ModelError(f"mean and std must have z_dim = {config.z_dim} numbers each")
         self.config = config
+        self._known: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self.time_stride = 2 ** sum(config.temporal_downsample)
         self.space_stride = 2 ** len(config.temporal_downsample)
         self.parallel: Parallel = ALONE
@@ -202,8 +203,12 @@ class VideoVAE(nn.Module):
         return _channels_first(x).float()
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        mean, std = torch.tensor([self.config.mean, self.config.std], device=device).view(2, -1, 1, 1, 1)
-        return mean, std
+        if device not in self._known:
+            # Made anew for each piece, the host would wait for the device each time.
+            with torch.inference_mode(mode=False):
+                mean, std = torch.tensor([self.config.mean, self.config.std], device=device).view(2, -1, 1, 1, 1)
+            self._known[device] = mean, std
+        return self._known[device]
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
