@@ -23,13 +23,14 @@ from typing import Any
 
 import torch
 
-from benchmarks import speed_network, speed_vae, speed_windows
+from benchmarks import speed_kernels, speed_network, speed_vae, speed_windows
 from benchmarks.speed_network import Bench
 
 Part = Callable[[Bench], dict[str, Any]]
 
 PARTS: Mapping[str, Part] = {
     "rates": speed_network.rates,
+    "kernels": speed_kernels.kernels,
     "vae": speed_vae.vae,
     "exact": speed_network.exact,
     "reference": speed_network.reference,
@@ -82,6 +83,7 @@ def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=480, help="no part is begun after so many")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--reference", nargs=2, type=Path, metavar=("CHECKOUT", "IMPORTER"))
+    parser.add_argument("--attention", nargs="+", metavar="NAME", help="of the exact ones only these")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tiny", action="store_true", help="a tiny network on the CPU")
     return parser.parse_args(words)
@@ -92,6 +94,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measures and writes one JSON object, part after part."""
     given = read_arguments(words)
     bench = Bench.make(tiny=given.tiny, repeats=given.repeats, reference=given.reference)
+    bench.attentions = given.attention or bench.attentions
     report = Report(given.out, given.seconds)
     report.add(bench.described())
     for name, part in PARTS.items():
