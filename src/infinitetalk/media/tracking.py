@@ -32,10 +32,12 @@ STEADY: Final = (10, 33, 133, 362, 263, 168, 6, 195, 4, 127, 356)
 """Landmarks that speech does not move: forehead, corners of the eyes, nose, temples."""
 _NORMALS = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=1)
 
-_WHOLE: Final = 1.1
-"""Sizes of a face's outline within which all is the made picture: an open mouth lowers the chin."""
-_NOTHING: Final = 1.4
-"""Sizes of it from which on all is the source."""
+_WHOLE: Final = 1.0
+"""Sizes of a face's outline within which all is the made picture."""
+_NOTHING: Final = 1.25
+"""Sizes of it from which on all is the source: ears and hair, where a made head that looks another way has none."""
+_BELOW: Final = 0.12
+"""How much farther all this reaches straight below: an open mouth lowers the chin."""
 
 _LOOKED_AT: Final = 2.2
 """Edge of the square that is looked at for a known face, in edges of that face."""
@@ -98,7 +100,7 @@ def _reaching(reach: NDArray[np.float64], size: Pixels) -> tuple[int, int, int, 
     """Top, left, bottom, right of the part of a picture that a face's mask touches."""
     x, y = middle_of(reach)
     x0, y0, x1, y1 = _box(reach)
-    across, down = (x1 - x0) / 2 * _NOTHING, (y1 - y0) / 2 * _NOTHING
+    across, down = ((side / 2) * _NOTHING * (1 + _BELOW) for side in (x1 - x0, y1 - y0))
     rows = np.clip([np.floor(y - down), np.ceil(y + down)], 0, size.height).astype(int)
     columns = np.clip([np.floor(x - across), np.ceil(x + across)], 0, size.width).astype(int)
     return int(rows[0]), int(columns[0]), int(rows[1]), int(columns[1])
@@ -109,6 +111,7 @@ def _weights(reach: NDArray[np.float64], part: tuple[int, int, int, int]) -> NDA
     y0, x0, y1, x1 = part
     x, y = middle_of(reach)
     radius = np.maximum(reach[:DIRECTIONS] - _NORMALS @ np.array([x, y]), 1.0)
+    radius *= 1 + _BELOW * np.maximum(0, _NORMALS[:, 1])
     across = np.arange(x0, x1, dtype=np.float32) + np.float32(0.5 - x)
     down = np.arange(y0, y1, dtype=np.float32) + np.float32(0.5 - y)
     times = np.zeros((y1 - y0, x1 - x0), np.float32)
