@@ -9,15 +9,15 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(WITHO
 # The studio's tests need a browser; where none is, and none can be installed, they are left out, and that is said.
 WITHOUT_BROWSER = $(shell command -v chromedriver >/dev/null || echo --ignore=tests/studio/test_browser.py)
 
-.PHONY: demo test test-full check fix install dev browser clean
+.PHONY: demo test test-full check fix install dev browser database clean
 
 demo: install
 	$(BIN)/infinitetalk demo
 
-test: check browser
+test: check browser database
 	$(PYTEST) -m "not full"
 
-test-full: check browser
+test-full: check browser database
 	$(PYTEST) -m "full or not full"
 
 check: dev
@@ -54,6 +54,11 @@ browser:
 		echo "Installing Chromium for the browser tests ..."; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; \
 	else echo "NOT RUN: browser tests (they need chromium and chromedriver on the PATH)"; fi
+
+# The job store is tested on SQLite, and on PostgreSQL where a server is given.
+database:
+	@test -n "$$INFINITETALK_TEST_POSTGRES" || \
+		echo "NOT RUN: tests with PostgreSQL (tools/with_postgres.sh make test runs them beside a server of its own)"
 
 clean:
 	rm -rf $(VENV) build dist output .pytest_cache .mypy_cache .ruff_cache

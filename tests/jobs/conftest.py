@@ -45,9 +45,9 @@ def store(database: str) -> Iterator[JobStore]:
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Iterator[JobQueue]:
-    """A queue that is at work."""
-    with JobQueue(tmp_path / "jobs", Workshop("cpu")) as opened:
+def queue(database: str, tmp_path: Path) -> Iterator[JobQueue]:
+    """A queue that is at work, on each kind of database."""
+    with JobQueue(tmp_path / "jobs", Workshop("cpu"), database=database) as opened:
         yield opened
 
 

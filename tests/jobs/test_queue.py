@@ -2,11 +2,12 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from infinitetalk.core.errors import MachineError, MediaError, RequestError
+from infinitetalk.core.errors import DeviceLostError, MachineError, MediaError, RequestError
 from infinitetalk.core.serving import ServiceLimits
 from infinitetalk.engine.job import Job, Made, Workshop
 from infinitetalk.engine.progress import Progress
@@ -191,6 +192,22 @@ def test_a_failure_is_told_in_one_line_and_the_next_job_is_made(tmp_path: Path, 
     assert [record.state for record in records] == [JobState.FAILED, JobState.FAILED, JobState.DONE]
     assert records[0].error is not None and records[0].error.startswith("cuda:0 has too little memory for")
     assert records[1].error is not None and "ValueError" in records[1].error and "secret" not in records[1].error
+
+
+def test_a_lost_device_fails_no_job(tmp_path: Path, make_request: MakeRequest) -> None:
+    """Jobs wait for the program to be started again, and are made then."""
+    with JobQueue(
+        tmp_path / "jobs", Broken(DeviceLostError("cuda:0 stopped working; start the program again"))
+    ) as queue:
+        jobs = [queue.submit(make_request()) for _ in range(2)]
+        for _ in range(200):
+            if queue.failure is not None:
+                break
+            time.sleep(0.05)
+        assert queue.failure == "cuda:0 stopped working; start the program again"
+        assert {queue.get(job.id).state for job in jobs} == {JobState.QUEUED}
+    with JobQueue(tmp_path / "jobs", Workshop("cpu")) as queue:
+        assert [last(queue, job).state for job in jobs] == [JobState.DONE] * 2
 
 
 def test_a_job_that_ends_its_process_again_and_again_is_given_up(tmp_path: Path, make_request: MakeRequest) -> None:

@@ -6,6 +6,7 @@ InfiniteTalkError            exit code
 ├── MediaError          2    a picture, video or sound file cannot be used
 ├── ModelError          2    a model folder or weight file lacks a part or does not fit
 └── MachineError        1    the machine cannot do it: memory, disk, device, back end
+    └── DeviceLostError 1    the device stopped working; only a new process can use it
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,6 +82,10 @@ class MachineError(InfiniteTalkError):
     """The machine cannot do what was asked: memory, disk, device or back end."""
 
     exit_code = 1
+
+
+class DeviceLostError(MachineError):
+    """The device stopped working in the middle; nothing more can be computed in this process."""
 
 
 def listed(names: Sequence[str], shown: int = 5) -> str:

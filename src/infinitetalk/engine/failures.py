@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from infinitetalk.core.errors import MachineError
+from infinitetalk.core.errors import DeviceLostError, MachineError
 
 _FULL = (
     "out of memory", "can't allocate memory", "ALLOC_FAILED", "not enough memory",
@@ -34,7 +34,8 @@ def machine_errors(where: object, doing: str, stage: Callable[[], str | None] = 
         stage: asked, when something failed, in which stage of a job that was.
 
     Raises:
-        MachineError: memory that ran out, or a device that stopped working.
+        MachineError: memory that ran out.
+        DeviceLostError: a device that stopped working.
     """
     try:
         yield
@@ -45,7 +46,7 @@ def machine_errors(where: object, doing: str, stage: Callable[[], str | None] = 
             raise MachineError(_too_small(where, doing, stage(), held(error))) from error
         if isinstance(error, torch.AcceleratorError) or any(words in str(error) for words in _LOST):
             told = str(error).strip().partition("\n")[0]
-            raise MachineError(
+            raise DeviceLostError(
                 f"{where} stopped working while {doing} ({told}); start the program again, and the machine if that "
                 f"does not help"
             ) from error

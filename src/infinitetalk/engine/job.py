@@ -322,11 +322,11 @@ class _Shift:
             return error
         if self.writer.saved:
             made = self._account()
-            return MachineError(f"{error}; {made.video} holds {made.windows} of {made.planned} windows")
+            return type(error)(f"{error}; {made.video} holds {made.windows} of {made.planned} windows")
         kept = (
             f"{windows} of {count} windows are playable in {self.journal.folder}; the same command goes on from there"
         )
-        return MachineError(f"{error}; {kept}")
+        return type(error)(f"{error}; {kept}")
 
     def _account(self) -> Made:
         return _account(self.job, self.writer, self.journal, self.clock, self.started)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from infinitetalk.core.errors import InfiniteTalkError, RequestError
+from infinitetalk.core.errors import DeviceLostError, InfiniteTalkError, RequestError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.stages import Stage
 from infinitetalk.engine.board import Board
@@ -118,7 +118,8 @@ class Worker(threading.Thread):
         self._closing = threading.Event()
         self._waiting = threading.Event()
         self.failure: str | None = None
-        """Why the store cannot be used now; None if it can."""
+        """Why nothing can be made now: the store does not answer, or the device is lost; None if all is well."""
+        self._lost = False
 
     def wake(self) -> None:
         """Says that there is something to do."""
@@ -134,6 +135,10 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Works until `close`."""
         while not self._closing.is_set():
+            if self._lost:
+                # Every job would fail; those that wait are made when the program is started again.
+                self._closing.wait()
+                return
             try:
                 record = self._store.claim(self._worker)
                 self.failure = None
@@ -179,10 +184,12 @@ class Worker(threading.Thread):
             return JobState.FAILED, None, f"{times} of this job; try fewer window frames or a smaller size"
         try:
             made = self._make(record, files, turn)
-        except Stopped as stop:
-            return turn.reason(), stop.made, None
-        except Interrupted:
-            return turn.reason(), None, None
+        except (Stopped, Interrupted) as stop:
+            return turn.reason(), stop.made if isinstance(stop, Stopped) else None, None
+        except DeviceLostError as error:
+            log.error("the device is lost: %s", error, extra={"job": record.id})
+            self.failure, self._lost = f"{told(error, files)}", True
+            return None, None, None
         except InfiniteTalkError as error:
             log.warning("job failed: %s", error, extra={"job": record.id})
             return JobState.FAILED, None, told(error, files)
