@@ -22,8 +22,8 @@ EXACT, FLOATS, WHOLE = 0, 1, 2
 """What a kernel gives: values, 8-bit floats or whole numbers of 8 bits."""
 TOGETHER = 16
 """Rows that one program goes through where gains and gates are the same for all."""
-AHEAD = 3
-"""Rows that are on their way from memory at a time."""
+AHEAD, AHEAD_WIDE = 3, 2
+"""Stages of loading rows ahead; fewer of 32 bits, for which the smaller cards' shared memory is too small."""
 
 
 @triton.jit
@@ -254,7 +254,8 @@ class FusedRegions(Regions):
             _step(gain), 0.0 if norm is None else norm.eps, self._largest, LEAST,
             join=join is not None, gated=gate is not None, norm=norm is not None,
             modulated=norm is not None and norm.modulated, eight=EXACT if norm is None else self._kind,
-            block=block, together=TOGETHER, stages=AHEAD, num_warps=_warps(2 * block),
+            block=block, together=TOGETHER, stages=AHEAD_WIDE if x.element_size() > 2 else AHEAD,
+            num_warps=_warps(2 * block),
         )  # fmt: skip
 
     def _operand(self, x: Tensor, other: Tensor | None, *, gelu: bool) -> Operand:
