@@ -13,7 +13,6 @@ from infinitetalk.media.paths import sidecar_path
 from infinitetalk.media.sidecar import absolute
 from infinitetalk.notebook import session
 from infinitetalk.notebook.choice import PATIENCE, choose, expected, suggest
-from infinitetalk.notebook.plain import CellError
 from infinitetalk.notebook.session import Session
 from infinitetalk.runtime.device import Device
 
@@ -81,16 +80,6 @@ def test_a_public_page_has_a_password(monkeypatch: pytest.MonkeyPatch, capsys: p
     user, _, password = public["auth"].partition(":")
     assert len(password) >= 12
     assert f"User: {user}   Password: {password}" in capsys.readouterr().out
-
-
-def old_launch(_model: str, *, share: bool, wait: bool) -> None:
-    raise AssertionError(f"opened: {share}, {wait}")
-
-
-def test_a_page_that_cannot_ask_for_a_password_gets_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infinitetalk.app.app.launch", old_launch)
-    with pytest.raises(CellError, match="has no password, so it gets no public address"):
-        Session("nano").studio()
 
 
 def test_an_unfinished_video_is_not_shown_as_finished(

@@ -5,7 +5,6 @@ import mimetypes
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from inspect import signature
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -166,16 +165,12 @@ class Session:
         """
         from infinitetalk.app.app import launch
 
-        protected: dict[str, Any] = {}
+        auth = None
         if link:
-            if "auth" not in signature(launch).parameters:
-                raise MachineError(
-                    "this version's page has no password, so it gets no public address; set LINK to False"
-                )
-            protected["auth"] = f"studio:{secrets.token_urlsafe(9)}"
-            user, _, password = protected["auth"].partition(":")
+            user, password = "studio", secrets.token_urlsafe(9)
             _print(f"User: {user}   Password: {password}")
-        launch(self.model, share=link, wait=wait, **protected)
+            auth = f"{user}:{password}"
+        launch(self.model, share=link, auth=auth, wait=wait)
 
 
 def finished(job: Job) -> Path | None:
