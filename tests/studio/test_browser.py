@@ -131,7 +131,7 @@ def test_a_page_that_is_loaded_again_shows_the_job_at_work(visitor: Visitor, stu
     begin(visitor, studio)
     visitor.browser.refresh()
     visitor.ready()
-    visitor.until(lambda: visitor.is_making() and visitor.watched()[0].endswith(".m3u8"))
+    visitor.until(lambda: visitor.is_making() and ".m3u8?" in visitor.watched()[0])
     visitor.click("#stop")
     visitor.until(lambda: visitor.text("#told"))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
@@ -70,7 +70,11 @@ class Visitor:
     def until(self, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Waits for a condition; elements that are replaced meanwhile are no error."""
         waiting = WebDriverWait(self.browser, seconds, 0.1, ignored_exceptions=[StaleElementReferenceException])
-        waiting.until(lambda _: condition())
+        try:
+            waiting.until(lambda _: condition())
+        except TimeoutException:
+            shown = {css: self.text(css) for css in ("#progress", "#told", "#estimate", "#gallery", ".toast-wrap")}
+            pytest.fail(f"not within {seconds:g} s; the page says {shown}, the player {self.watched()}")
 
     def find(self, css: str) -> WebElement | None:
         """The first element, if there is one."""
@@ -132,7 +136,7 @@ class Visitor:
     def plays_live(self) -> bool:
         """Whether a video that is still being made moves."""
         source, second = self.watched()
-        return source.endswith(".m3u8") and second > 0.1
+        return ".m3u8?" in source and second > 0.1
 
     def finished(self) -> float:
         """Waits for the finished video to be playable; gives its seconds."""

@@ -272,6 +272,7 @@ def _launch(
             allowed_paths=[str(ASSETS / "demo")],
             max_file_size=LARGEST if limits is None else limits.upload_bytes,
             prevent_thread_lock=True,
+            _frontend=False,  # Gradio would give a busy machine three seconds to answer, and end
             run_history=False,
             app_kwargs={"routes": door.routes(queue), "middleware": [Middleware(Sessions)]},
         )

@@ -25,6 +25,7 @@ from infinitetalk.media.hls import PLAYLIST
 COOKIE = "infinitetalk_studio"
 AUTH_VARIABLE = "INFINITETALK_AUTH"
 _YEAR = 365 * 24 * 3600
+_END = b"#EXT-X-ENDLIST"
 _SEGMENT = re.compile(r"window-\d{5,}\.ts")
 
 
@@ -118,22 +119,30 @@ def routes(queue: JobQueue) -> list[Route]:
         return JSONResponse(content, headers=headers)
 
     def live(request: Request) -> Response:
-        ticket, name = ticket_of(request), request.path_params["name"]
-        if ticket is None or not (name == PLAYLIST or _SEGMENT.fullmatch(name)):
-            return _missing()
-        try:
-            content = (ticket.files.preview / name).read_bytes()
-        except OSError:
-            return _missing()  # not there yet, or written anew at this moment
-        kind = "application/vnd.apple.mpegurl" if name == PLAYLIST else "video/mp2t"
-        # The newest segment is written again when the sound's end is known.
-        return Response(content, media_type=kind, headers=_PRIVATE)
+        ticket = ticket_of(request)
+        return _missing() if ticket is None else _segment(ticket, request.path_params["name"])
 
     return [
         Route("/studio/{key}/video", video),
         Route("/studio/{key}/settings", settings),
         Route("/studio/{key}/live/{name}", live),
     ]
+
+
+def _segment(ticket: Ticket, name: str) -> Response:
+    """A window of a video that is being made, or the list of those that are finished."""
+    if not (name == PLAYLIST or _SEGMENT.fullmatch(name)):
+        return _missing()
+    try:
+        content = (ticket.files.preview / name).read_bytes()
+    except OSError:
+        return _missing()  # not there yet, or written anew at this moment
+    if name != PLAYLIST:
+        return Response(content, media_type="video/mp2t", headers=_PRIVATE)
+    if _END not in content:
+        # Chromium does not play lists that may grow while they are short: the page asks anew for longer ones.
+        content += _END + b"\n"
+    return Response(content, media_type="application/vnd.apple.mpegurl", headers=_PRIVATE)
 
 
 _PRIVATE = {"cache-control": "private, no-cache", "x-content-type-options": "nosniff"}

@@ -1,21 +1,29 @@
 // Shows the growing video as soon as its first window is there, then the finished one, at the moment that was watched.
 const video = element.querySelector("video"), empty = element.querySelector(".empty");
 const badge = element.querySelector(".badge"), note = element.querySelector(".note");
-let key = null, source = null, asked = false;
+let key = null, source = null, next = null, asked = false;
 
 // On a phone the player is below the form: who asks for a video is led to it.
 document.addEventListener("click", (event) => { if (event.target.closest?.("#make, #first")) asked = true; });
 
 function say(text) { note.textContent = text; note.hidden = !text; }
 
+// Every window makes the list of what can be watched longer; the longer one is taken when the shorter one is used up.
+function usedUp() { return video.ended || Boolean(video.error) || video.currentTime > video.duration - 0.05; }
+
 function show(address, live) {
-  const at = source && !video.error ? video.currentTime : 0, still = source !== null && video.paused && !video.ended;
+  const at = source && !video.error ? video.currentTime : 0;
+  const still = source !== null && video.paused && !usedUp();
   source = address;
+  next = null;
   empty.hidden = true;
   video.hidden = false;
   badge.textContent = "live: still being made";
   badge.hidden = !live;
-  video.onloadedmetadata = () => { if (!live && at > 0 && at < video.duration - 0.1) video.currentTime = at; };
+  video.onloadedmetadata = () => {
+    video.onloadedmetadata = null;
+    if (at > 0 && at < video.duration - 0.05) video.currentTime = at;
+  };
   video.src = address;
   if (!still) video.play().catch(() => {}); // without a click on this page the browser waits for one
 }
@@ -26,7 +34,7 @@ function follow() {
     key = value.key;
     if (asked && innerWidth < 800) element.scrollIntoView({ block: "start" });
     asked = false;
-    source = null;
+    source = next = null;
     video.pause();
     video.removeAttribute("src");
     video.load();
@@ -41,8 +49,9 @@ function follow() {
     return;
   }
   say("");
-  show(wanted, !value.final);
+  if (value.final || source === null || usedUp()) show(wanted, !value.final);
+  else next = wanted;
 }
-video.addEventListener("error", () => { if (!badge.hidden) source = null; });
+for (const name of ["ended", "error"]) video.addEventListener(name, () => { if (next) show(next, true); });
 watch("value", follow);
 follow();

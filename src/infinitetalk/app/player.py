@@ -36,5 +36,4 @@ def watching(ticket: Ticket | None) -> dict[str, Any]:
     windows = ticket.record.progress.windows
     if not windows or not ticket.files.playlist.is_file():
         return {"key": ticket.key}
-    # The count lets a player that stumbled over a segment begin again with the next one.
-    return {"key": ticket.key, "live": f"{place}/live/index.m3u8", "windows": windows}
+    return {"key": ticket.key, "live": f"{place}/live/index.m3u8?windows={windows}"}
