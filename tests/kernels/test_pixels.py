@@ -11,6 +11,7 @@ from infinitetalk.core.memory import MemorySettings
 from infinitetalk.engine import codec
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.models.vae_blocks import CausalConv, Lively, Memory
+from infinitetalk.ops.conv import words
 from infinitetalk.ops.pixels import Pixels
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.regions import choose_pixels
@@ -98,3 +99,11 @@ def test_in_16_bits_two_latent_frames_pass_together_unless_memory_is_scarce(monk
         with torch.no_grad():
             codec.decode(net.to(torch.bfloat16 if half else torch.float32), large, at_once=at_once)
         assert pieces == wanted
+
+
+def test_values_are_copied_about_as_words_where_they_fit() -> None:
+    x = noise(1, 4, 2, 3, 8).to(torch.bfloat16)
+    assert words(x).dtype == torch.int64
+    assert torch.equal(words(x[:, 1:]).view(x.dtype), x[:, 1:])
+    for other in (x[..., :6], x[..., 1:5], x.transpose(-1, -2), x.clone().requires_grad_()):
+        assert words(other) is other

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infinitetalk.ops.attention import attention
-from infinitetalk.ops.conv import conv_frames, conv_time, conv_video
+from infinitetalk.ops.conv import conv_frames, conv_time, conv_video, words
 from infinitetalk.ops.parallel import ALONE, Parallel
 from infinitetalk.ops.pixels import Pixels, channel_norm
 
@@ -202,9 +202,10 @@ class DoublePixels(nn.Module):
     """Makes four equal pixels of each."""
 
     def forward(self, x: Tensor) -> Tensor:
+        kind, x = x.dtype, words(x)
         batch, frames, rows, columns, channels = x.shape
         wide = x.view(batch, frames, rows, 1, columns, 1, channels).expand(-1, -1, -1, 2, -1, 2, -1)
-        return wide.reshape(batch, frames, 2 * rows, 2 * columns, channels)
+        return wide.reshape(batch, frames, 2 * rows, 2 * columns, channels).view(kind)
 
 
 class TimeConv(nn.Conv3d):

@@ -15,6 +15,8 @@ from infinitetalk.ops.pack import LARGEST_FP8, LEAST
 
 TILE = 64
 """Tokens that are brought to 8 bits together."""
+LOOK = 128
+"""Tokens that are looked at together."""
 TILES = 8
 """Tiles of one head that one program goes through, with the matrix at hand."""
 
@@ -134,7 +136,7 @@ def _made(x: Tensor, way: _Way) -> Ready:
     count = min(SEEN, -(-tokens // stride))
     _look_kernel[(batch * heads,)](
         x, middle, scale, *x.stride()[:3], heads, count, stride, ROOM / LARGEST_FP8, LEAST,
-        centre=way.centre, length=way.turned, width=width, tile=TILE, looks=triton.cdiv(count, TILE),
+        centre=way.centre, length=way.turned, width=width, tile=LOOK, looks=triton.cdiv(count, LOOK), num_warps=8,
     )  # fmt: skip
     made = torch.empty(x.shape, dtype=torch.float8_e4m3fn, device=x.device)
     turn = hadamard(width, x.device, x.dtype) if way.turned else x

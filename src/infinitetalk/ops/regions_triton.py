@@ -1,4 +1,4 @@
-"""`Regions` in Triton: one kernel for what lies between two products, a row of tokens or a few to a program.
+"""`Regions` in Triton: one kernel for what lies between two products, a row of tokens to a program.
 
 Values are rounded where the plain form rounds them, so the two differ by the order of sums alone.
 """
@@ -20,10 +20,6 @@ from infinitetalk.ops.rope import Rotation
 
 EXACT, FLOATS, WHOLE = 0, 1, 2
 """What a kernel gives: values, 8-bit floats or whole numbers of 8 bits."""
-TOGETHER = 16
-"""Rows that one program goes through where gains and gates are the same for all."""
-AHEAD, AHEAD_WIDE = 3, 2
-"""Stages of loading rows ahead; fewer of 32 bits, for which the smaller cards' shared memory is too small."""
 
 
 @triton.jit
@@ -35,7 +31,6 @@ def _give(
     width: "Any",
     columns: "Any",
     inside: "Any",
-    there: "Any",
     largest: "Any",
     least: "Any",
     eight: tl.constexpr,
@@ -45,7 +40,7 @@ def _give(
     else:
         most = tl.max(tl.where(inside, tl.abs(y), 0.0), axis=0)
         scale = tl.maximum(most / largest, least)
-        tl.store(scales + row, scale, mask=there)
+        tl.store(scales + row, scale)
         steps = y * (1.0 / scale)
         if eight == 2:
             steps = tl.minimum(tl.maximum(tl.floor(steps + 0.5), -largest), largest)
@@ -78,37 +73,28 @@ def _calm_kernel(
     modulated: tl.constexpr,
     eight: tl.constexpr,
     block: tl.constexpr,
-    together: tl.constexpr,
-    stages: tl.constexpr,
 ) -> None:
-    batch = tl.program_id(1).to(tl.int64)
+    row = tl.program_id(0).to(tl.int64)
+    batch = row // batch_rows
     columns = tl.arange(0, block)
     inside = columns < width
-    # What holds for all rows is read once.
-    if gated:
-        by = tl.load(gate + batch * gate_step + columns, mask=inside, other=0.0)
+    v = tl.load(x + row * width + columns, mask=inside, other=0.0).to(tl.float32)
+    if join:
+        a = tl.load(answer + row * width + columns, mask=inside, other=0.0).to(tl.float32)
+        if gated:
+            a = a * tl.load(gate + batch * gate_step + columns, mask=inside, other=0.0)
+        rounded = (v + a).to(total.dtype.element_ty)
+        tl.store(total + row * width + columns, rounded, mask=inside)
+        v = rounded.to(tl.float32)
     if norm:
+        centred = tl.where(inside, v - tl.sum(v, axis=0) / width, 0.0)
+        variance = tl.sum(centred * centred, axis=0) / width
         g = tl.load(gain + batch * gain_step + columns, mask=inside, other=0.0).to(tl.float32)
         o = tl.load(offset + batch * gain_step + columns, mask=inside, other=0.0).to(tl.float32)
         if modulated:
             g = g + 1.0
-    for number in tl.range(together, num_stages=stages):
-        place = tl.program_id(0) * together + number
-        row = batch * batch_rows + place
-        here = inside & (place < batch_rows)
-        v = tl.load(x + row * width + columns, mask=here, other=0.0).to(tl.float32)
-        if join:
-            a = tl.load(answer + row * width + columns, mask=here, other=0.0).to(tl.float32)
-            if gated:
-                a = a * by
-            rounded = (v + a).to(total.dtype.element_ty)
-            tl.store(total + row * width + columns, rounded, mask=here)
-            v = rounded.to(tl.float32)
-        if norm:
-            centred = tl.where(here, v - tl.sum(v, axis=0) / width, 0.0)
-            variance = tl.sum(centred * centred, axis=0) / width
-            y = centred * (1.0 / tl.sqrt(variance + eps)) * g + o
-            _give(y, made, scales, row, width, columns, here, place < batch_rows, largest, least, eight)
+        y = centred * (1.0 / tl.sqrt(variance + eps)) * g + o
+        _give(y, made, scales, row, width, columns, inside, largest, least, eight)
 
 
 @triton.jit
@@ -166,7 +152,7 @@ def _operand_kernel(
     if gelu:
         # x * (1 + tanh(u)) / 2 = x / (1 + exp(-2 u))
         y = y / (1.0 + tl.exp(-1.5957691216057308 * (y + 0.044715 * y * y * y)))
-    _give(y, made, scales, row, width, columns, inside, True, largest, least, eight)
+    _give(y, made, scales, row, width, columns, inside, largest, least, eight)
 
 
 class _Join(NamedTuple):
@@ -247,15 +233,11 @@ class FusedRegions(Regions):
         gain, offset = (x, x) if norm is None else (norm.gain.contiguous(), norm.offset.contiguous())
         answer, gate, total = (x, None, x) if join is None else join
         made, scales = (x, x) if room is None else room[:2]
-        width, rows = x.shape[-1], x.shape[-2]
-        block = triton.next_power_of_2(width)
-        _calm_kernel[(triton.cdiv(rows, TOGETHER), x.numel() // (width * rows))](
-            x, answer, x if gate is None else gate, gain, offset, total, made, scales, width, rows, _step(gate),
-            _step(gain), 0.0 if norm is None else norm.eps, self._largest, LEAST,
+        _launch(
+            _calm_kernel, x, answer, x if gate is None else gate, gain, offset, total, made, scales, x.shape[-1],
+            x.shape[-2], _step(gate), _step(gain), 0.0 if norm is None else norm.eps, self._largest, LEAST,
             join=join is not None, gated=gate is not None, norm=norm is not None,
             modulated=norm is not None and norm.modulated, eight=EXACT if norm is None else self._kind,
-            block=block, together=TOGETHER, stages=AHEAD_WIDE if x.element_size() > 2 else AHEAD,
-            num_warps=_warps(2 * block),
         )  # fmt: skip
 
     def _operand(self, x: Tensor, other: Tensor | None, *, gelu: bool) -> Operand:
@@ -296,8 +278,4 @@ def _launch(kernel: Any, x: Tensor, *more: Any, **constants: Any) -> None:
     """Runs a kernel with a program for each row of x [..., width]."""
     width = x.shape[-1]
     block = triton.next_power_of_2(width)
-    kernel[(x.numel() // width,)](x, *more, **constants, block=block, num_warps=_warps(block))
-
-
-def _warps(block: int) -> int:
-    return min(16, max(1, block // 1024))
+    kernel[(x.numel() // width,)](x, *more, **constants, block=block, num_warps=min(16, max(1, block // 1024)))
