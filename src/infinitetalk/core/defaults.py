@@ -100,7 +100,7 @@ class ModelFacts:
     encoder: str | None = None
     """What its user put in the place of its own speech encoder."""
     encoder_advice: str = ""
-    """One line for every job, if it was not trained on the encoder that it hears with."""
+    """One line for every job: which encoder it was trained on; empty if it hears with one of its own."""
 
 
 STANDARD_BUCKETS: Mapping[str, Buckets] = {"480": BUCKETS_480, "720": BUCKETS_720}
