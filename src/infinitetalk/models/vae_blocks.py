@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infinitetalk.ops.attention import attention
-from infinitetalk.ops.conv import conv_frames, conv_time, conv_video, words
+from infinitetalk.ops.conv import conv_frames, conv_time, conv_video, unworded, words
 from infinitetalk.ops.parallel import ALONE, Parallel
 from infinitetalk.ops.pixels import Pixels, channel_norm
 
@@ -205,7 +205,7 @@ class DoublePixels(nn.Module):
         kind, x = x.dtype, words(x)
         batch, frames, rows, columns, channels = x.shape
         wide = x.view(batch, frames, rows, 1, columns, 1, channels).expand(-1, -1, -1, 2, -1, 2, -1)
-        return wide.reshape(batch, frames, 2 * rows, 2 * columns, channels).view(kind)
+        return unworded(wide.reshape(batch, frames, 2 * rows, 2 * columns, channels), kind)
 
 
 class TimeConv(nn.Conv3d):

@@ -81,19 +81,22 @@ def _stack_taps(x: Tensor, taps: int, stride: int = 1) -> Tensor:
     """The `taps` frames behind each answer side by side: [B, T', H, W, taps * C]."""
     count = (x.shape[1] - taps) // stride + 1
     frames = [x[:, tap : tap + stride * (count - 1) + 1 : stride] for tap in range(taps)]
-    return torch.cat([words(frame) for frame in frames], dim=-1).view(x.dtype) if taps > 1 else x
+    if taps == 1:
+        return x
+    return unworded(torch.cat([words(frame) for frame in frames], dim=-1), x.dtype)
 
 
 def words(x: Tensor) -> Tensor:
     """x [..., C] to be copied about: as words of 64 bits where they fit, since a GPU's copies go by the element.
 
-    `.view(x.dtype)` leads back. What is differentiated stays as it is.
+    `unworded` leads back. What is differentiated stays as it is.
     """
     least = 8 // x.element_size()
-    whole = (
-        x.shape[-1] % least == 0
-        and x.storage_offset() % least == 0
-        and x.stride(-1) == 1
-        and not any(step % least for step in x.stride()[:-1])
-    )
+    steps = x.shape[-1], x.storage_offset(), *x.stride()[:-1]
+    whole = x.stride(-1) == 1 and not any(step % least for step in steps)
     return x if x.requires_grad or not whole else x.view(torch.int64)
+
+
+def unworded(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values of words; a view as another type would end differentiation."""
+    return x.view(dtype) if x.dtype == torch.int64 else x
