@@ -88,9 +88,7 @@ def _draw(model: str) -> _Page:
             with gr.Row(elem_id="actions"):
                 make = gr.Button("Make the video", variant="primary", size="lg", elem_id="make")
                 first = gr.Button("First window only", size="lg", elem_id="first")
-                stop = gr.Button(
-                    "Stop, keep what is finished", variant="stop", size="lg", visible=False, elem_id="stop"
-                )
+                stop = gr.Button("Stop and keep", variant="stop", size="lg", visible=False, elem_id="stop")
             gr.HTML(f'<p class="consent" role="note">{telling.CONSENT}</p>', elem_id="consent")
     gr.HTML('<h2 class="step">Your videos</h2>')
     gallery = telling.gallery()
