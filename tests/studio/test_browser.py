@@ -367,7 +367,7 @@ def test_pictures_for_the_documents(studio: Served, browser: webdriver.Chrome, t
         visitor.click("#find-faces")
         visitor.until(lambda: visitor.find("#places .box"))
         visitor.run("document.querySelector('#people').scrollIntoView({block: 'start', behavior: 'instant'})")
-        shoot(browser, folder / "studio-people.jpg", 1280, 900)
+        shoot(browser, folder / "studio-people.jpg", 590, 900)
         screen = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         visitor.arrive("?__theme=light")
