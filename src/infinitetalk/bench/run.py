@@ -170,8 +170,8 @@ def report(results: Sequence[Result]) -> dict[str, Any]:
     rows = []
     for result in results:
         if result.task.subject != RATES:
-            rows.append({"subject": result.task.subject, "mode": result.task.mode, **result.figures})
-            rows[-1] |= {f"times_ours_{part}": ratio for part, ratio in ratios(result.figures, ours).items()}
+            told = {f"times_ours_{part}": ratio for part, ratio in ratios(result.figures, ours).items()}
+            rows.append({"subject": result.task.subject, "mode": result.task.mode, **told, **result.figures})
             if share := roofline(result, rates):
                 rows[-1]["share_of_roofline"] = share
     task = results[0].task
