@@ -67,7 +67,7 @@ class Text(Encoders):
 
     def encode(self, _prompts: Sequence[str]) -> list[Tensor]:
         """See `TextSource`."""
-        return [torch.empty(count, self._config.text_dim, device=META) for count in self._tokens]
+        return [torch.zeros(count, self._config.text_dim) for count in self._tokens]  # read in main memory
 
 
 class Vision(Encoders):
