@@ -9,6 +9,7 @@ import pickle
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,9 @@ def files(tmp_path: Path) -> Iterator[str]:
             elif self.path == "/in/endless":
                 self.send_response(200)
                 self.end_headers()
-                while True:
-                    self.wfile.write(bytes(10_000))
+                with suppress(OSError):  # who reads goes away
+                    while True:
+                        self.wfile.write(bytes(10_000))
             else:
                 super().do_GET()
 
