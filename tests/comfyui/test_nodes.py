@@ -39,9 +39,12 @@ def test_nodes_are_what_comfyui_was_told(nodes: Any) -> None:
     assert set(ours) == set(nodes.NODE_CLASS_MAPPINGS) == set(nodes.NODE_DISPLAY_NAME_MAPPINGS)
     for kind, node in nodes.NODE_CLASS_MAPPINGS.items():
         now, then = bare(node.INPUT_TYPES()), bare(ours[kind]["input"])
-        if kind == "InfiniteTalkSettings":
-            # A new setting may come before ComfyUI is run again; those that stored workflows may hold must stay.
-            now = {group: {name: told for name, told in now[group].items() if name in then[group]} for group in then}
+        for group, inputs in then.items():
+            # Settings may come before ComfyUI is run again, but behind the others: graphs hold values by their order.
+            anywhere = kind == "InfiniteTalkSettings"
+            names = [name for name in now[group] if name in inputs or not anywhere]
+            now[group] = {name: now[group][name] for name in names[: len(inputs)]}
+            assert list(now[group]) == list(inputs), f"{kind}: run tools.run_comfyui again"
         assert now == then, f"{kind}: run tools.run_comfyui again"
         assert list(node.RETURN_TYPES) == ours[kind]["output"]
         assert list(node.RETURN_NAMES) == ours[kind]["output_name"]
