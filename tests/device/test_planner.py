@@ -172,7 +172,7 @@ def test_predictions_of_what_nobody_measured_are_marked() -> None:
 
 
 def test_the_forward_pass_of_the_h100_takes_as_long_as_was_measured() -> None:
-    seconds = planner._forward_seconds(FULL, WORK, machine(79, 64, "h100"))
+    seconds = planner._forward_seconds(Lodging(), FULL, WORK, machine(79, 64, "h100"))
     assert seconds == pytest.approx(4.59, rel=0.05)
 
 

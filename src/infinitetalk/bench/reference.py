@@ -127,9 +127,10 @@ def network_class(checkout: Path) -> Callable[..., nn.Module]:
         bare_package(package, checkout.joinpath(*package.split(".")))
     model: Any = importlib.import_module("wan.modules.multitalk_model")
     attention: Any = importlib.import_module("wan.modules.attention")
-    if not (own and torch.cuda.is_available()):
+    on_gpu = Device.choose().torch_device.type == "cuda"
+    if not (own and on_gpu):
         model.flash_attention = attention.flash_attention = _attention
-    if not torch.cuda.is_available():
+    if not on_gpu:
         _without_gpu(importlib.import_module("wan.utils.multitalk_utils"))
     network: Callable[..., nn.Module] = model.WanModel
     return network

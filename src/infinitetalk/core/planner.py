@@ -328,7 +328,7 @@ def main_memory(plan: Lodging, networks: Networks, work: Work, machine: Machine)
     }
 
 
-def _forward_seconds(networks: Networks, work: Work, machine: Machine) -> float:
+def _forward_seconds(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> float:
     """Seconds of one pass of the transformer with its weights at hand."""
     dit, rates = networks.dit, machine.rates
     products = footprint.forward_operations(dit, work.size, work.window_frames, work.people)
@@ -337,13 +337,14 @@ def _forward_seconds(networks: Networks, work: Work, machine: Machine) -> float:
     each = constant(f"elementwise_bytes{form}").value
     moved = numbers * each * machine.number / HALF
     if networks.dit_bytes is not None and not machine.eight:
-        moved += dit.num_layers * footprint.block_step(dit).matrices * constant("dequantise_bytes").value
+        times = -(-((work.window_frames - 1) // TEMPORAL_STRIDE + 1) // (plan.frames_at_once or work.window_frames))
+        moved += times * dit.num_layers * footprint.block_step(dit).matrices * constant("dequantise_bytes").value
     return (products / rates.products.value + moved / rates.memory.value) / machine.speedup
 
 
 def step_seconds(plan: Lodging, networks: Networks, work: Work, machine: Machine) -> tuple[float, float]:
     """Seconds of one step, and the share of them in which the device waits for weights."""
-    computing = work.branches * _forward_seconds(networks, work, machine)
+    computing = work.branches * _forward_seconds(plan, networks, work, machine)
     streamed = (networks.dit.num_layers - plan.resident_blocks) * _sizes(networks, machine.number).block
     rates = machine.rates
     slowest = min(rates.link.value, rates.disk.value) if plan.tier is Tier.DISK else rates.link.value

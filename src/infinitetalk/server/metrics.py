@@ -97,7 +97,7 @@ def _memory() -> Metric:
     memory.add_metric(["peak"], peak_memory())
     memory.add_metric(["available"], available_memory())
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch is not None and torch.cuda.is_initialized():
         memory.add_metric(["gpu_allocated"], torch.cuda.memory_allocated())
         memory.add_metric(["gpu_peak"], torch.cuda.max_memory_allocated())
     return memory
