@@ -314,7 +314,7 @@ def main_memory(plan: Lodging, networks: Networks, work: Work, machine: Machine)
     networks = _as_held(plan, networks, machine)
     sizes, blocks = _sizes(networks, machine.number), networks.dit.num_layers
     # Weights pass through main memory a block at a time.
-    buffers = 2 * sizes.block
+    buffers = sizes.block
     if plan.tier is Tier.PINNED:
         buffers += (blocks - plan.resident_blocks) * sizes.block + blocks * sizes.once
     elif plan.tier is Tier.DISK:
