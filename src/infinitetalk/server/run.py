@@ -87,7 +87,8 @@ def serve(
     """
     with listen(place.host, place.port) as bound:
         metrics = Metrics()
-        with opened_queue(place, settings, metrics, device, memory) as queue:
+        # A signal may come before uvicorn listens for it.
+        with opened_queue(place, settings, metrics, device, memory) as queue, suppress(KeyboardInterrupt):
             shown = f"[{place.host}]" if ":" in place.host else place.host
             ready(f"http://{shown}:{bound.getsockname()[1]}")
             run_app(create_app(queue, settings, metrics), bound)
