@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -127,7 +128,9 @@ def test_a_service_that_is_killed_goes_on(tiny_folder: Path, tmp_path: Path) -> 
 
 
 def test_the_log_of_a_service_is_json(tiny_folder: Path, tmp_path: Path) -> None:
-    with started(tmp_path / "jobs", tiny_folder) as (process, _):
+    with started(tmp_path / "jobs", tiny_folder) as (process, url):
+        with urlopen(f"{url}/healthz", timeout=30) as answer:
+            assert answer.status == 200
         process.send_signal(signal.SIGINT)
         for _ in range(600):
             if process.poll() is not None:
