@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.pipeline import TINY, Remembered, inputs
 from benchmarks.random_model import Full
+from infinitetalk.bench.random_weights import fill, hollow
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults, ModelFacts, resolve
 from infinitetalk.core.live import resolve_live
 from infinitetalk.core.memory import MemorySettings
@@ -90,21 +91,6 @@ class Tokens:
         return [torch.randn(8, self.width, generator=generator).to(self.device) for _ in prompts]
 
 
-def draw(module: nn.Module, device: torch.device, dtype: torch.dtype, seed: int) -> nn.Module:
-    """Random weights for a module on the meta device, the same in every process: gains near 1, small biases."""
-    module = module.to(dtype).to_empty(device=device)
-    generator = torch.Generator(device).manual_seed(seed)
-    for name, weight in module.named_parameters():
-        weight.requires_grad_(False).normal_(generator=generator)
-        if weight.ndim > 1:
-            weight.mul_(0.8 * (weight.numel() / weight.shape[0]) ** -0.5)
-        elif name.endswith("bias"):
-            weight.mul_(0.05)
-        else:
-            weight.mul_(0.1).add_(1)
-    return module.eval()
-
-
 @dataclass(frozen=True, slots=True)
 class Random:
     """A full-size model of random weights, as one of the processes makes it."""
@@ -140,16 +126,10 @@ class Random:
     def dit(self, device: Device) -> AudioDiT:
         """The transformer, block by block."""
         config, where, eight = self.scale.full.dit, device.torch_device, choose_eight(self.memory)
-        with torch.device("meta"):
-            hollow = AudioDiT(replace(config, num_layers=0))
-        dit = draw(hollow, where, device.dtype, 0)
-        assert isinstance(dit, AudioDiT)
+        dit = fill(hollow(lambda: AudioDiT(replace(config, num_layers=0))), device.dtype, where)
         dit.config = config
         for number in range(config.num_layers):
-            with torch.device("meta"):
-                block: nn.Module = Block(config)
-            block = draw(block, where, device.dtype, 1 + number)
-            assert isinstance(block, Block)
+            block = fill(hollow(lambda: Block(config)), device.dtype, where, f"blocks.{number}.")
             if eight is not None:
                 block.hold_eight(eight)
             dit.blocks.append(block)
