@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from infinitetalk.core.errors import MediaError
+from infinitetalk.core.input_json import legacy_box
 from infinitetalk.engine.golden import check, verify
 from infinitetalk.engine.golden_case import Case
-from infinitetalk.engine.golden_pipeline import legacy_box
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.safetensors"))

@@ -1,11 +1,16 @@
 """`infinitetalk generate`: a talking video from a picture or a video and a voice."""
 
 import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from infinitetalk.cli.command import Command, add_device_flag, add_json_flag, add_memory_flags, memory_settings
 from infinitetalk.cli.making import RunOn, make
+from infinitetalk.cli.text import near_path
 from infinitetalk.core.errors import UsageError
+from infinitetalk.core.input_json import read_input_json
 from infinitetalk.core.knobs import CONTROLS, add_flags, given, override
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.media.paths import job_path
@@ -34,6 +39,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="repeat a video from the JSON file beside it; other flags change it",
     )
+    add_input_json_flag(files)
     files.add_argument(
         "--hls",
         type=Path,
@@ -51,6 +57,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, [control for control in CONTROLS if control.knob.expert])
 
 
+def add_input_json_flag(section: argparse._ActionsContainer) -> None:
+    """Adds `--input-json`."""
+    section.add_argument("--input-json", "--input_json", dest="input_json", type=Path, metavar="FILE.json",
+                         help="a job file of the reference implementation; other flags change it")  # fmt: skip
+
+
 def _seeds(text: str) -> tuple[int, ...]:
     try:
         return tuple(dict.fromkeys(int(part) for part in text.split(",")))
@@ -63,12 +75,31 @@ def read_request(arguments: argparse.Namespace) -> TalkRequest:
 
     Raises:
         RequestError: a value that cannot work.
+        UsageError: two files that describe a request.
     """
+    if arguments.request is not None and arguments.input_json is not None:
+        raise UsageError("give --request or --input-json, not both; see infinitetalk generate --help")
+    if arguments.input_json is not None:
+        return _read_job_file(arguments.input_json, given(arguments))
     if arguments.request is None:
         return TalkRequest(**given(arguments))
     from infinitetalk.media.sidecar import read_request as read_sidecar
 
     return override(read_sidecar(arguments.request), given(arguments))
+
+
+def _read_job_file(path: Path, changes: Mapping[str, object]) -> TalkRequest:
+    """A job file's request; its prompt, which all such files have, is left out for models that read none."""
+    request = override(read_input_json(path), changes)
+    if request.prompt is None or "prompt" in changes:
+        return request
+    from infinitetalk.weights.folder import ModelFolder
+
+    folder = ModelFolder.open(request.model)
+    if folder.facts.has_text:
+        return request
+    sys.stderr.write(f"note: the model {folder.name} reads no prompt, so that of {near_path(path)} is left out\n")
+    return replace(request, prompt=None)
 
 
 def free_name(request: TalkRequest, folder: Path = Path()) -> Path:

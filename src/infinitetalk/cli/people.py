@@ -5,7 +5,7 @@ from pathlib import Path
 
 from infinitetalk.cli.command import DONE, Command, add_json_flag
 from infinitetalk.cli.display import emit
-from infinitetalk.cli.generate import read_request
+from infinitetalk.cli.generate import add_input_json_flag, read_request
 from infinitetalk.cli.text import near_path, say
 from infinitetalk.core.knobs import CONTROLS, add_flags
 
@@ -16,6 +16,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
                        help="the picture (default people.png)")  # fmt: skip
     files.add_argument("--request", type=Path, metavar="FILE.json",
                        help="show a video's request from the JSON file beside it; other flags change it")  # fmt: skip
+    add_input_json_flag(files)
     add_flags(parser, [control for control in CONTROLS if control.knob.group in ("input", "picture")])
     add_json_flag(parser.add_argument_group("run"))
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig, NetConfig, VAEConfig
 from infinitetalk.core.defaults import ModelDefaults, ModelFacts
-from infinitetalk.core.request import Box, TalkRequest
+from infinitetalk.core.input_json import legacy_box
+from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLES_PER_FRAME, Pixels
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.golden_case import Case, Finding, network, relative
@@ -190,9 +191,3 @@ def _request(case: Case) -> TalkRequest:
         apg=bool(meta["apg"]),
         reference=True,
     )
-
-
-def legacy_box(box: Sequence[float]) -> Box:
-    """The reference's order (first row, first column, last row, last column) as x0, y0, x1, y1."""
-    top, left, bottom, right = box
-    return Box(left, top, right, bottom)
