@@ -2,8 +2,8 @@
 
 A mode names how it multiplies matrices and how it attends, in its own words: `Default, flash_attn3`. Of its kernels
 those are taken that can be imported here. Two things are lent to it. FlashAttention-3 is known to it by one name only,
-`flash_attn_interface`; the wheel `fa3-fwd` brings it under another. And where its attention to sound would be torch's,
-whose answer it does not take in the shape that its own code makes, the shape is mended.
+`flash_attn_interface`; the wheel `fa3-fwd` brings it under another. And shapes are mended where two kernels do not take
+what its own code makes: torch's attention to sound, and the Triton LayerNorm of the sound's tokens.
 """
 
 import importlib
@@ -191,6 +191,7 @@ def _prepare(checkout: Path, device: torch.device) -> None:
     importlib.import_module("lightx2v.common.ops")
     registers: Any = importlib.import_module("lightx2v.utils.registry_factory")
     _lend_flat(registers.ATTN_WEIGHT_REGISTER)
+    _flatten_norm(registers.LN_WEIGHT_REGISTER)
 
 
 class _Cpu:
@@ -228,6 +229,19 @@ def _lend_flat(register: Any) -> None:
         return found.reshape(-1, found.shape[-1])
 
     register[FLAT] = type("Flat", (register[SDPA],), {"apply": apply})
+
+
+def _flatten_norm(register: Any) -> None:
+    """Its Triton LayerNorm takes two dimensions, and sound has three when it is normalised."""
+    if "Triton" not in register:
+        return
+    known = register["Triton"].apply
+
+    def apply(self: Any, x: Tensor) -> Tensor:
+        found: Tensor = known(self, x.reshape(-1, x.shape[-1]))
+        return found.view(x.shape)
+
+    register["Triton"].apply = apply
 
 
 NORMS: Mapping[str, Sequence[str]] = {
