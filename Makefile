@@ -9,7 +9,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(WITHO
 # The studio's tests need a browser; where none is, and none can be installed, they are left out, and that is said.
 WITHOUT_BROWSER = $(shell command -v chromedriver >/dev/null || echo --ignore=tests/studio/test_browser.py)
 
-.PHONY: demo test test-full check fix install dev browser database clean
+.PHONY: demo test test-full check fix docs install dev browser database clean
 
 demo: install
 	$(BIN)/infinitetalk demo
@@ -30,6 +30,10 @@ check: dev
 fix: dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documents' site, into build/site.
+docs: dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev

@@ -3,13 +3,14 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infinitetalk.cli.command import DONE, FAILED, PROGRAM, Command, add_device_flag, add_json_flag
+from infinitetalk.cli.findings import Finding, Lack
 from infinitetalk.cli.fits import print_outlooks, survey
 from infinitetalk.cli.text import BAD, GOOD, Cell, print_json, print_table, say
 from infinitetalk.core.errors import InfiniteTalkError
@@ -50,18 +51,6 @@ OPTIONAL: tuple[tuple[str, str, str], ...] = (
 ABSENT: Cell = ("–", "dim")
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    topic: str
-    name: str
-    value: str
-    fine: bool = True
-    there: bool = True
-    """Whether it is there at all; what is absent by nature is nothing amiss."""
-
-
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("what to look at")
     where.add_argument(
@@ -81,11 +70,11 @@ def _library(module: str, distribution: str, use: str, *, needed: bool) -> Findi
     try:
         found = version(distribution)
     except PackageNotFoundError:
-        return Finding("libraries", distribution, f"not installed ({use})", fine=not needed, there=False)
+        return (Lack.LIBRARY if needed else Lack.EXTRA).found("libraries", distribution, use=use)
     try:
         import_module(module)
     except (ImportError, OSError) as error:
-        return Finding("libraries", distribution, f"{found}, but it cannot be imported: {error}", fine=False)
+        return Lack.IMPORT.found("libraries", distribution, version=found, error=error)
     return Finding("libraries", distribution, found)
 
 
@@ -103,7 +92,7 @@ def _machine() -> Iterator[Finding]:
 
 def _disk(speed: "DiskSpeed | None", folder: Path) -> Finding:
     if speed is None:
-        return Finding("machine", "disk", f"{folder} can neither be read nor written", fine=False)
+        return Lack.DISK.found("machine", "disk", folder=folder)
     bound = "" if speed.sure else "at most "
     return Finding(
         "machine", "disk", f"reads {bound}{speed.read / 1e9:.1f} GB/s, {speed.free / 1e9:.0f} GB free ({folder})"
@@ -124,7 +113,7 @@ def _device(device: "Device") -> Iterator[Finding]:
         yield Finding("device", "device memory", f"{_gib(device.memory)}{free}")
     if device.capability is not None:
         driver = device.driver
-        yield Finding("device", "driver", driver or "none on this machine", there=driver is not None)
+        yield Lack.DRIVER.found("device", "driver") if driver is None else Finding("device", "driver", driver)
     yield from _kernels(device)
 
 
@@ -139,16 +128,16 @@ def _kernels(device: "Device") -> Iterator[Finding]:
     sdpa = f"PyTorch's SDPA ({', '.join(ways)}); it replaces xformers and flash-attn, which are not needed"
     yield Finding("kernels", "attention", sdpa)
     yield Finding("kernels", "--attention", f"auto, {', '.join(usable_backends(device))}")
-    others = (
-        "" if device.bfloat16 else "not on this card: it computes in float16, with float32 where that is too narrow"
-    )
-    yield Finding("kernels", "bfloat16", others or "computes", there=device.bfloat16)
-    fp8 = "multiplies" if device.fp8 else "stored and converted only"
-    yield Finding("kernels", "8-bit floats", fp8, there=device.fp8)
-    why = "not installed or not for this card; nothing needs it" if device.capability is not None else "GPUs only"
-    yield Finding("kernels", "Triton", "usable" if device.triton else why, there=device.triton)
-    why = "not on this machine" if device.pretended is not None else "no GPU of its own memory"
-    yield Finding("kernels", "pinned memory", "usable" if device.pinned else why, there=device.pinned)
+    gpu = device.capability is not None
+    yield _usable("bfloat16", "computes", None if device.bfloat16 else Lack.BFLOAT16)
+    yield _usable("8-bit floats", "multiplies", None if device.fp8 else Lack.FP8)
+    yield _usable("Triton", "usable", None if device.triton else Lack.TRITON if gpu else Lack.TRITON_GPU)
+    pinned = Lack.PINNED if device.pretended is not None else Lack.PINNED_GPU
+    yield _usable("pinned memory", "usable", None if device.pinned else pinned)
+
+
+def _usable(name: str, value: str, lack: Lack | None) -> Finding:
+    return Finding("kernels", name, value) if lack is None else lack.found("kernels", name)
 
 
 def _encoder() -> Finding:
@@ -158,8 +147,7 @@ def _encoder() -> Finding:
     try:
         return Finding("libraries", "video encoder", f"{Codec('libx264', 'w').long_name} (no ffmpeg program needed)")
     except UnknownCodecError:
-        problem = "this PyAV lacks libx264: pip install --force-reinstall av"
-        return Finding("libraries", "video encoder", problem, fine=False)
+        return Lack.ENCODER.found("libraries", "video encoder")
 
 
 def _bundled() -> Finding:
@@ -168,7 +156,7 @@ def _bundled() -> Finding:
     try:
         ModelFolder.open("nano")
     except InfiniteTalkError as error:
-        return Finding(PROGRAM, "bundled model", str(error), fine=False)
+        return Lack.BUNDLED.found(PROGRAM, "bundled model", error=error)
     return Finding(PROGRAM, "bundled model", "nano, complete")
 
 
@@ -178,7 +166,7 @@ def _choose(name: str) -> "Device | Finding":
     try:
         return Device.choose(name)
     except InfiniteTalkError as error:
-        return Finding("device", "device", str(error), fine=False)
+        return Lack.DEVICE.found("device", "device", error=error)
 
 
 def examine(device: "Device | Finding | None", disk: Finding | None) -> Iterator[Finding]:

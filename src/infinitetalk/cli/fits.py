@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infinitetalk.cli.download import quiet_hub
+from infinitetalk.cli.findings import ESTIMATE, TOO_LARGE
 from infinitetalk.cli.models import downloaded, find
 from infinitetalk.cli.text import BAD, GOOD, Cell, command_line, print_table, say
 from infinitetalk.core.errors import ModelError
@@ -66,7 +67,8 @@ def _row(one: "Outlook") -> tuple[Cell, ...]:
     if not one.fits:
         need, budget = (one.vram, one.vram_budget) if one.lacking == "GPU memory" else (one.ram, one.ram_budget)
         place = "GPU" if one.lacking == "GPU memory" else "RAM"
-        lacking = f"{place}: {need / GIB:.1f} GiB needed, {budget / GIB:.1f} usable; {one.advice.partition(';')[0]}"
+        words = one.advice.partition(";")[0]
+        lacking = TOO_LARGE.format(place=place, need=need / GIB, budget=budget / GIB, advice=words)
         return (BAD, name, one.size, work, "", "", "", (lacking, "yellow"))
     about = "~" if one.estimate else ""
     vram = f"{one.vram / GIB:.1f}" if one.vram else "–"
@@ -97,6 +99,6 @@ def print_outlooks(outlooks: "Sequence[Outlook]") -> None:
     say("GPU, RAM: expected peaks. Per second: expected time for a second of video, without loading the model.")
     say("Steps: denoising steps x passes of the network in each, by the model's own settings.")
     if any(one.estimate and one.fits for one in outlooks):
-        say("~ estimate: nobody measured the speed of this card; it may be off by half or double.")
+        say(ESTIMATE)
     if any(not one.here for one in outlooks):
         say(f"Get one with:  {command_line('download', 'NAME')}")

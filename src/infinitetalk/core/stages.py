@@ -4,12 +4,12 @@ from enum import Enum
 
 
 class Stage(Enum):
-    """One stage of a job; the value is the name that users read."""
+    """One stage of a job, in the order of the work; the value is the name that users read."""
 
     AUDIO_ENCODING = "audio encoding"
     FEATURE_EXTRACTION = "feature extraction"
-    DENOISING = "denoising (DiT)"
     KEY_FRAMES = "sparse key frames"
-    INTERPOLATION = "frame interpolation"
+    DENOISING = "denoising (DiT)"
     LIP_SYNC = "lip sync and motion"
+    INTERPOLATION = "frame interpolation"
     ASSEMBLY = "assembly"
