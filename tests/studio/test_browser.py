@@ -88,6 +88,7 @@ def visitor(studio: Served, browser: webdriver.Chrome) -> Iterator[Visitor]:
     browser.delete_all_cookies()
     one.arrive()
     yield one
+    assert one.refusals() == [], "the page does nothing that its own policy refuses"
     stop = one.find("#stop")
     if stop is not None and stop.is_displayed():
         stop.click()
@@ -326,6 +327,46 @@ def test_nothing_comes_from_elsewhere(visitor: Visitor) -> None:
     assert isinstance(loaded, list)
     assert len(loaded) > 5
     assert [name for name in loaded if not name.startswith((visitor.address, "data:", "blob:"))] == []
+
+
+_ATTACKS = """
+const told = [], done = arguments[0];
+const note = (name) => { window.reached.push(name); };
+window.reached = []; window.note = note;
+document.body.insertAdjacentHTML("beforeend", "<img src=x onerror=note('handler')>");
+const script = document.createElement("script"); script.textContent = "note('script')"; document.body.append(script);
+const far = document.createElement("script"); far.src = "https://example.com/a.js"; document.body.append(far);
+const frame = document.createElement("iframe"); frame.src = "/healthz"; document.body.append(frame);
+const thing = document.createElement("object"); thing.data = "/studio/x"; document.body.append(thing);
+const picture = new Image(); picture.src = "https://example.com/a.png";
+fetch("https://example.com/").then(() => note("fetch"), () => {});
+setTimeout(() => done([window.reached, window.refusals.splice(0)]), 1500);
+"""
+
+
+def test_scripts_and_places_that_are_not_the_pages_own_are_refused(visitor: Visitor) -> None:
+    """As if somebody had got text of theirs into the page."""
+    visitor.browser.set_script_timeout(60)
+    reached, refused = visitor.browser.execute_async_script(_ATTACKS)
+    assert reached == []
+    kinds = [(line.split()[0], line.split()[1]) for line in refused]
+    assert {("script-src-attr", "inline"), ("script-src-elem", "inline")} <= set(kinds)
+    far = ("script-src-elem", "img-src", "connect-src")
+    assert {kind for kind, place in kinds if place.startswith("https://example.com")} == set(far)
+    assert {"frame-src", "object-src"} <= {kind for kind, _ in kinds}
+
+
+def test_no_other_page_may_frame_the_studio(visitor: Visitor, studio: Served) -> None:
+    visitor.browser.get("data:text/html,<iframe id=f></iframe>")
+    visitor.run("document.querySelector('#f').src = arguments[0]", studio.address)
+    visitor.browser.switch_to.frame("f")
+    try:
+        visitor.until(lambda: visitor.run("return document.readyState") == "complete")
+        assert not visitor.find("#make")
+        assert "chromewebdata" in str(visitor.run("return location.href")) or visitor.run("return document.title") == ""
+    finally:
+        visitor.browser.switch_to.default_content()
+        visitor.arrive()
 
 
 @pytest.mark.full

@@ -29,6 +29,13 @@ FLAGS = (
 PATIENCE = 60
 """Seconds until something is taken for broken; machines that run tests may be slow."""
 
+_WATCH = """
+window.refusals = [];
+addEventListener("securitypolicyviolation", (event) =>
+  refusals.push([event.effectiveDirective, event.blockedURI, event.sample].join(" ")));
+"""
+"""Remembers what the page's own policy has kept it from doing."""
+
 VIDEO = "document.querySelector('#result video')"
 
 
@@ -43,6 +50,7 @@ def opened(profile: Path) -> Iterator[webdriver.Chrome]:
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    window.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _WATCH})
     try:
         yield window
     finally:
@@ -75,6 +83,10 @@ class Visitor:
         except TimeoutException:
             shown = {css: self.text(css) for css in ("#progress", "#told", "#estimate", "#gallery", ".toast-wrap")}
             pytest.fail(f"not within {seconds:g} s; the page says {shown}, the player {self.watched()}")
+
+    def refusals(self) -> object:
+        """What the page's content security policy has refused."""
+        return self.run("return window.refusals")
 
     def find(self, css: str) -> WebElement | None:
         """The first element, if there is one."""

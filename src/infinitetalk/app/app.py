@@ -16,7 +16,9 @@ from starlette.middleware import Middleware
 
 from infinitetalk.app import door, form, player, telling
 from infinitetalk.app.banner import Machine
+from infinitetalk.app.beside import Beside, Service
 from infinitetalk.app.door import Login, Sessions
+from infinitetalk.app.headers import SafeHeaders
 from infinitetalk.app.studio import Studio
 from infinitetalk.app.tickets import Counter
 from infinitetalk.app.vetting import Vetting
@@ -27,6 +29,7 @@ from infinitetalk.engine.job import Workshop
 from infinitetalk.jobs.queue import JobQueue
 from infinitetalk.jobs.tidy import tidied
 from infinitetalk.runtime.platform import data_folder
+from infinitetalk.server.metrics import Metrics
 from infinitetalk.weights.folder import ModelFolder
 from infinitetalk.weights.locate import ASSETS, bundled
 
@@ -41,7 +44,8 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 _TITLE = """<header class="top"><svg viewBox="0 0 48 48" aria-hidden="true"><rect width="48" height="48" rx="13"/><path
 d="M10 24h3M17 18v12M24 11v26M31 17v14M38 24h-3"/></svg><div><h1>InfiniteTalk</h1><p>A picture or a video, a voice, and
 the picture speaks.</p></div><button type="button" id="shade" aria-label="switch between light and dark"
-onclick="document.body.classList.toggle('dark')">◐</button></header>"""
+>◐</button></header>"""
+_SHADE = "element.querySelector('#shade').addEventListener('click', () => document.body.classList.toggle('dark'))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class _Page:
 
 
 def _draw(model: str) -> _Page:
-    gr.HTML(_TITLE)
+    gr.HTML(_TITLE, js_on_load=_SHADE)
     banner = gr.HTML(elem_id="banner")
     key, seen, timer = gr.State(), gr.State(), gr.Timer(LOOK, active=False)
     with gr.Row(equal_height=False, elem_id="work"):
@@ -208,17 +212,20 @@ def serving(
     protect: Login | None = None,
     usual: Mapping[str, Any] | None = None,
     limits: ServiceLimits | None = None,
+    service: Service | None = None,
 ) -> Iterator[gr.Blocks]:
-    """The page, served while the block runs.
+    """The page, and the HTTP API beside it, served while the block runs.
 
     Args:
         folder: keeps the jobs; without one they go when the block ends.
         usual: fields of the request by name that the form starts with.
         limits: what users may ask for; default: no limit for this machine's own user, else a service's.
+        service: who may use the API; default: one user, whose token is in the folder.
 
     Raises:
         ModelError: the first model cannot be used.
-        MachineError: the port is taken, the host is no address of this machine, or the folder cannot be made.
+        MachineError: the port is taken, the host is no address of this machine, the folder cannot be made, or the
+            database does not answer.
     """
     with ExitStack() as closing:
         scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="infinitetalk-"))).resolve()
@@ -231,13 +238,18 @@ def serving(
         local = host in _LOCAL and not share
         if limits is None and not local:
             limits = ServiceLimits()
-        queue = closing.enter_context(JobQueue(folder or scratch / "jobs", workshop, limits=limits))
+        place, service, metrics = folder or scratch / "jobs", service or Service(), Metrics()
+        settings = service.settings((model, *(name for name in bundled() if name != model)), place, limits)
+        queue = closing.enter_context(
+            JobQueue(place, workshop, database=service.database, limits=limits, observer=metrics)
+        )
         if limits is not None:
             closing.enter_context(tidied(queue, limits.keep_days))
         machine = Machine(workshop, device, memory, scratch)
         page = build(Counter(queue, Vetting.of(limits)), machine, model, uploads=uploads, local=local, usual=usual)
         closing.callback(page.close, verbose=False)
-        _launch(page, queue, host=host, port=port, share=share, protect=protect, limits=limits)
+        api = Middleware(Beside, queue=queue, settings=settings, metrics=metrics)
+        _launch(page, queue, api, host=host, port=port, share=share, protect=protect, limits=limits)
         yield page
 
 
@@ -256,8 +268,8 @@ def _theme() -> gr.themes.Base:
 
 
 def _launch(
-    page: gr.Blocks, queue: JobQueue, *, host: str, port: int | None, share: bool, protect: Login | None,
-    limits: ServiceLimits | None,
+    page: gr.Blocks, queue: JobQueue, api: Middleware, *, host: str, port: int | None, share: bool,
+    protect: Login | None, limits: ServiceLimits | None,
 ) -> None:  # fmt: skip
     try:
         page.launch(
@@ -272,7 +284,11 @@ def _launch(
             prevent_thread_lock=True,
             _frontend=False,  # Gradio would give a busy machine three seconds to answer, and end
             run_history=False,
-            app_kwargs={"routes": door.routes(queue), "middleware": [Middleware(Sessions)]},
+            inline=False,  # no other page may frame this one, and in a frame it would have no cookie
+            app_kwargs={
+                "routes": door.routes(queue),
+                "middleware": [api, Middleware(SafeHeaders), Middleware(Sessions)],
+            },
         )
     except OSError as error:
         where = host if port is None else f"{host}:{port}"
@@ -292,22 +308,25 @@ def launch(
     folder: Path | None = None,
     usual: Mapping[str, Any] | None = None,
     limits: ServiceLimits | None = None,
+    service: Service | None = None,
     wait: bool = True,
 ) -> None:
-    """Serves the page until Ctrl-C, or with `wait` false only until it has answered once.
+    """Serves the page and the HTTP API until Ctrl-C, or with `wait` false only until it has answered once.
 
     Args:
         auth: USER:PASSWORD. A page that is shared has a password in any case, which is printed if it was made here.
         folder: keeps the jobs; default: the user's folder for data.
         usual: fields of the request by name that the form starts with.
         limits: as `serving`.
+        service: as `serving`.
 
     Raises:
         ModelError: the first model cannot be used.
-        MachineError: the port is taken, or the host is no address of this machine.
+        MachineError: as `serving`.
         RequestError: `auth` is not USER:PASSWORD.
     """
     protect = door.login(auth, share=share)
+    place = folder or data_folder() / "studio"
     with serving(
         model,
         host=host,
@@ -315,14 +334,18 @@ def launch(
         share=share,
         device=device,
         memory=memory,
-        folder=folder or data_folder() / "studio",
+        folder=place,
         protect=protect,
         usual=usual,
         limits=limits,
+        service=service,
     ) as page:
         if protect is not None and protect.made:
             sys.stdout.write(f"Log in as {protect.user} with the password {protect.password}\n")
             sys.stdout.flush()
+        tokens = f"{place / 'token'}" if service is None or service.users is None else "those given"
+        sys.stdout.write(f"HTTP API at {page.local_url}v1 (token: {tokens})\n")
+        sys.stdout.flush()
         if share and not page.share_url:
             sys.stderr.write("warning: there is no public link: gradio.live cannot be reached from here\n")
         if wait:

@@ -1,12 +1,14 @@
 """`infinitetalk app`: the studio, a web page on this machine. It takes the reference's flags of `python app.py` too."""
 
 import argparse
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from infinitetalk.cli.command import DONE, Command, add_device_flag, add_memory_flags, memory_settings
+from infinitetalk.cli.service import add_store_flags, add_url_flag, database_of, users_of
 from infinitetalk.cli.text import say
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.knobs import CONTROLS, LIMIT_CONTROLS, Kind, add_flags, given
@@ -14,6 +16,7 @@ from infinitetalk.core.model_name import SEPARATOR
 from infinitetalk.core.serving import ServiceLimits
 
 LAST_PORT = 65535
+LOCAL = ("127.0.0.1", "localhost", "::1")
 _BY_JOB = ("model", "preview", "text", "voice", "boxes", "prompts")
 """Fields of a single job, as are all files but LoRAs: the page asks for them."""
 _USUAL = [
@@ -33,6 +36,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     section.add_argument("--folder", type=Path, metavar="DIR", help="keeps jobs and videos; default: the studio's "
                          "folder among the user's data")  # fmt: skip
     add_device_flag(section)
+    service = parser.add_argument_group("HTTP API, served beside the page")
+    add_store_flags(service)
+    add_url_flag(service)
     add_memory_flags(parser)
     _add_reference_flags(parser.add_argument_group("files, as the reference implementation's app.py takes them"))
     add_flags(parser, LIMIT_CONTROLS)
@@ -97,11 +103,17 @@ def run(arguments: argparse.Namespace) -> int:
     model, usual = _settle(arguments)
     try:
         from infinitetalk.app.app import launch
+        from infinitetalk.app.beside import Service
     except ModuleNotFoundError as error:
-        if error.name != "gradio":
+        if error.name not in ("gradio", "sqlalchemy", "prometheus_client"):
             raise
-        raise MachineError("the web page needs gradio: pip install 'infinitetalk[app]'") from error
+        raise MachineError(f"the web page needs {error.name}: pip install 'infinitetalk[app]'") from error
+    from infinitetalk.server.logs import log_to_stderr
 
+    users, _ = users_of(arguments.tokens)
+    service = Service(users=users, places=tuple(arguments.allow_url), database=database_of(arguments.database))
+    # Who serves others wants to know what they do; at one's own machine, what goes wrong is enough.
+    log_to_stderr(logging.INFO if arguments.share or arguments.host not in LOCAL else logging.WARNING)
     # Ctrl-C is how a page is meant to end.
     with suppress(KeyboardInterrupt):
         launch(
@@ -115,6 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder=arguments.folder,
             usual=usual,
             limits=limits,
+            service=service,
         )
     return DONE
 
@@ -122,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
 COMMAND = Command(
     name="app",
     group="make videos",
-    summary="open the studio: a web page, pictures and sounds in, videos out",
+    summary="open the studio: a web page, pictures and sounds in, videos out, and the HTTP API beside it",
     add_flags=_add_flags,
     run=run,
 )

@@ -1,18 +1,16 @@
 """`infinitetalk serve`: the HTTP API on this machine."""
 
 import argparse
-import os
 from pathlib import Path
 
 from infinitetalk.cli.command import DONE, Command, add_device_flag, add_memory_flags, memory_settings
+from infinitetalk.cli.service import add_store_flags, add_url_flag, database_of, users_of
 from infinitetalk.cli.text import say
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.knobs import LIMIT_CONTROLS, add_flags, given
 from infinitetalk.core.serving import ServiceLimits
 
 LAST_PORT = 65535
-TOKEN, DATABASE = "INFINITETALK_TOKEN", "INFINITETALK_DATABASE"
-"""Environment variables, as flags can be seen by other users of a machine."""
 
 NEEDS = frozenset(
     {"fastapi", "uvicorn", "sqlalchemy", "prometheus_client", "multipart", "python_multipart", "starlette"}
@@ -25,21 +23,13 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     section.add_argument("--port", type=int, default=8000, metavar="N", help="default 8000; 0: any that is free")
     section.add_argument("--folder", type=Path, default=Path("infinitetalk-jobs"), metavar="FOLDER",
                          help="of the jobs and their files (default infinitetalk-jobs)")  # fmt: skip
-    section.add_argument(
-        "--database",
-        metavar="URL",
-        help=f"of the jobs: postgresql://HOST/NAME, also in {DATABASE}; default: SQLite in the folder",
-    )
-    section.add_argument("--tokens", type=Path, metavar="FILE",
-                         help=f"a line USER TOKEN for each user; default: one user, whose token is in {TOKEN}, or is "
-                         "made and written to FOLDER/token")  # fmt: skip
+    add_store_flags(section)
     offer = parser.add_argument_group("what requests may name")
     offer.add_argument("--model", action="append", metavar="NAME[=MODEL]",
                        help="a model, once for each; the first is the default (nano)")  # fmt: skip
     offer.add_argument("--encoder", action="append", default=[], metavar="NAME", help="a speech encoder, once for each")
     offer.add_argument("--loras", type=Path, metavar="FOLDER", help="LoRAs, by their files' names")
-    offer.add_argument("--allow-url", action="append", default=[], metavar="URL",
-                       help="inputs may be fetched from there and below; once each (default: none)")  # fmt: skip
+    add_url_flag(offer)
     add_flags(parser, LIMIT_CONTROLS)
     add_device_flag(parser.add_argument_group("run"))
     add_memory_flags(parser)
@@ -82,11 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     for model in models.values():
         ModelFolder.open(model)
-    if arguments.tokens is not None:
-        users, where = Users.read(arguments.tokens), f"{arguments.tokens}"
-    elif TOKEN in os.environ:
-        users, where = Users.of({"user": os.environ[TOKEN]}), TOKEN
-    else:
+    users, where = users_of(arguments.tokens)
+    if users is None:
         users, where = Users.of({"user": own_token(arguments.folder)}), f"{arguments.folder / 'token'}"
     settings = ServerSettings(
         users=users,
@@ -97,8 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         limits=limits,
     )
     log_to_stderr()
-    database = arguments.database or os.environ.get(DATABASE)
-    place = Place(folder=arguments.folder, host=arguments.host, port=port, database=database)
+    place = Place(folder=arguments.folder, host=arguments.host, port=port, database=database_of(arguments.database))
     serve(place, settings, device=arguments.device, memory=memory,
           ready=lambda url: say(f"Serving {url}  (tokens: {where}; stop with Ctrl-C)"))  # fmt: skip
     return DONE
