@@ -34,7 +34,7 @@ from benchmarks.random_model import Full
 from infinitetalk.bench.random_weights import fill, hollow
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults, ModelFacts, resolve
 from infinitetalk.core.live import resolve_live
-from infinitetalk.core.memory import MemorySettings
+from infinitetalk.core.memory import MemorySettings, Tier
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLES_PER_FRAME, Latents, Pixels
 from infinitetalk.engine import live as live_module
@@ -54,6 +54,7 @@ from infinitetalk.ops.parallel import ALONE
 from infinitetalk.runtime.attention import choose_attention
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.regions import choose_eight, choose_regions, coding_dtype
+from infinitetalk.runtime.replay import choose_replay
 
 WINDOWS, CHUNKS = 3, 7
 """How many are made; the first one, in which kernels are chosen and libraries warm up, does not count."""
@@ -134,6 +135,7 @@ class Random:
                 block.hold_eight(eight)
             dit.blocks.append(block)
         dit.regions = choose_regions(device, self.memory)
+        dit.replay = choose_replay(device, self.memory, Tier.RESIDENT)
         dit.attend_by = choose_attention(device, self.memory.attention, config.dim // config.num_heads)
         return dit
 
@@ -307,10 +309,12 @@ class Bench:
         media = inputs(replace(settings, motion_frames=0), CHUNKS)
         engine = Engine(self.model, media=Remembered(media.picture, media.voice))
         new = settings.window_frames - settings.motion_frames
-        latencies, ends = [], []
-        for chunk in engine.live(request, self.sound(media, new)):
+        latencies, ends, clock = [], [], StageClock()
+        last = before = dict(clock.seconds)
+        for chunk in engine.live(request, self.sound(media, new), progress=clock):
             latencies.append(chunk.latency)
             ends.append(time.perf_counter())
+            last, before = {stage: spent - before[stage] for stage, spent in clock.seconds.items()}, dict(clock.seconds)
         between = [after - before for before, after in itertools.pairwise(ends)]
         return {
             "gpus": self.model.crew.size,
@@ -320,6 +324,7 @@ class Bench:
             "all_latencies": latencies,
             "seconds_between_chunks": statistics.median(between[1:]),
             "times_real_time": new / FPS / statistics.median(between[1:]),
+            "stages_of_the_last": {stage.value: spent for stage, spent in last.items() if spent},
             **self.memory(),
         }
 

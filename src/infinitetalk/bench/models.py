@@ -14,7 +14,7 @@ from infinitetalk.core import footprint
 from infinitetalk.core.configs import SpeechConfig, VAEConfig, VisionConfig
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults, ModelFacts
 from infinitetalk.core.errors import MachineError
-from infinitetalk.core.memory import MemorySettings
+from infinitetalk.core.memory import MemorySettings, Tier
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLES_PER_FRAME
 from infinitetalk.core.units import GIB
@@ -30,6 +30,7 @@ from infinitetalk.models.vision import VisionEncoder
 from infinitetalk.runtime.attention import choose_attention
 from infinitetalk.runtime.device import DTYPES, Device
 from infinitetalk.runtime.regions import choose_eight, choose_pixels, choose_regions, coding_dtype
+from infinitetalk.runtime.replay import choose_replay
 
 VAE_WIDTH = 96
 
@@ -111,6 +112,7 @@ def random_dit(task: Task, device: Device, memory: MemorySettings) -> AudioDiT:
     dit.config = config
     dit.attend_by = choose_attention(device, memory.attention, config.dim // config.num_heads)
     dit.regions = choose_regions(device, memory)
+    dit.replay = choose_replay(device, memory, Tier.RESIDENT)
     for number in range(config.num_layers):
         block = fill(hollow(lambda: Block(config)), device.dtype, device.torch_device, f"blocks.{number}.")
         if eight is not None:

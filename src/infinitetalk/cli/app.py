@@ -135,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
 COMMAND = Command(
     name="app",
     group="make videos",
-    summary="open the studio: a web page, pictures and sounds in, videos out, and the HTTP API beside it",
+    summary="open the studio, a web page, with the HTTP API beside it",
     add_flags=_add_flags,
     run=run,
 )

@@ -58,6 +58,8 @@ class MemorySettings:
                             "many as torchrun started", DEVICES, least=1, most=64)  # fmt: skip
     guidance_split: str = knob(AUTO, "give each branch of guidance GPUs of its own; auto: where their number allows it",
                                DEVICES, choices=SWITCH)  # fmt: skip
+    graphs: str = knob(AUTO, "record a step's kernels once and start all of them together; auto: where they are short",
+                       KERNELS, choices=(AUTO, ON, OFF))  # fmt: skip
 
     def __post_init__(self) -> None:
         for item in fields(self):

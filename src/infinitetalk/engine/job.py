@@ -218,12 +218,14 @@ class Workshop:
         from infinitetalk.runtime.attention import check_attention
         from infinitetalk.runtime.device import Device
         from infinitetalk.runtime.regions import check_regions, coding_dtype
+        from infinitetalk.runtime.replay import check_replay
 
         device = Device.choose(self._device)
         if self._memory is not None:
             config = job.folder.dit.config
             check_attention(device, self._memory.attention, config.dim // config.num_heads)
             check_regions(device, self._memory)
+            check_replay(device, self._memory)
             coding_dtype(device, self._memory)
         now = None if self._engine is None else self._engine.model.lodging
         return plan_job(job.folder, job.request, job.settings, device, self._memory, now=now)

@@ -36,6 +36,7 @@ from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.memory.lanes import release
 from infinitetalk.runtime.memory.store import Store
 from infinitetalk.runtime.regions import choose_eight, choose_pixels, choose_regions, coding_dtype
+from infinitetalk.runtime.replay import choose_replay
 from infinitetalk.weights import keymaps
 from infinitetalk.weights.folder import ModelFolder, Part
 from infinitetalk.weights.keymaps import KeyMap
@@ -211,6 +212,7 @@ def load_model(
         lodging = lodging or plan_folder(folder, device, memory, loras).lodging
         housed = load_dit(folder, device, lodging, stack, choose_eight(settings))
         housed.dit.attend_by, housed.dit.regions = kernel, regions
+        housed.dit.replay = choose_replay(device, settings, housed.lodging.tier)
         for line in told(stack, housed.named_modules(), folder.loras) if stack else ():
             listener.note(line)
         keep = housed.lodging.keep_encoders

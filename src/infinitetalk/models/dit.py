@@ -20,6 +20,7 @@ from infinitetalk.ops.attention import Kernel, sdpa
 from infinitetalk.ops.attention_eight import exact_of
 from infinitetalk.ops.parallel import ALONE, Parallel
 from infinitetalk.ops.regions import Regions
+from infinitetalk.ops.replay import Replay
 from infinitetalk.ops.rope import Grid, video_rotation
 
 Prepared = tuple[KeysValues, ...]
@@ -163,6 +164,8 @@ class AudioDiT(nn.Module):
         """With whom the tokens are shared: then all of them ask for the same at the same time."""
         self.regions = Regions()
         """What computes all that lies between products."""
+        self.replay: Replay | None = None
+        """What records and replays passes. Not for training."""
         self._lender: Lender | None = None
 
     @property
@@ -229,6 +232,42 @@ class AudioDiT(nn.Module):
         Returns:
             a velocity [B, out_dim, T, h, w] float32 per branch.
         """
+        if self._replays(latent) and added is None:
+            return self._replayed(latent, timestep, condition, branches, exact_blocks)
+        return self._evaluate(
+            latent, timestep, condition, branches, added=added, ahead=ahead, exact_blocks=exact_blocks
+        )
+
+    def _replays(self, latent: Tensor) -> bool:
+        """Whether passes over such latents are replayed: weights that come and go are not where they were."""
+        if self.replay is None or self._lender is not None:
+            return False
+        tokens = self.grid(latent).tokens / self.parallel.size
+        return self.replay.worth(tokens * self.config.dim**2)
+
+    def _replayed(
+        self, latent: Tensor, timestep: Tensor, condition: Tensor, branches: Sequence[Branch], exact_blocks: int
+    ) -> list[Tensor]:
+        assert self.replay is not None
+
+        def compute(given: tuple[tuple[Tensor, Tensor], tuple[Tensor, tuple[Branch, ...]]]) -> list[Tensor]:
+            (state, when), (known, told) = given
+            return self._evaluate(state, when, known, told, exact_blocks=exact_blocks)
+
+        how = self.parallel, self.attend_by, self.regions, self.frames_at_once, exact_blocks
+        return self.replay(compute, (latent, timestep.to(latent.device)), (condition, tuple(branches)), how)
+
+    def _evaluate(
+        self,
+        latent: Tensor,
+        timestep: Tensor,
+        condition: Tensor,
+        branches: Sequence[Branch],
+        *,
+        added: Added | None = None,
+        ahead: float | None = None,
+        exact_blocks: int,
+    ) -> list[Tensor]:
         setting = self._setting(self.grid(latent), latent.device)
         x = self._patches(latent, condition, setting)
         time, time6 = self._embed_time(timestep.to(x.device).expand(x.shape[0]))

@@ -4,7 +4,7 @@ Attention is divided as in DeepSpeed-Ulysses (arXiv 2309.14509): each process ha
 they attend, its own heads of all tokens. Heads go in groups, so that those of one group travel while another attends.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infinitetalk.ops.attention import Kernel, attention
+from infinitetalk.ops.conv import unworded, words
 from infinitetalk.ops.parallel import Look, even_span
 
 GROUPS = 2
@@ -82,8 +83,9 @@ class Ranks:
                 seen = part if seen is None else seen + part
             going.append(self.tokens_for_heads(attention(all_q, all_k, all_v, kernel=kernel), sizes))
         answers = q.new_empty(*q.shape[:2], self.size, own, q.shape[3])
+        target = words(answers)
         for some, travelling in zip(groups, going, strict=True):
-            answers[:, :, :, some] = travelling.arrived().permute(2, 1, 0, 3, 4)
+            target[:, :, :, some] = words(travelling.arrived()).permute(2, 1, 0, 3, 4)
         return answers.flatten(2, 3), None if seen is None else self.total(seen)
 
     def heads_for_tokens(self, parts: tuple[Tensor, ...], some: slice, sizes: list[int]) -> Travelling:
@@ -96,11 +98,12 @@ class Ranks:
         Returns:
             [all tokens, B, parts, some heads, d].
         """
-        batch, count, _, width = parts[0].shape
-        wide = [part.unflatten(2, (self.size, -1))[:, :, :, some] for part in parts]
-        sent = wide[0].new_empty(self.size, count, batch, len(parts), wide[0].shape[3], width)
+        batch, count = parts[0].shape[:2]
+        wide = [part.unflatten(2, (self.size, -1))[:, :, :, some] for part in _worded(parts)]
+        sent = wide[0].new_empty(self.size, count, batch, len(parts), *wide[0].shape[3:])
         for number, part in enumerate(wide):
             sent[:, :, :, number] = part.permute(2, 1, 0, 3, 4)
+        sent = unworded(sent, parts[0].dtype)
         taken = sent.new_empty(sum(sizes), *sent.shape[2:])
         work = self._exchange(taken, sent.flatten(0, 1), sizes, [count] * self.size)
         return Travelling(taken, sent, work)
@@ -180,3 +183,9 @@ class Ranks:
         """Gives everybody the tensor of one process; the others' is overwritten, which must be contiguous."""
         dist.broadcast(x, group=self._group, group_src=root)
         return x
+
+
+def _worded(parts: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Tensors to be copied about, as words if all of them can be."""
+    made = [words(part) for part in parts]
+    return made if len({part.dtype for part in made}) == 1 else parts
