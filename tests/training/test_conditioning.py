@@ -121,7 +121,8 @@ def training_batch(model: Model, memory: Memory, frames: Tensor, reference: Pict
     pixels[0, :FRAMES], pixels[0, REFERENCE] = frames.numpy(), reference
     boxes = np.zeros((1, PEOPLE, 4), np.float32)
     place, jaw = np.full((1, PEOPLE), start), np.zeros((1, PEOPLE, FRAMES + 1), np.float32)
-    clips = Clips(pixels, np.ones(1, np.int64), boxes, boxes, boxes, np.zeros((1, PEOPLE), np.int64), place, jaw)
+    clips = Clips(pixels, np.ones(1, np.int64), boxes, boxes, boxes, np.zeros((1, PEOPLE), np.int64), place, jaw,
+                  np.ones(1, np.float32))  # fmt: skip
     assert isinstance(model.speech, SpeechPart)
     voices = listen(model.speech.encoder, [torch.from_numpy(memory.voice)], dtype=torch.float32)
     kind = Kind(1, LATENTS, 8)

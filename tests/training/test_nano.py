@@ -62,7 +62,8 @@ def some_clips(count: int = 6) -> ClipLatents:
         box[people <= index, index] = 0
     speech = torch.arange(count * 3).view(count, 3) % 2
     worn = torch.arange(count) % 2 == 0
-    return ClipLatents(video, own, other, rough, worn, people, speech, torch.zeros_like(speech) + 3, box, box, box)
+    return ClipLatents(video, own, other, rough, worn, people, speech, torch.zeros_like(speech) + 3, box, box, box,
+                       torch.ones(count))  # fmt: skip
 
 
 def some_voices() -> VoiceBank:
@@ -280,7 +281,7 @@ def test_mirrored_clips_are_the_same_clips_in_a_mirror() -> None:
     seen = mirrored(frames, torch.Generator().manual_seed(0))
     assert (seen[:, :, 2, 6] > 20).all()
     assert int(seen.bool().any(-1).sum()) == 2
-    boxes = mirrored_boxes(np.array([[10, 20, 30, 40], [0, 0, 0, 0]], np.float32))
+    boxes = mirrored_boxes(np.array([[10, 20, 30, 40], [0, 0, 0, 0]], np.float32), 128)
     assert boxes.tolist() == [[98, 20, 118, 40], [0, 0, 0, 0]]
 
 

@@ -123,7 +123,7 @@ def fake_batch(index: int) -> ClipBatch:
         reference=torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8), person_map=torch.zeros(1),
         people=torch.ones(1).long(), weights=torch.zeros(1, PEOPLE, FRAMES + 1, 52), mouth_boxes=boxes,
         eye_boxes=boxes[:, :, :, None], face_boxes=boxes,
-        utterance=torch.zeros(1, PEOPLE).long(), start=torch.zeros(1, PEOPLE).long(),
+        utterance=torch.zeros(1, PEOPLE).long(), start=torch.zeros(1, PEOPLE).long(), strength=torch.ones(1),
     )  # fmt: skip
 
 
@@ -177,7 +177,8 @@ def write_latents(data: Path) -> None:
         return torch.randn(6, 16, 3, 4, 4, generator=draws)
 
     none = torch.zeros(6, 3).long()
-    clips = ClipLatents(draw(), draw(), draw(), draw(), none[:, 0] > 0, none[:, 0] + 1, none, none, box, box, box)
+    clips = ClipLatents(draw(), draw(), draw(), draw(), none[:, 0] > 0, none[:, 0] + 1, none, none, box, box, box,
+                        torch.ones(6))  # fmt: skip
     offset, length = torch.tensor([0, 15]), torch.tensor([15, 25])
     moves = torch.randn(40, len(MOUTH), generator=draws)
     voices = VoiceBank(torch.randn(40, 2, 8, generator=draws), offset, length, moves=moves)
@@ -194,7 +195,7 @@ def test_transformer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(train_dit, "begin", partial(begin, steps=3))
     monkeypatch.setattr(train_dit, "MAIN", Kind(1, 3, 2))
     monkeypatch.setattr(train_dit, "SHARES", ((Kind(1, 3, 2), 1.0),))
-    monkeypatch.setattr(train_dit, "preview", lambda *_: None)
+    monkeypatch.setattr(train_dit, "preview", lambda *_, **__: None)
     monkeypatch.setattr(train_dit, "load_vae", lambda *_: None)
     monkeypatch.setitem(settings.DITS, "tiny", TINY)
     done = []

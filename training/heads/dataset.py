@@ -9,7 +9,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, Literal
 
@@ -20,9 +20,17 @@ from torch import Tensor
 
 from training.heads.blendshapes import BLENDSHAPES, shape_indices
 from training.heads.identity import random_identity
-from training.heads.motion import Motion, random_motion
+from training.heads.motion import Motion, random_motion, varied_motion
 from training.heads.render import Clip, ClipSpec, HeadRenderer, PersonSpec
 from training.heads.scene import MAX_PEOPLE, random_background, random_light, random_places
+from training.heads.varied import (
+    kept_turn,
+    varied_background,
+    varied_grade,
+    varied_identity,
+    varied_light,
+    varied_places,
+)
 
 Floats = NDArray[np.float32]
 Split = Literal["train", "heldout", "demo"]
@@ -43,6 +51,7 @@ class ClipOptions:
     people: tuple[float, float, float] = (0.80, 0.15, 0.05)
     listening: float = 0.4  # chance that a second or third person is silent
     calm: float = 1.0  # scale of head movement
+    varied: bool = False  # the second edition's people, rooms, light, cameras and poses
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -58,6 +67,7 @@ class SampledClip:
     spec: ClipSpec
     utterance: tuple[int, ...]  # index into the speech tracks, or SILENT
     start: tuple[int, ...]  # first frame within the track
+    strength: float = 1.0  # how much people move beside their speech, 0 to 2
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,7 @@ class ClipBatch:
     face_boxes: Tensor  # [n, 3, F + 1, 4]
     utterance: Tensor  # [n, 3] int64: which speech track, SILENT or NOBODY
     start: Tensor  # [n, 3] int64: its frame under frame 0 of the clip
+    strength: Tensor  # [n] how much people move beside their speech; 1 is usual
 
 
 def sample_clip(
@@ -95,7 +106,27 @@ def sample_clip(
         utterances.append(utterance)
         starts.append(start)
     spec = ClipSpec(people=tuple(people), light=random_light(rng), background=random_background(rng))
-    return SampledClip(spec, tuple(utterances), tuple(starts))
+    sampled = SampledClip(spec, tuple(utterances), tuple(starts))
+    return _varied(sampled, options, rng) if options.varied else sampled
+
+
+def _varied(sampled: SampledClip, options: ClipOptions, rng: np.random.Generator) -> SampledClip:
+    """The same people and words as the second edition shows them, moving as much as a number between 0 and 2 says."""
+    strength = float(rng.choice((0.0, 1.0, 2.0), p=(0.15, 0.6, 0.25)) if rng.random() < 0.7 else rng.uniform(0, 2))
+    alone = len(sampled.spec.people) == 1
+    turns = [kept_turn(rng) if alone else float(rng.normal() * 0.12) for _ in sampled.spec.people]
+    places = varied_places(tuple(person.place for person in sampled.spec.people), turns[0], rng)
+    people = tuple(
+        replace(
+            person,
+            identity=varied_identity(person.identity, rng),
+            motion=varied_motion(person.motion, strength * options.calm, turn, rng),
+            place=place,
+        )
+        for person, place, turn in zip(sampled.spec.people, places, turns, strict=True)
+    )
+    spec = ClipSpec(people=people, light=varied_light(rng), background=varied_background(rng), grade=varied_grade(rng))
+    return replace(sampled, spec=spec, strength=strength)
 
 
 def _choose_speech(speech: Sequence[Floats], frames: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -136,6 +167,7 @@ def make_clips(
     split: Split = "train",
     options: ClipOptions | None = None,
     first: int = 0,
+    indices: Sequence[int] | None = None,
     batch: int = 16,
     workers: int = 0,
     renderer: HeadRenderer | None = None,
@@ -145,12 +177,13 @@ def make_clips(
     Args:
         speech: mouth tracks ``[T, 52]`` at 25 fps (see ``tracks``), one per utterance or stream.
         device: where pictures are drawn and stay; ignored when a ``renderer`` is given.
+        indices: render these clips instead.
         workers: processes that draw identities and motion ahead; 0 does it in this process. Workers are spawned, so
             the calling script needs the usual ``if __name__ == "__main__"``.
     """
     options = options or ClipOptions()
     renderer = renderer or HeadRenderer(device)
-    sampled = _sampled(range(first, first + count), _Sampler(speech, seed, split, options), workers)
+    sampled = _sampled(indices or range(first, first + count), _Sampler(speech, seed, split, options), workers)
     while items := list(islice(sampled, batch)):
         yield _collect([(item, renderer.render(item.spec)) for item in items])
 
@@ -171,6 +204,7 @@ def _collect(items: Sequence[tuple[SampledClip, Clip]]) -> ClipBatch:
         face_boxes=torch.stack([_per_person(clip.face_boxes) for clip in clips]),
         utterance=torch.tensor(utterance, device=device),
         start=torch.tensor(start, device=device),
+        strength=torch.tensor([item.strength for item, _ in items], device=device),
     )
 
 

@@ -52,6 +52,7 @@ class HairStyle:
     curl: float = 0.1  # uneven thickness
     phase: float = 0.0  # shifts waves and curls
     density: float = 1.0  # how much of the skin the roots colour
+    ragged: float = 0.0  # how much longer some strands are than their neighbours, in u
 
 
 _NAMES: Final = tuple(field.name for field in fields(HairStyle))
@@ -131,7 +132,14 @@ def _strand_ends(style: StyleTable, angle: Tensor) -> Tensor:
     natural = hairline(style, angle) + fringe
     begins = _step(away, style["curtain"] - 0.16, style["curtain"] + 0.16)
     ends = torch.lerp(natural, torch.maximum(natural, style["side_end"]), begins)
-    return torch.lerp(ends, style["back_end"].expand_as(ends), _step(away, 1.8, 2.1))
+    ends = torch.lerp(ends, style["back_end"].expand_as(ends), _step(away, 1.8, 2.1))
+    return ends + style["ragged"] * _tips(signed, style["phase"])
+
+
+def _tips(angle: Tensor, phase: Tensor) -> Tensor:
+    """Locks of different lengths, about -1..1: ``[1, n, 1]`` angles and ``[P, 1, 1]`` phases give ``[P, n, 1]``."""
+    waves = torch.sin(angle * 13 + 3 * phase) + torch.sin(angle * 23 - 5 * phase) + torch.sin(angle * 34 + 7 * phase)
+    return waves / 3
 
 
 def _thickness(style: StyleTable, angle: Tensor, u: Tensor, ends: Tensor) -> Tensor:

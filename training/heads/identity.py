@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from training.heads.details import Details
 from training.heads.hair import HairStyle
 from training.heads.mesh import head_data
 
@@ -91,6 +92,7 @@ class Identity:
     blemish: float  # uneven colour of the skin
     neckline: float  # height of the collar, decimetres
     phase: float  # shifts every procedural texture
+    details: Details = Details()
 
 
 def random_identity(rng: np.random.Generator) -> Identity:

@@ -13,6 +13,15 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from training.heads.details import (
+    DETAIL_COLOURS,
+    DETAIL_NUMBERS,
+    cloth_tone,
+    hairs,
+    skin_tone,
+    strand_tone,
+    tooth_tone,
+)
 from training.heads.identity import Identity
 from training.heads.mesh import (
     HAIR,
@@ -30,18 +39,20 @@ from training.heads.mesh import (
 EYE_CENTRE: Final = (0.30775, 7.28415, 1.24535)  # of the left eyeball; the right one is mirrored
 _IRIS_ANGLE, _PUPIL_ANGLE = 0.46, 0.19  # radians seen from the eyeball's centre
 
-_COLOURS: Final = ("skin", "hair", "iris", "lips", "cloth")
-_NUMBERS: Final = (
+_OWN_COLOURS: Final = ("skin", "hair", "iris", "lips", "cloth")
+_OWN_NUMBERS: Final = (
     *("male", "age", "brow", "brow_width", "beard", "moustache", "lashes", "makeup", "blemish", "neckline", "phase"),
 )
+_COLOURS: Final = (*_OWN_COLOURS, *DETAIL_COLOURS)
+_NUMBERS: Final = (*_OWN_NUMBERS, *DETAIL_NUMBERS)
 
 
 def pack_looks(identities: Sequence[Identity]) -> Tensor:
     """Colours and numbers of P people as ``[P, fields]`` float32 for ``Looks``."""
-    rows = [
-        [*(c for name in _COLOURS for c in vars(person)[name]), *(vars(person)[name] for name in _NUMBERS)]
-        for person in identities
-    ]
+    rows = []
+    for person in identities:
+        known = vars(person) | vars(person.details)
+        rows.append([*(c for name in _COLOURS for c in known[name]), *(known[name] for name in _NUMBERS)])
     return torch.tensor(rows, dtype=torch.float32)
 
 
@@ -50,14 +61,21 @@ class Looks:
 
     def __init__(self, packed: Tensor, person: Tensor) -> None:
         """``packed [P, fields]``; ``person [N]`` says who is at each pixel (one person costs no look-up)."""
-        self._values = packed[0] if len(packed) == 1 else packed[person]
+        self.values = packed[0] if len(packed) == 1 else packed[person]
+
+    @staticmethod
+    def of(values: Tensor) -> Looks:
+        """Looks whose ``values`` were taken from another."""
+        looks = object.__new__(Looks)
+        looks.values = values
+        return looks
 
     def colour(self, name: str) -> Tensor:
         start = 3 * _COLOURS.index(name)
-        return self._values[..., start : start + 3]
+        return self.values[..., start : start + 3]
 
     def number(self, name: str) -> Tensor:
-        return self._values[..., 3 * len(_COLOURS) + _NUMBERS.index(name)]
+        return self.values[..., 3 * len(_COLOURS) + _NUMBERS.index(name)]
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,20 @@ class Surface:
     growth: Tensor  # [N] roots of the hair on the skin
     strand: Tensor  # [N, 2]
     looks: Looks
+    plain: bool = False  # nobody has details
+
+    def parts(self) -> tuple[Tensor, ...]:
+        """Everything as tensors, for ``of``; those of one person's look have no pixels."""
+        return (
+            *(self.part, self.place, self.normal, self.masks, self.light, self.growth, self.strand),
+            self.looks.values,
+        )
+
+    @staticmethod
+    def of(parts: Sequence[Tensor], *, plain: bool) -> Surface:
+        """What ``parts`` took apart."""
+        part, place, normal, masks, light, growth, strand, values = parts
+        return Surface(part, place, normal, masks, light, growth, strand, Looks.of(values), plain)
 
 
 @dataclass(frozen=True)
@@ -131,8 +163,9 @@ def materials(surface: Surface) -> Material:
     fine = _noise(place, 19.0, surface.looks.number("phase"))
     skin, lips, hairy = _skin(surface, grain, fine)
     cloth = _cloth_share(surface)
-    colour = _mix(skin, surface.looks.colour("cloth") * (1.0 + 0.02 * fine[..., None]), cloth)
+    colour = _mix(skin, cloth_tone(surface, surface.looks.colour("cloth") * (1.0 + 0.02 * fine[..., None])), cloth)
     gloss = (0.13 + 0.13 * lips) * (1.0 - 0.9 * cloth) * (1.0 - 0.9 * hairy)
+    gloss = gloss * (1.0 + 0.8 * surface.looks.number("shine"))
     sharpness = 14.0 + 22.0 * lips
     is_hair = part == HAIR
     colour = torch.where(is_hair[..., None], _hair(surface, grain), colour)
@@ -144,7 +177,7 @@ def materials(surface: Surface) -> Material:
     colour = torch.where(ball[..., None], eye, colour)
     gloss, sharpness = torch.where(ball, 0.25, gloss), torch.where(ball, 200.0, sharpness)
     is_tooth, is_tongue = (part == UPPER_TEETH) | (part == LOWER_TEETH), part == TONGUE
-    colour = torch.where(is_tooth[..., None], _teeth(place), colour)
+    colour = torch.where(is_tooth[..., None], tooth_tone(surface, _teeth(place)), colour)
     colour = torch.where(is_tongue[..., None], place.new_tensor([0.62, 0.30, 0.29]).expand_as(colour), colour)
     wet = is_tooth | is_tongue
     gloss, sharpness = torch.where(wet, 0.25, gloss), torch.where(wet, 35.0, sharpness)
@@ -161,10 +194,12 @@ def _skin(surface: Surface, grain: Tensor, fine: Tensor) -> tuple[Tensor, Tensor
     warm = warm + 0.5 * (1.0 - surface.light) * (masks[..., MASK_EARS] > 0.3)
     uneven = 1.0 + looks.number("blemish") * (0.025 * grain + 0.012 * fine)
     skin = looks.colour("skin") * uneven[..., None] * (1.0 - warm[..., None] * x.new_tensor([0.0, 0.10, 0.09]))
+    skin = skin_tone(surface, skin)
     tired = _blob(away - 0.3, 0.16) * _blob(y - 7.14, 0.07) * (0.06 + 0.12 * looks.number("age"))
     lids = masks[..., MASK_EYELIDS] * (0.12 + 0.25 * looks.number("makeup"))
     skin = skin * (1.0 - (tired + lids)[..., None] * x.new_tensor([0.9, 1.0, 0.95]))
-    beard, brows = _beard(surface, grain, fine), _brows(surface, grain)
+    single = hairs(surface)
+    beard, brows = _beard(surface, grain, fine) * single, _brows(surface, grain) * single
     skin = _mix(skin, looks.colour("hair"), beard)
     lips = masks[..., MASK_LIPS].clamp(0.0, 1.0) * (1.0 - masks[..., MASK_INSIDE] * 0.5)
     skin = _mix(skin, looks.colour("lips") * (1.0 + 0.03 * torch.sin(x * 90))[..., None], lips)
@@ -218,7 +253,7 @@ def _hair(surface: Surface, grain: Tensor) -> Tensor:
     bend = 0.25 * grain + 0.4 * u + looks.number("phase")
     stripes = torch.sin(angle * 17 + 2 * bend) + torch.sin(angle * 31 - 3 * bend) + torch.sin(angle * 53 + 5 * bend)
     tone = 1.0 + 0.07 * stripes - 0.12 * _step(-u, -0.5, 0.0) + 0.06 * grain
-    return looks.colour("hair") * tone[..., None]
+    return strand_tone(surface, looks.colour("hair") * tone[..., None])
 
 
 def _lashes(surface: Surface, skin: Tensor) -> Tensor:

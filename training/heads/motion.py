@@ -14,6 +14,7 @@ from training.heads.tracks import FRAME_RATE
 Floats = NDArray[np.float32]
 
 _BLINK: Final = shape_indices("eyeBlink")
+_LOOKS: Final = shape_indices("eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeLookDown")
 _SMILE: Final = shape_indices("mouthSmile")
 _BLINK_CLOSING, _BLINK_OPENING = 0.055, 0.09  # seconds
 _EYE_REACH: Final = 0.38  # radians that a full eyeLook weight turns the eye
@@ -54,6 +55,39 @@ def random_motion(speech: Floats, rng: np.random.Generator, calm: float = 1.0) -
     weights[:, SHAPE_INDEX["browInnerUp"]] = np.clip(brows, 0.0, 0.5)
     weights[:, shape_indices("browOuterUp")] = np.clip(0.7 * brows, 0.0, 0.4)[:, None]
     return Motion(weights, pose.astype(np.float32), sway.astype(np.float32))
+
+
+def varied_motion(motion: Motion, strength: float, turn: float, rng: np.random.Generator) -> Motion:
+    """Head movement, blinks and glances as strong as told, around a pose turned by ``turn`` radians.
+
+    Args:
+        strength: 0 keeps the pose of the first frame and never blinks, 1 is usual, 2 is lively. Speech stays as it is.
+    """
+    frames = len(motion.weights)
+    time = np.arange(frames) / FRAME_RATE
+    pose, sway, weights = motion.pose.copy(), motion.sway.copy(), motion.weights.copy()
+    nods = np.stack([_nods(rng, time, size) for size in (0.03, 0.05, 0.025)], 1)
+    middle = pose[:1]
+    pose = middle + strength * (1.4 * (pose - middle) + nods).astype(np.float32)
+    pose[:, 0] += np.float32(turn - 0.5 * middle[0, 0])
+    pose[:, 1] += np.float32(rng.normal() * 0.05)
+    pose[:, 2] += np.float32(rng.normal() * 0.05)
+    weights[:, _BLINK] *= min(1.0, strength)
+    # Eyes look back at the camera only as far as they can.
+    looks = weights[:, _LOOKS]
+    weights[:, _LOOKS] = looks[:1] + min(1.0, strength) * (looks - looks[:1])
+    return Motion(weights, pose.astype(np.float32), (sway[:1] + strength * 1.3 * (sway - sway[:1])).astype(np.float32))
+
+
+def _nods(rng: np.random.Generator, time: NDArray[np.floating], size: float) -> NDArray[np.floating]:
+    """A few turns that start and come to rest smoothly, from zero."""
+    path = np.zeros(len(time))
+    moment = rng.uniform(0.2, 2.0)
+    while moment < time[-1]:
+        share = np.clip((time - moment) / rng.uniform(0.3, 0.8), 0.0, 1.0)
+        path = path + (rng.normal() * size - 0.6 * path[-1]) * share * share * (3 - 2 * share)
+        moment += rng.uniform(0.5, 2.5)
+    return path
 
 
 def _wander(

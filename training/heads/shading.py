@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.heads.details import sheen_unevenness
 from training.heads.hair import CENTRE
 from training.heads.materials import Material, Surface, is_eye
 from training.heads.mesh import HAIR, TONGUE, UPPER_TEETH
@@ -16,14 +17,15 @@ _WRAP: Final = (0.42, 0.26, 0.20)  # light creeps around the skin's terminator, 
 _CROWN: Final = (0.0, 8.6, 0.25)
 
 
-def shade(surface: Surface, material: Material, contact: Tensor, light: Tensor) -> Tensor:
+def shade(surface: Surface, material: Material, contact: Tensor, light: Tensor, thrown: Tensor | None = None) -> Tensor:
     """Lit colours of N pixels, sRGB ``[N, 3]``.
 
-    ``contact [N, 2]`` comes from ``contact_shadow``, ``light`` is ``Light.packed()``.
+    ``contact [N, 2]`` comes from ``contact_shadow``, ``light`` is ``Light.packed()``, ``thrown [N]`` comes from
+    ``thrown_shadow``.
     """
     normal = surface.normal
     towards = F.normalize(light[:3], dim=0)
-    strength, warmth, level, rim_level = light[3:].unbind()
+    strength, warmth, level, rim_level, cast = light[3:].unbind()
     facing = normal @ towards
     wrap = normal.new_tensor(_WRAP) * _softness(surface)[..., None]
     diffuse = ((facing[..., None] + wrap) / (1.0 + wrap)).clamp(min=0.0)
@@ -31,6 +33,7 @@ def shade(surface: Surface, material: Material, contact: Tensor, light: Tensor) 
     wet = (surface.part >= UPPER_TEETH) & (surface.part <= TONGUE)
     key_colour = strength * (1.0 + warmth * normal.new_tensor([0.06, 0.0, -0.08]))
     key = diffuse * key_colour * torch.where(wet, open_sky, 0.4 + 0.6 * open_sky)[..., None]
+    key = key if thrown is None else key * (1.0 - cast * thrown)[..., None]
     sky = 0.75 + 0.25 * normal[..., 1]
     rim = rim_level * (1.0 - normal[..., 2].abs()) ** 3 * (normal[..., 1] * 0.5 + 0.5)
     ambient = level * sky * (0.15 + 0.85 * open_sky) + rim * open_sky
@@ -65,6 +68,7 @@ def _hair_sheen(surface: Surface, halfway: Tensor) -> Tensor:
     across = (1.0 - along**2).clamp(min=0.0).sqrt()
     base = surface.looks.colour("hair").mean(-1) ** 1.2
     uneven = 0.75 + 0.25 * torch.sin(surface.strand[..., 0] * 41 + surface.looks.number("phase"))
+    uneven = uneven * sheen_unevenness(surface)
     return (0.02 + 0.28 * base) * across**28 * uneven * (surface.normal[..., 2] > 0)
 
 
@@ -83,6 +87,37 @@ def contact_shadow(distance: Tensor, covered: Tensor) -> Tensor:
         mean = F.avg_pool2d(F.avg_pool2d(pad, (2 * reach + 1, 1), 1), (1, 2 * reach + 1), 1)
         behind.append((far - mean)[:, 0].clamp(0.0, 0.6))
     return torch.stack(behind, -1)
+
+
+_STEPS: Final = (0.05, 0.08, 0.12, 0.17, 0.23, 0.30, 0.38, 0.48, 0.60, 0.75, 0.92)
+_THICK: Final = 0.75  # decimetres; what lies farther in front belongs to somebody else
+
+
+def thrown_shadow(distance: Tensor, covered: Tensor, light: Tensor, scale: float) -> Tensor:
+    """Which pixels the key light does not reach, ``[F, S, S]`` in 0..1, as far as the picture shows what is in between.
+
+    Walks from every pixel towards the light, over the depth map ``distance [F, S, S]`` in decimetres. ``scale`` is
+    pixels per decimetre, ``light`` is ``Light.packed()``.
+    """
+    x, y, z = (float(value) for value in F.normalize(light[:3], dim=0).tolist())
+    far = torch.where(covered, distance, 1e4)
+    dark = torch.zeros_like(distance)
+    for step in _STEPS:
+        across, down = round(step * x * scale), round(-step * y * scale)
+        front = distance - step * z - _moved(far, across, down)
+        blocked = ((front - 0.012) / 0.05).clamp(0.0, 1.0) * (front < _THICK)
+        dark = torch.maximum(dark, blocked)
+    reach = max(1, round(0.022 * scale))
+    pad = F.pad(dark[:, None], (reach,) * 4, mode="replicate")
+    soft = F.avg_pool2d(F.avg_pool2d(pad, (2 * reach + 1, 1), 1), (1, 2 * reach + 1), 1)
+    return soft[:, 0]
+
+
+def _moved(picture: Tensor, across: int, down: int) -> Tensor:
+    """What lies so many pixels to the right and below, edges repeated."""
+    rows = (torch.arange(picture.shape[-2], device=picture.device) + down).clamp(0, picture.shape[-2] - 1)
+    columns = (torch.arange(picture.shape[-1], device=picture.device) + across).clamp(0, picture.shape[-1] - 1)
+    return picture[:, rows][:, :, columns]
 
 
 def _occlusion(surface: Surface, contact: Tensor) -> Tensor:

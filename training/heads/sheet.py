@@ -21,11 +21,18 @@ from training.heads.render import ClipSpec, HeadRenderer
 
 
 def contact_sheet(
-    renderer: HeadRenderer, clips: int, seed: int, split: Split, *, shown: int = 4, across: int = 2
+    renderer: HeadRenderer,
+    clips: int,
+    seed: int,
+    split: Split,
+    *,
+    shown: int = 4,
+    across: int = 2,
+    varied: bool = False,
 ) -> NDArray[np.uint8]:
     """Rows of ``across`` clips, each its reference and ``shown`` frames a third of a second apart: ``[H, W, 3]``."""
     speech = babble_tracks(4, 10.0, seed=seed + 1)
-    options = ClipOptions(frames=8 * shown)
+    options = ClipOptions(frames=8 * shown, varied=varied)
     strips = []
     for index in range(clips):
         spec = sample_clip(speech, index, seed=seed, split=split, options=options).spec
@@ -67,10 +74,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=("train", "heldout", "demo"), default="train")
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--varied", action="store_true", help="as the second edition's training sees people")
+    parser.add_argument("--shown", type=int, default=4, help="frames of each clip beside its reference picture")
+    parser.add_argument("--across", type=int, default=2, help="clips in a row")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     renderer = HeadRenderer(arguments.device, size=arguments.size)
-    sheet = contact_sheet(renderer, arguments.clips, arguments.seed, arguments.split)
+    sheet = contact_sheet(
+        renderer,
+        arguments.clips,
+        arguments.seed,
+        arguments.split,
+        shown=arguments.shown,
+        across=arguments.across,
+        varied=arguments.varied,
+    )
     Image.fromarray(sheet).save(arguments.out)
 
 

@@ -15,7 +15,7 @@ from training.clock import Budget, RunLog
 from training.nano.kernels import use_fastest
 from training.nano.reading import begin
 from training.nano.settings import CHOICE, DITS, WINDOW, Candidate, fit_audio
-from training.nano.train_dit import FRAME_TOKENS, LATENTS, MAIN, Data, Trainer, train
+from training.nano.train_dit import MAIN, Data, Trainer, tokens_of, train
 from training.nano.train_vae import fast_kernels, millions
 
 
@@ -24,7 +24,7 @@ def trial(candidate: Candidate, data: Data, held: Data, seconds: float, log: Run
     device = data.clips.video.device
     config = fit_audio(DITS[candidate.name], *data.voices.features.shape[1:])
     if device.type == "cuda":
-        use_fastest(config, MAIN.batch, LATENTS * FRAME_TOKENS, device, log)
+        use_fastest(config, MAIN.batch, tokens_of(config, data.clips), device, log)
     trainer = Trainer(config, device, compiled=(MAIN,) if device.type == "cuda" else (), rate=candidate.rate,
                       capture=capture)  # fmt: skip
     generator = torch.Generator(device).manual_seed(0)

@@ -111,11 +111,11 @@ def mirrored(frames: Tensor, generator: torch.Generator) -> Tensor:
     return (light * 255).round().clamp(0, 255).byte()
 
 
-def mirrored_boxes(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Boxes (..., 4) seen in a mirror; those of nobody stay zero."""
+def mirrored_boxes(boxes: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Boxes (..., 4) in pictures of so many pixels, seen in a mirror; those of nobody stay zero."""
     x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
     there = (x1 > x0)[..., None]
-    return np.where(there, np.stack([SIZE - x1, y0, SIZE - x0, y1], -1), 0).astype(np.float32)
+    return np.where(there, np.stack([size - x1, y0, size - x0, y1], -1), 0).astype(np.float32)
 
 
 @torch.no_grad()
@@ -141,21 +141,32 @@ def encode_clips(
             kept["other"].append(encode_references(vae, shown[:, REFERENCE]))
             kept["rough"].append(torch.zeros_like(start) if mirror is None else wear(vae, start, mirror))
     latents = {name: torch.cat([part.to(torch.bfloat16) for part in parts]) for name, parts in kept.items()}
-    tables = {name: getattr(clips, name)[index] for name in ("people", "utterance", "start", "mouth", "eyes", "face")}
+    tables = {
+        name: getattr(clips, name)[index]
+        for name in ("people", "utterance", "start", "mouth", "eyes", "face", "strength")
+    }
     if mirror is not None:
-        tables.update({name: mirrored_boxes(tables[name]) for name in ("mouth", "eyes", "face")})
+        tables.update({name: mirrored_boxes(tables[name], clips.size) for name in ("mouth", "eyes", "face")})
     worn = torch.full((len(index),), mirror is not None, device=device)
     return ClipLatents(
         **latents, worn=worn, **{name: torch.from_numpy(table).to(device) for name, table in tables.items()}
     )
 
 
+def batch_of(size: int) -> int:
+    """Clips of pictures of so many pixels that are encoded at once."""
+    return max(1, BATCH * SIZE**2 // size**2)
+
+
 def _batches(clips: Clips, index: NDArray[np.int64], device: torch.device) -> Iterator[Tensor]:
-    for begin in range(0, len(index), BATCH):
-        yield torch.from_numpy(clips.frames[index[begin : begin + BATCH]]).to(device, non_blocking=True)
+    batch = batch_of(clips.size)
+    for begin in range(0, len(index), batch):
+        yield torch.from_numpy(clips.frames[index[begin : begin + batch]]).to(device, non_blocking=True)
 
 
-def quicker(vae: VideoVAE, device: torch.device, log: RunLog) -> Callable[[], AbstractContextManager[object]]:
+def quicker(
+    vae: VideoVAE, size: int, device: torch.device, log: RunLog
+) -> Callable[[], AbstractContextManager[object]]:
     """How this GPU encodes faster: by the convolutions of three dimensions, or by those of two over stacked frames."""
     if device.type != "cuda":
         return nullcontext
@@ -164,7 +175,7 @@ def quicker(vae: VideoVAE, device: torch.device, log: RunLog) -> Callable[[], Ab
         # For narrow networks only, which the product does not know: its large VAE keeps the direct ones.
         return patch.object(vae_blocks, "conv_video", conv_video_stacked)
 
-    video = torch.zeros(BATCH, 3, FRAMES, SIZE, SIZE, device=device).to(memory_format=torch.channels_last_3d)
+    video = torch.zeros(batch_of(size), 3, FRAMES, size, size, device=device).to(memory_format=torch.channels_last_3d)
     seconds = {}
     for name, manner in (("direct", nullcontext), ("stacked", stacked)):
         for _ in range(2):
@@ -174,7 +185,7 @@ def quicker(vae: VideoVAE, device: torch.device, log: RunLog) -> Callable[[], Ab
                 vae.encode(video)
             torch.cuda.synchronize()
             seconds[name] = time.perf_counter() - begun
-    log(f"encoding {BATCH} clips: direct {seconds['direct']:.3f} s, stacked {seconds['stacked']:.3f} s")
+    log(f"encoding {len(video)} clips: direct {seconds['direct']:.3f} s, stacked {seconds['stacked']:.3f} s")
     return stacked if seconds["stacked"] < seconds["direct"] else nullcontext
 
 
@@ -199,7 +210,7 @@ def encode_all(vae: VideoVAE, data: Path, device: torch.device, log: RunLog, sto
     """Writes what is missing of `latents/`; True if nothing is left when the clock says `stop`."""
     clips, folder = load(data / "clips"), data / "latents"
     folder.mkdir(exist_ok=True)
-    manner, begun, done = quicker(vae, device, log), time.monotonic(), 0
+    manner, begun, done = quicker(vae, clips.size, device, log), time.monotonic(), 0
     for part in parts(folder, finished(clips)):
         if part.path.exists():
             continue

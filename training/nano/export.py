@@ -26,22 +26,19 @@ from infinitetalk.runtime.device import Device
 from infinitetalk.weights.folder import FORMAT, ModelFolder
 from infinitetalk.weights.locate import ASSETS, MANIFEST
 from infinitetalk.weights.packed import pack
-from training.nano.settings import MOTION, WINDOW
-from training.nano.store import SIZE
+from training.nano.settings import EDITIONS, MOTION, WINDOW, Edition
 from training.parts import load_parts
 
 N = TypeVar("N", bound=nn.Module)
 
 NAME, MAX_PEOPLE = "nano", 3
-DEFAULTS = {
-    "size": str(SIZE), "window_frames": WINDOW, "motion_frames": MOTION, "steps": 10, "shift": 3.0, "text_scale": 1.0,
-    "audio_scale": 2.0, "prompt": "", "negative_prompt": "",
-}  # fmt: skip
-BUCKETS = {str(SIZE): {"1.00": [SIZE, SIZE]}}
+PROMPTS = {"text_scale": 1.0, "prompt": "", "negative_prompt": ""}
+EDGE = 128
+"""Pixels of the pictures by which the error of storing is measured."""
 PARTS = ("dit", "vae", "speech")
 SMALLEST = 16_384
 """Numbers of a tensor from which 8 bits save enough to be worth their error."""
-PARAMETERS, BYTES = 20_000_000, 30_000_000
+PARAMETERS, BYTES = 30_000_000, 30_000_000
 """The most that all parts together may have."""
 
 
@@ -59,19 +56,20 @@ class Trained:
         return sum(value.numel() for value in self.weights.values())
 
 
-def read(folder: Path) -> dict[str, Trained]:
-    """The trained parts.
+def read(folder: Path, dit: str = "dit") -> dict[str, Trained]:
+    """The trained parts; `dit` is the name of the transformer's files.
 
     Raises:
         FileNotFoundError: one of them is not there.
     """
-    configs = {name: json.loads((folder / f"{name}_config.json").read_text(encoding="utf-8"))
-               for name in PARTS}  # fmt: skip
+    files = dict(zip(PARTS, (dit, *PARTS[1:]), strict=True))
+    configs = {name: json.loads((folder / f"{file}_config.json").read_text(encoding="utf-8"))
+               for name, file in files.items()}  # fmt: skip
     configs["speech"].pop("model_type")
     speech = {name: value.float() for name, value in load_file(folder / "speech.safetensors").items()
               if name != "masked_spec_embed"}  # fmt: skip
     return {
-        "dit": Trained(DiTConfig.read(configs["dit"]), load_parts(folder, "dit")),
+        "dit": Trained(DiTConfig.read(configs["dit"]), load_parts(folder, dit)),
         "vae": Trained(VAEConfig.read(configs["vae"]), load_parts(folder, "vae")),
         "speech": Trained(SpeechConfig.read(configs["speech"]), speech),
     }
@@ -87,8 +85,17 @@ def stored(part: Trained, *, packed: bool) -> dict[str, Tensor]:
     return pack({**half, **{name: part.weights[name] for name in large}}, lambda name, _: name in large)
 
 
-def write(parts: Mapping[str, Trained], out: Path, packed: Collection[str] = PARTS, **defaults: object) -> None:
-    """Writes the model folder; `defaults` replaces the model's own settings."""
+def defaults_of(edition: Edition) -> dict[str, object]:
+    """The settings with which a model of this edition is asked unless told otherwise."""
+    return {"size": str(edition.size), "window_frames": WINDOW, "motion_frames": MOTION, "steps": edition.steps,
+            "shift": edition.shift, "audio_scale": edition.audio_scale, **PROMPTS}  # fmt: skip
+
+
+def write(
+    parts: Mapping[str, Trained], out: Path, packed: Collection[str] = PARTS, *, edition: Edition = EDITIONS["1"],
+    **defaults: object,
+) -> None:  # fmt: skip
+    """Writes the model folder of an edition; `defaults` replaces its own settings."""
     out.mkdir(parents=True, exist_ok=True)
     for name, part in parts.items():
         save_file(stored(part, packed=name in packed), out / f"{name}.safetensors")
@@ -99,8 +106,8 @@ def write(parts: Mapping[str, Trained], out: Path, packed: Collection[str] = PAR
         "parts": {
             name: {"config": asdict(part.config), "files": [f"{name}.safetensors"]} for name, part in parts.items()
         },
-        "defaults": {**DEFAULTS, **defaults},
-        "buckets": BUCKETS,
+        "defaults": {**defaults_of(edition), **defaults},
+        "buckets": {str(edition.size): {"1.00": [edition.size, edition.size]}},
     }
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
@@ -119,11 +126,11 @@ def errors(parts: Mapping[str, Trained], model: Model) -> dict[str, float]:
     encoder = model.speech.encoder
     heard, wanted = encoder(voice, 80), _speech(parts["speech"])(voice, 80)
     vae = _with_weights(VideoVAE(_vae_config(parts["vae"])), parts["vae"])
-    blocks = torch.rand(1, 3, 5, SIZE // 16, SIZE // 16, generator=draws) * 2 - 1
-    video = nn.functional.interpolate(blocks, size=(17, SIZE, SIZE), mode="trilinear")
+    blocks = torch.rand(1, 3, 5, EDGE // 16, EDGE // 16, generator=draws) * 2 - 1
+    video = nn.functional.interpolate(blocks, size=(17, EDGE, EDGE), mode="trilinear")
     latents, true_latents = model.vae.encode(video), vae.encode(video)
     dit = _with_weights(AudioDiT(model.dit.config), parts["dit"])
-    grid = (SIZE // 8, SIZE // 8)
+    grid = (EDGE // 8, EDGE // 8)
     noisy, picture = (torch.randn(1, 16, 5, *grid, generator=draws) for _ in range(2))
     told = torch.cat([torch.zeros(1, 4, 5, *grid).index_fill(2, torch.tensor(0), 1), picture], dim=1)
     around = wanted[torch.arange(17)[:, None] + torch.arange(model.dit.config.audio_window)][None]
@@ -175,15 +182,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trained", type=Path)
     parser.add_argument("out", type=Path, nargs="?", default=ASSETS / NAME)
-    parser.add_argument("--steps", type=int, default=DEFAULTS["steps"])
-    parser.add_argument("--shift", type=float, default=DEFAULTS["shift"])
-    parser.add_argument("--audio-scale", type=float, default=DEFAULTS["audio_scale"])
+    parser.add_argument("--edition", choices=tuple(EDITIONS), default="1", help="whose size and settings it has")
+    parser.add_argument("--dit", default="dit", help="name of the transformer's files: few for what distil writes")
+    parser.add_argument("--steps", type=int, help="default the edition's")
+    parser.add_argument("--shift", type=float)
+    parser.add_argument("--audio-scale", type=float)
     parser.add_argument("--packed", nargs="*", default=PARTS, choices=PARTS,
                         help="parts whose large matrices are stored in 8 bits; all by default")  # fmt: skip
     options = parser.parse_args()
-    parts = read(options.trained)
-    write(parts, options.out, options.packed, steps=options.steps, shift=options.shift,
-          audio_scale=options.audio_scale)  # fmt: skip
+    parts = read(options.trained, options.dit)
+    given = {"steps": options.steps, "shift": options.shift, "audio_scale": options.audio_scale}
+    write(parts, options.out, options.packed, edition=EDITIONS[options.edition],
+          **{name: value for name, value in given.items() if value is not None})  # fmt: skip
     sys.stdout.writelines(line + "\n" for line in check(parts, options.out))
 
 

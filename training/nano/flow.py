@@ -5,6 +5,7 @@ noise - video, as `diffusion.sampler.euler` follows it. The first latents (the r
 window before ended with) stay clean in the input and out of the loss.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -64,29 +65,38 @@ def noise_levels(count: int, generator: torch.Generator, device: torch.device) -
     return TRAINING_SHIFT * share / (1 + (TRAINING_SHIFT - 1) * share)
 
 
+Levels = Callable[[int, torch.Generator, torch.device], Tensor]
+"""Draws so many shares of noise."""
+
+
 def draw(
     kind: Kind, clips: ClipLatents, voices: VoiceBank, generator: torch.Generator, *, dice: torch.Generator,
-    dropout: float = 0.12,
+    dropout: float = 0.12, levels: Levels = noise_levels,
 ) -> Batch:  # fmt: skip
-    """A random training batch of one kind. Several people fall silent all at once: the engine hears nobody as one."""
+    """A random training batch of one kind, as noisy as `levels` says.
+
+    Several people fall silent all at once: the engine hears nobody as one.
+    """
     chosen = clips.of_people(kind.people)
     device = clips.video.device
     index = chosen[torch.randint(len(chosen), (kind.batch,), generator=generator, device=device)]
     if kind.people == 1:
-        return assemble(index, kind, clips, voices, generator, dropout=dropout)
+        return assemble(index, kind, clips, voices, generator, dropout=dropout, levels=levels)
     silent = float(torch.rand((), generator=dice)) < dropout
-    return assemble(index, replace(kind, people=1) if silent else kind, clips, voices, generator, dropout=float(silent))
+    kind = replace(kind, people=1) if silent else kind
+    return assemble(index, kind, clips, voices, generator, dropout=float(silent), levels=levels)
 
 
 def assemble(
-    index: Tensor, kind: Kind, clips: ClipLatents, voices: VoiceBank, generator: torch.Generator, *, dropout: float
-) -> Batch:
+    index: Tensor, kind: Kind, clips: ClipLatents, voices: VoiceBank, generator: torch.Generator, *, dropout: float,
+    levels: Levels = noise_levels,
+) -> Batch:  # fmt: skip
     """The batch of these clips at random noise, with a random share of them continued windows."""
     device, count, length = clips.video.device, len(index), kind.latents
     video = clips.video[index, :, :length].float()
     first = torch.rand(count, generator=generator, device=device) < FIRST_SHARE
     kept = _kept(first, length, generator)
-    level = noise_levels(count, generator, device).view(-1, 1, 1, 1, 1)
+    level = levels(count, generator, device).view(-1, 1, 1, 1, 1)
     noise = torch.randn(video.shape, generator=generator, device=device)
     motion = _motion(video, clips.rough[index].float(), clips.worn[index] & ~first, generator)
     noisy = torch.where(kept, motion, (1 - level) * video + level * noise)
@@ -98,7 +108,7 @@ def assemble(
     batch = Batch(
         noisy=noisy,
         timestep=level.flatten() * STEPS_OF_TRAINING,
-        condition=condition(picture.float()),
+        condition=condition(picture.float(), clips.strength[index]),
         audio=speaking * heard.view(-1, 1, 1, 1, 1, 1),
         masks=clips.masks(index, kind.people, generator) if kind.people > 1 else None,
         target=noise - video,

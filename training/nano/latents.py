@@ -41,6 +41,8 @@ class ClipLatents:
     """(n, 3, 4) boxes in pixels, zero where nobody is"""
     eyes: Tensor
     face: Tensor
+    strength: Tensor
+    """(n,) how much people move beside their speech; 1 is usual"""
 
     @property
     def count(self) -> int:
@@ -95,9 +97,15 @@ class ClipLatents:
                               for field in fields(ClipLatents)})  # fmt: skip
 
 
-def condition(picture: Tensor) -> Tensor:
-    """Reference latents (B, 16, T, h, w) with the mask that says that the first frame is known: (B, 20, T, h, w)."""
+def condition(picture: Tensor, strength: Tensor | None = None) -> Tensor:
+    """Reference latents (B, 16, T, h, w) with the mask that says that the first frame is known: (B, 20, T, h, w).
+
+    Where frames are unknown, the mask holds how much more people shall move than usual, from -1 for not at all to 1;
+    `strength` (B,) is that number plus one.
+    """
     mask = torch.zeros_like(picture[:, :4])
+    if strength is not None:
+        mask += (strength.to(mask) - 1).view(-1, 1, 1, 1, 1)
     mask[:, :, 0] = 1
     return torch.cat([mask, picture], dim=1)
 

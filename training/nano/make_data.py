@@ -9,8 +9,9 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from torch import Tensor
 
 from training.checkpoint import Progress
 from training.clock import RunLog
-from training.heads.blendshapes import JAW_OPEN
-from training.heads.dataset import ClipBatch, Split, make_clips
+from training.heads.blendshapes import BLENDSHAPES, JAW_OPEN
+from training.heads.dataset import ClipBatch, ClipOptions, Split, make_clips, sample_clip
 from training.heads.render import HeadRenderer
 from training.heads.tracks import tracks
-from training.nano.store import FRAMES, SIZE, Clips, create, extend, finished
+from training.nano.settings import EDITIONS, Edition
+from training.nano.store import FRAMES, Clips, create, extend, finished
 from training.nano.voices import frames_of, spoken
 from training.speech.corpus import Utterance
 
@@ -42,25 +44,26 @@ def fill(store: Clips, first: int, batch: ClipBatch) -> None:
     place = slice(first, first + len(batch.people))
     store.frames[place, :FRAMES] = batch.frames.cpu().numpy()
     store.frames[place, FRAMES] = batch.reference.cpu().numpy()
-    store.mouth[place] = _around(batch.mouth_boxes, batch.people)
-    store.eyes[place] = _around(batch.eye_boxes.flatten(2, 3), batch.people)
-    store.face[place] = _around(batch.face_boxes, batch.people)
+    store.mouth[place] = _around(batch.mouth_boxes, batch.people, store.size)
+    store.eyes[place] = _around(batch.eye_boxes.flatten(2, 3), batch.people, store.size)
+    store.face[place] = _around(batch.face_boxes, batch.people, store.size)
     store.utterance[place] = batch.utterance.cpu().numpy()
     store.start[place] = batch.start.cpu().numpy()
     store.jaw[place] = batch.weights[..., JAW_OPEN].cpu().numpy()
+    store.strength[place] = batch.strength.cpu().numpy()
     store.people[place] = batch.people.cpu().numpy()  # last: it says that the clip is whole
 
 
-def _around(boxes: Tensor, people: Tensor) -> NDArray[np.float32]:
+def _around(boxes: Tensor, people: Tensor, size: int) -> NDArray[np.float32]:
     """The smallest box around boxes (n, 3, k, 4), inside the picture; zero where nobody is."""
-    whole = torch.cat([boxes[..., :2].amin(2), boxes[..., 2:].amax(2)], dim=-1).clamp(0, SIZE)
+    whole = torch.cat([boxes[..., :2].amin(2), boxes[..., 2:].amax(2)], dim=-1).clamp(0, size)
     there = torch.arange(boxes.shape[1], device=boxes.device) < people[:, None]
     return (whole * there[..., None]).float().cpu().numpy()
 
 
 def render(
     store: Clips, part: Sequence[int], speech: Sequence[NDArray[np.float32]], split: Split, *,
-    renderer: HeadRenderer, log: RunLog, stop: float = math.inf,
+    renderer: HeadRenderer, log: RunLog, stop: float = math.inf, varied: bool = False, workers: int = 0,
 ) -> None:  # fmt: skip
     """Renders those clips of a split that a store lacks, in order, until the clock says `stop`.
 
@@ -68,37 +71,70 @@ def render(
         part: indices, ascending; clips depend on their index alone.
     """
     missing = [index for index in part if not store.people[index]]
+    known: dict[str, Any] = {"split": split, "renderer": renderer, "options": ClipOptions(varied=varied)}
+    drawn = _drawn(missing, speech, workers, known)
     for number, index in enumerate(missing):
         if time.monotonic() > stop:
             log(f"{number} of {len(missing)} clips of {split}: time is up")
+            drawn.close()
             return
-        for batch in make_clips(1, speech, first=index, split=split, renderer=renderer):
-            fill(store, index, batch)
+        fill(store, index, next(drawn))
         if log.due():
             log(f"{number + 1} of {len(missing)} clips of {split}")
     log(f"all {len(missing)} clips of {split} done")
+
+
+def _drawn(
+    missing: Sequence[int], speech: Sequence[NDArray[np.float32]], workers: int, known: dict[str, Any]
+) -> Generator[ClipBatch, None, None]:
+    """Clips one by one; worker processes think ahead, if there are any. `known` is what `make_clips` is told."""
+    if workers and len(missing) > 1:
+        yield from make_clips(len(missing), speech, indices=missing, batch=1, workers=workers, **known)
+        return
+    for index in missing:
+        yield from make_clips(1, speech, first=index, **known)
 
 
 def helpers(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
     """Starts the other processes; of N processes each renders every Nth clip."""
     command = [sys.executable, "-m", "training.nano.make_data", str(options.data), "--corpus", str(options.corpus)]
     command += ["--clips", str(options.clips), "--processes", str(options.processes), "--device", options.device]
-    command += ["--at-most", str(options.at_most)]
+    command += ["--at-most", str(options.at_most), "--edition", options.edition, "--workers", str(options.workers)]
+    command += ["--compiled"] if options.compiled else []
     return [subprocess.Popen([*command, "--index", str(index)]) for index in range(1, options.processes)]
 
 
-def opened(folder: Path, count: int) -> Clips:
+def opened(folder: Path, count: int, size: int) -> Clips:
     """The store of an earlier run, or a new one.
 
     Raises:
         SystemExit: the one that is there has another size.
     """
     if not (folder / "people.npy").exists():
-        return create(folder, count)
+        return create(folder, count, size)
     store = extend(folder)
     if store.count != count:
         raise SystemExit(f"{folder} was made for {store.count} clips, not {count}: give that number or another folder")
+    if store.size != size:
+        raise SystemExit(f"{folder} holds pictures of {store.size} pixels, not {size}: give another folder")
     return store
+
+
+def made_renderer(device: str, edition: Edition, log: RunLog, *, compiled: bool) -> HeadRenderer:
+    """A renderer of an edition's pictures; one that cannot compile says so and draws without."""
+    if compiled:
+        try:
+            renderer, begun = HeadRenderer(device, size=edition.size, compiled=True), time.monotonic()
+            silence = [np.zeros((2, len(BLENDSHAPES)), np.float32)]
+            for people in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
+                options = ClipOptions(frames=2, people=people, varied=edition.varied)
+                renderer.render(sample_clip(silence, 0, seed=0, options=options).spec)
+        except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and drawing need not)
+            log(f"COMPILING FAILED, drawing goes on without: {type(error).__name__}: {str(error)[:300]}")
+        else:
+            log(f"compiled in {time.monotonic() - begun:.0f} s")
+            return renderer
+    return HeadRenderer(device, size=edition.size)
 
 
 def main() -> None:
@@ -111,21 +147,27 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="this many share the work")
     parser.add_argument("--index", type=int, default=0, help="which of them this is; 0 starts the others")
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
+    parser.add_argument("--edition", choices=tuple(EDITIONS), default="1", help="whose pictures")
+    parser.add_argument("--workers", type=int, default=0, help="processes that think of clips, for each that renders")
+    parser.add_argument("--compiled", action="store_true", help="shade by compiled code")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     log = RunLog(options.data / f"render_log_{options.index}.txt")
     stop = time.monotonic() + options.at_most
     torch.set_float32_matmul_precision("highest")
-    store = opened(options.data / "clips", options.clips) if options.index == 0 else extend(options.data / "clips")
+    edition = EDITIONS[options.edition]
+    clips = options.data / "clips"
+    store = opened(clips, options.clips, edition.size) if options.index == 0 else extend(clips)
     others = helpers(options) if options.index == 0 else []
-    renderer = HeadRenderer(options.device)
+    renderer = made_renderer(options.device, edition, log, compiled=options.compiled)
     if options.index == 0:
         held = mouth_tracks(spoken(options.corpus, "test"), seed=1)
-        render(opened(options.data / "held", options.held), range(options.held), held, "heldout",
-               renderer=renderer, log=log)  # fmt: skip
+        render(opened(options.data / "held", options.held, edition.size), range(options.held), held, "heldout",
+               renderer=renderer, log=log, varied=edition.varied)  # fmt: skip
     speech = mouth_tracks(spoken(options.corpus, "train"), seed=1)
     part = range(options.index, options.clips, options.processes)
-    render(store, part, speech, "train", renderer=renderer, log=log, stop=stop)
+    render(store, part, speech, "train", renderer=renderer, log=log, stop=stop, varied=edition.varied,
+           workers=options.workers)  # fmt: skip
     if any(process.wait() for process in others):
         raise SystemExit("a process that rendered its share failed; see its messages above")
     if options.index == 0:

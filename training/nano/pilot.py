@@ -128,7 +128,8 @@ def random_latents(count: int, device: torch.device) -> tuple[ClipLatents, Voice
     voices = VoiceBank(
         torch.randn(5000, 4, 192, device=device, dtype=torch.bfloat16), index[:1, 0], index[:1, 0] + 5000
     )
-    return ClipLatents(draw(21), draw(21), draw(21), draw(4), people > 1, people, index, index, box, box, box), voices
+    return ClipLatents(draw(21), draw(21), draw(21), draw(4), people > 1, people, index, index, box, box, box,
+                       torch.ones(count, device=device)), voices  # fmt: skip
 
 
 def try_dit(name: str, batch: int, device: torch.device, log: RunLog, seconds: float) -> None:

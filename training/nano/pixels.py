@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from training.nano.store import FRAMES, SIZE, Clips, finished
+from training.nano.store import FRAMES, Clips, finished
 
 MOUTH, EYES = 3.0, 2.0
 """Additional weight of pixels that show these."""
@@ -31,12 +32,17 @@ class PixelBank:
     """Clips on one device."""
 
     frames: Tensor
-    """(n, 82, 128, 128, 3) uint8"""
+    """(n, 82, size, size, 3) uint8"""
     people: Tensor
     """(n,)"""
     mouth: Tensor
     """(n, 3, 4) boxes in pixels"""
     eyes: Tensor
+
+    @property
+    def size(self) -> int:
+        """Pixels of a picture's edge."""
+        return self.frames.shape[2]
 
     @staticmethod
     def take(clips: Clips, device: torch.device, count: int | None = None) -> "PixelBank":
@@ -49,8 +55,8 @@ class PixelBank:
         tables = (torch.from_numpy(table[index]).to(device) for table in (clips.people, clips.mouth, clips.eyes))
         return PixelBank(frames, *tables)
 
-    def crops(self, shape: Crop, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random crops and the weight of each pixel.
+    def crops(self, shape: Crop, generator: torch.Generator, *, texture: int | None = None) -> tuple[Tensor, Tensor]:
+        """Random crops and the weight of each pixel; with `texture` as `worn` makes them, at this scale.
 
         Returns:
             video (B, 3, F, size, size) in [-1, 1], channels last in memory, and weights (B, 1, 1, size, size).
@@ -68,15 +74,17 @@ class PixelBank:
         weight = self.weights(index)
         rows = torch.arange(len(index), device=device)[:, None, None]
         weight = weight[rows, down[:, :, None], across[:, None]]
-        return to_video(pixels), weight[:, None, None]
+        video = to_video(pixels)
+        return video if texture is None else worn(video, generator, texture), weight[:, None, None]
 
     def weights(self, index: Tensor) -> Tensor:
-        """(B, 128, 128): 1 plus the weights of mouths and eyes."""
-        return 1 + MOUTH * box_mask(self.mouth[index]).amax(1) + EYES * box_mask(self.eyes[index]).amax(1)
+        """(B, size, size): 1 plus the weights of mouths and eyes."""
+        mouth, eyes = (box_mask(boxes[index], self.size).amax(1) for boxes in (self.mouth, self.eyes))
+        return 1 + MOUTH * mouth + EYES * eyes
 
     def _corners(self, index: Tensor, shape: Crop, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Upper left corners of the crops."""
-        device, count, free = index.device, len(index), SIZE - shape.size
+        device, count, free = index.device, len(index), self.size - shape.size
         if free <= 0:
             zero = torch.zeros(count, dtype=torch.long, device=device)
             return zero, zero
@@ -84,7 +92,7 @@ class PixelBank:
         kind = torch.rand(count, 1, generator=generator, device=device)
         boxes = torch.where(kind < MOUTH_SHARE, self.mouth[index, person], self.eyes[index, person])
         middle = (boxes[:, :2] + boxes[:, 2:] - shape.size) / 2
-        middle = middle + 7 * torch.randn(count, 2, generator=generator, device=device)
+        middle = middle + shape.size / 9 * torch.randn(count, 2, generator=generator, device=device)
         anywhere = free * torch.rand(count, 2, generator=generator, device=device)
         corner = torch.where(kind < MOUTH_SHARE + EYE_SHARE, middle, anywhere).clamp(0, free)
         x, y = ((corner / ALIGNED).round().long() * ALIGNED).unbind(1)
@@ -96,14 +104,33 @@ def to_video(pixels: Tensor) -> Tensor:
     return (pixels.float() / 127.5 - 1).permute(0, 4, 1, 2, 3)
 
 
+def worn(video: Tensor, generator: torch.Generator, scale: int) -> Tensor:
+    """Videos (B, 3, F, h, w), a third of them in other colours and with a texture that drawn people never have.
+
+    So a VAE learns to carry what it is shown, and not what it knows: it will meet photographs. `scale` is the texture's
+    in pixels.
+    """
+    device, count = video.device, len(video)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, generator=generator, device=device)
+
+    coarse = normal(3, max(1, video.shape[-2] // scale), max(1, video.shape[-1] // scale))
+    added = F.interpolate(coarse, size=video.shape[-2:], mode="bilinear")[:, :, None]
+    some = torch.rand(count, 1, 1, 1, 1, generator=generator, device=device) < 1 / 3
+    strength = 0.25 * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device)
+    changed = video * (1 + 0.2 * normal(1, 1, 1, 1)) + 0.12 * normal(3, 1, 1, 1) + strength * added
+    return torch.where(some, changed.clamp(-1, 1), video)
+
+
 def to_bytes(video: Tensor) -> Tensor:
     """(B, 3, F, h, w) in [-1, 1] → bytes (B, F, h, w, 3)."""
     return ((video.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1)
 
 
-def box_mask(boxes: Tensor, margin: int = MARGIN) -> Tensor:
-    """Boxes (..., 4) → (..., 128, 128) of zeros and ones; empty boxes are zero."""
-    place = torch.arange(SIZE, device=boxes.device)
+def box_mask(boxes: Tensor, size: int, margin: int = MARGIN) -> Tensor:
+    """Boxes (..., 4) → (..., size, size) of zeros and ones; empty boxes are zero."""
+    place = torch.arange(size, device=boxes.device)
     x0, y0, x1, y1 = (edge[..., None] for edge in boxes.unbind(-1))
     across, down = (place >= x0 - margin) & (place < x1 + margin), (place >= y0 - margin) & (place < y1 + margin)
     there = ((x1 > x0) & (y1 > y0))[..., None]

@@ -1,6 +1,7 @@
 """A first look at what the transformer makes, sampled with the product's own schedule and sampler."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,15 +12,17 @@ from infinitetalk.diffusion.sampler import euler
 from infinitetalk.diffusion.schedule import timesteps
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.vae import VideoVAE
-from training.nano.latents import ClipLatents, condition
+from training.nano.latents import CELL, ClipLatents, condition
 from training.nano.pixels import to_bytes, to_video
-from training.nano.settings import MOTION, WINDOW
+from training.nano.settings import EDITIONS, MOTION, WINDOW, Edition
+from training.nano.store import SIZE
 from training.nano.train_vae import half
 from training.nano.voices import VoiceBank
 from training.parts import load_parts
 from training.sheets import save_rows
 
-STEPS, SHIFT, AUDIO_SCALE = 10, 3.0, 2.0
+FIRST = EDITIONS["1"]
+STEPS, SHIFT, AUDIO_SCALE = FIRST.steps, FIRST.shift, FIRST.audio_scale
 
 
 def load_vae(folder: Path, device: torch.device) -> VideoVAE:
@@ -28,6 +31,28 @@ def load_vae(folder: Path, device: torch.device) -> VideoVAE:
     vae = VideoVAE(config).to(device)
     vae.load_state_dict(load_parts(folder, "vae"))
     return vae.requires_grad_(False)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the network is told beside noisy latents."""
+
+    condition: Tensor
+    """(B, 20, T, h, w)"""
+    audio: Tensor
+    """(B, P, F, window, layers, channels)"""
+    masks: Tensor | None = None
+    """(B, P + 1, h, w) for several people"""
+
+
+def guided(dit: AudioDiT, latents: Tensor, time: Tensor, told: Told, scale: float) -> Tensor:
+    """The velocity under guidance by the sound; a scale of 1 needs one pass and not two."""
+    heard: Tensor = dit(latents, time, condition=told.condition, audio=told.audio, masks=told.masks)
+    if scale == 1:
+        return heard
+    mute = torch.zeros_like(told.audio)
+    silent: Tensor = dit(latents, time, condition=told.condition, audio=mute, masks=told.masks)
+    return silent + scale * (heard - silent)
 
 
 @torch.no_grad()
@@ -49,10 +74,7 @@ def sample(
     def velocity(latents: Tensor, timestep: float) -> Tensor:
         time = torch.full((len(told),), timestep, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            heard, silent = (dit(latents.view(shape), time, condition=told, audio=sound, masks=masks)
-                             for sound in (audio, torch.zeros_like(audio)))  # fmt: skip
-        guided: Tensor = silent + audio_scale * (heard - silent)
-        return guided.flatten(0, 1)
+            return guided(dit, latents.view(shape), time, Told(told, audio, masks), audio_scale).flatten(0, 1)
 
     # The sampler knows one video of many channels: the samples lie side by side there.
     *_, last = euler(velocity, noise.flatten(0, 1), timesteps(steps, shift), motion.float().flatten(0, 1))
@@ -61,36 +83,43 @@ def sample(
 
 @torch.no_grad()
 def decode(vae: VideoVAE, latents: Tensor) -> Tensor:
-    """Latents (B, 16, T, h, w) → bytes (B, F, 128, 128, 3)."""
+    """Latents (B, 16, T, h, w) → bytes (B, F, 8 h, 8 w, 3)."""
     made = []
-    for part in latents.split(2):
+    for part in latents.split(2 if latents.shape[-1] <= SIZE // CELL else 1):
         with half(latents.device):
             made.append(to_bytes(vae.decode(part.float())))
     return torch.cat(made)
 
 
 @torch.no_grad()
-def talk(dit: AudioDiT, vae: VideoVAE, clips: ClipLatents, voices: VoiceBank, windows: int = 2) -> Tensor:
-    """Videos (n, F, 128, 128, 3) of so many windows, each going on from the one before as in the engine."""
-    told = condition(clips.own.float())
+def talk(
+    dit: AudioDiT, vae: VideoVAE, clips: ClipLatents, voices: VoiceBank, windows: int = 2, *, manner: Edition = FIRST
+) -> Tensor:
+    """Videos (n, F, size, size, 3) of so many windows, each going on from the one before as in the engine."""
+    told = condition(clips.own.float(), clips.strength)
     motion, video = clips.video[:, :, :1].float(), torch.empty(0)
     for window in range(windows):
         start = clips.start[:, :1] + window * (WINDOW - MOTION)
         audio = voices.windows(clips.utterance[:, :1], start, WINDOW)
-        made = decode(vae, sample(dit, told, audio, motion, seed=window))
+        made = decode(
+            vae, sample(dit, told, audio, motion, seed=window, steps=manner.steps,
+                                  shift=manner.shift, audio_scale=manner.audio_scale))  # fmt: skip
         video = made if not window else torch.cat([video, made[:, MOTION:]], dim=1)
         with half(made.device):
             motion = vae.encode(to_video(video[:, -MOTION:])).float()
     return video
 
 
-def preview(dit: AudioDiT, vae: VideoVAE, clips: ClipLatents, voices: VoiceBank, path: Path) -> None:
-    """Writes two windows of 16 held-out faces, every tenth frame, below the true video of the first window."""
-    some = clips.part(clips.of_people(1)[:16])
+def preview(
+    dit: AudioDiT, vae: VideoVAE, clips: ClipLatents, voices: VoiceBank, path: Path, *, manner: Edition = FIRST
+) -> None:
+    """Writes two windows of held-out faces, frame by frame with gaps, below the true video of the first window."""
+    large = clips.video.shape[-1] > SIZE // CELL
+    some = clips.part(clips.of_people(1)[: 8 if large else 16])
     truth = decode(vae, some.video)
     dit.eval()
-    made = talk(dit, vae, some, voices)
-    shown = list(range(0, made.shape[1], 10))
+    made = talk(dit, vae, some, voices, manner=manner)
+    shown = list(range(0, made.shape[1], 20 if large else 10))
     blank = torch.zeros_like(made[0])
     blank_rows = [torch.cat([clip, blank[WINDOW:]])[shown] for clip in truth]
     save_rows(path, [row for pair in zip(blank_rows, (clip[shown] for clip in made), strict=True) for row in pair], 80)

@@ -13,7 +13,11 @@ the best. Each stage's share of one H100's time:
     vae          400   trains the video VAE
     encode       105   turns clips into latents and speech into features
     dit          415   trains the transformer
+    distil             teaches it to make in few steps what it makes in many (second edition only)
     export        20   puts the model folder together, as a check
+
+With `--edition 2` pictures have 256 pixels, and `--start FOLDER` holds parts of an earlier edition with which the VAE
+and the transformer begin (`python -m training.nano.unpack nano FOLDER vae dit`).
 
 Every stage has the GPU for itself: side by side, two stages take longer than one after the other.
 """
@@ -34,7 +38,7 @@ import torch
 
 from training.checkpoint import Progress
 from training.clock import RunLog
-from training.nano.settings import VAE, VAES
+from training.nano.settings import EDITIONS, VAES
 
 STARTING = 20.0
 """Seconds that a process needs before its training begins."""
@@ -44,8 +48,14 @@ SHORTEST = 20.0
 """Seconds of work for which starting a process is worth while."""
 GRACE = 15.0
 """Seconds after which a process that should have stopped by itself is ended."""
-WEIGHTS = ("dit-*.safetensors", "vae-*.safetensors", "speech.safetensors")
-SHEETS, NOTES = ("dit_sheet.jpg", "vae_sheet.jpg"), ("*_config.json", "*_progress.json", "*_scores.json", "*.txt")
+WEIGHTS = ("few-*.safetensors", "dit-*.safetensors", "vae-*.safetensors", "speech.safetensors")
+SHEETS, NOTES = (
+    ("few_sheet.jpg", "dit_sheet.jpg", "vae_sheet.jpg"),
+    ("*_config.json", "*_progress.json", "*_scores.json", "*.txt"),
+)
+
+DISTIL = "few"
+"""The stage that `training.nano.distil` does, under the name of its files."""
 
 GIVEN = {"vae": ("vae-*.safetensors", "vae_config.json"), "speech": ("speech.safetensors", "speech_config.json"),
          "dit": ("dit-*.safetensors", "dit_config.json", "dit_progress.json")}  # fmt: skip
@@ -86,22 +96,30 @@ def plan(options: argparse.Namespace) -> list[Stage]:
     def budget(seconds: float) -> tuple[str, str]:
         return "--seconds", f"{seconds:.0f}"
 
+    edition = ("--edition", options.edition)
+    start = ("--start", str(options.start)) if options.start else ()
+    few = EDITIONS[options.edition].audio_scale == 1
     speech = ("training.speech.train", corpus, data, *budget(options.speech_seconds), *options.speech_options.split())
     render = ("training.nano.make_data", data, *sound, "--clips", str(options.clips), "--held", str(options.held),
-              "--processes", str(options.processes))  # fmt: skip
-    vae = ("training.nano.train_vae", data, data, *budget(options.vae_seconds), "--config", options.vae,
-           "--clips", str(options.vae_clips))  # fmt: skip
-    dit = ("training.nano.train_dit", data, data, *budget(options.dit_seconds), *options.dit_options.split())
+              "--processes", str(options.processes), *edition, *options.render_options.split())  # fmt: skip
+    vae = ("training.nano.train_vae", data, data, *budget(options.vae_seconds), *edition, *start,
+           *(("--config", options.vae) if options.vae else ()), "--clips", str(options.vae_clips))  # fmt: skip
+    dit = ("training.nano.train_dit", data, data, *budget(options.dit_seconds), *edition, *start,
+           *options.dit_options.split())  # fmt: skip
+    distil = ("training.nano.distil", data, data, *budget(options.distil_seconds), *edition)
     compare = ("training.nano.compare", data, *options.pilot)
+    export = ("training.nano.export", data, str(options.data / "nano"), *edition, *(("--dit", "few") if few else ()))
     return [
         Stage("speech", (*speech, *device), options.speech_seconds, splits=False),
         Stage("render", (*render, *device), options.render_seconds, splits=True, enough=True),
         Stage("vae", (*vae, *device), options.vae_seconds, splits=True),
-        Stage("encode", ("training.nano.encode", data, *sound, *device), options.encode_seconds, splits=True),
+        Stage("encode", ("training.nano.encode", data, *sound, *device), options.encode_seconds, splits=True,
+              enough=few),
         *([Stage("pilot", (*compare, *device), 75.0 * len(options.pilot), splits=False)] if options.pilot else []),
         Stage("dit", (*dit, *device), options.dit_seconds, splits=True),
-        Stage("export", ("training.nano.export", data, str(options.data / "nano")), 20.0, splits=False),
-    ]
+        *([Stage(DISTIL, (*distil, *device), options.distil_seconds, splits=True)] if few else []),
+        Stage("export", export, 20.0, splits=False),
+    ]  # fmt: skip
 
 
 class Run:
@@ -178,8 +196,9 @@ class Run:
     def copy(self) -> None:
         """Copies what there is to OUT, given parts excepted."""
         self.out.mkdir(parents=True, exist_ok=True)
+        taught = any(self.data.glob(WEIGHTS[0]))  # then its teacher is not needed any more
         for pattern in (*WEIGHTS, *SHEETS):
-            if not pattern.startswith(tuple(self.given)):
+            if not pattern.startswith(tuple(self.given)) and not (taught and pattern == WEIGHTS[1]):
                 for path in sorted(self.data.glob(pattern)):
                     shutil.copyfile(path, self.out / path.name)
         with zipfile.ZipFile(self.out / "notes.zip", "w", zipfile.ZIP_DEFLATED) as file:
@@ -199,12 +218,15 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=8000, help="the most to render")
     parser.add_argument("--held", type=int, default=32, help="held-out clips")
     parser.add_argument("--processes", type=int, default=4, help="that render")
-    parser.add_argument("--vae", choices=tuple(VAES), default=VAE)
+    parser.add_argument("--edition", choices=tuple(EDITIONS), default="1")
+    parser.add_argument("--start", type=Path, help="folder with an earlier edition's parts to begin with")
+    parser.add_argument("--vae", choices=tuple(VAES), help="default the edition's")
     parser.add_argument("--vae-clips", type=int, default=4000, help="the most that the VAE trains on")
     parser.add_argument("--pilot", nargs="*", default=[], help="transformers to compare first: NAME or NAME@RATE")
     parser.add_argument("--speech-options", default="", help="of training.speech.train, in one string after =")
+    parser.add_argument("--render-options", default="", help="of training.nano.make_data, in one string after =")
     parser.add_argument("--dit-options", default="--graph", help="of training.nano.train_dit, in one string after =")
-    for stage, seconds in {"speech": 300, "render": 130, "vae": 400, "encode": 105, "dit": 415}.items():
+    for stage, seconds in {"speech": 300, "render": 130, "vae": 400, "encode": 105, "dit": 415, "distil": 150}.items():
         parser.add_argument(f"--{stage}-seconds", type=float, default=seconds)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()

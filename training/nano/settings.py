@@ -29,17 +29,45 @@ DITS: dict[str, DiTConfig] = {
     name: DiTConfig(
         text_dim=0, clip_dim=0, dim=dim, ffn_dim=ffn, num_heads=heads, num_layers=layers, text_len=0, clip_tokens=0,
         audio_blocks=4, audio_channels=192, intermediate_dim=128, output_dim=128, context_tokens=8,
+        patch_size=(1, patch, patch), prediction="velocity" if patch == 2 else "video",
     )
-    for name, (dim, ffn, heads, layers) in {
-        "320x8": (320, 1024, 4, 8),
-        "256x12": (256, 768, 4, 12),
-        "384x6": (384, 1024, 4, 6),
-        "320x7": (320, 1280, 4, 7),
+    for name, (dim, ffn, heads, layers, patch) in {
+        "320x8": (320, 1024, 4, 8, 2),
+        "256x12": (256, 768, 4, 12, 2),
+        "384x6": (384, 1024, 4, 6, 2),
+        "320x7": (320, 1280, 4, 7, 2),
+        # A token holds 256 numbers, too many to carry their noise through: these name the clean video.
+        "320x8-wide": (320, 1024, 4, 8, 4),
+        "320x12-wide": (320, 1024, 4, 12, 4),
+        "384x10-wide": (384, 1280, 4, 10, 4),
     }.items()
 }  # fmt: skip
 
 VAE = "middle"
 DIT = "320x8"
+SHARE_OF_WARM_RATE = 0.5
+"""Of the peak learning rates, where a training begins with another's weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """What is made: the picture's size, the networks, the people that are drawn, and how the model samples."""
+
+    size: int
+    vae: str
+    dit: str
+    varied: bool
+    steps: int
+    shift: float
+    audio_scale: float
+
+
+EDITIONS: dict[str, Edition] = {
+    "1": Edition(128, VAE, DIT, varied=False, steps=10, shift=3.0, audio_scale=2.0),
+    # Distilled: four steps, and no second pass for guidance.
+    "2": Edition(256, "middle", "320x12-wide", varied=True, steps=4, shift=1.5, audio_scale=1.0),
+}
+
 RATE = 8e-4
 """The transformer's peak learning rate."""
 CHOICE = "dit_choice.txt"
@@ -71,10 +99,10 @@ class Candidate:
         return Candidate(name, float(rate or RATE))
 
     @staticmethod
-    def chosen(folder: Path) -> "Candidate":
+    def chosen(folder: Path, default: str = DIT) -> "Candidate":
         """What the comparison found best; the default where there was none."""
         path = folder / CHOICE
-        return Candidate.parse(path.read_text(encoding="utf-8").strip()) if path.exists() else Candidate(DIT, RATE)
+        return Candidate.parse(path.read_text(encoding="utf-8").strip()) if path.exists() else Candidate(default, RATE)
 
     def __str__(self) -> str:
         return f"{self.name}@{self.rate:g}"

@@ -1,6 +1,6 @@
 """Rendered clips on disk and in memory: pictures, boxes, and which speech drives whom.
 
-A folder of `.npy` files that are mapped, not read: `frames.npy` (clips, 82, 128, 128, 3) uint8, where frame 81 is the
+A folder of `.npy` files that are mapped, not read: `frames.npy` (clips, 82, size, size, 3) uint8, where frame 81 is the
 extra reference picture (the same people in another pose), and small tables beside it.
 """
 
@@ -22,7 +22,7 @@ class Clips:
     """Arrays over n clips of up to three people. Boxes are x0, y0, x1, y1 in pixels, zero where nobody is."""
 
     frames: NDArray[np.uint8]
-    """(n, 82, 128, 128, 3)"""
+    """(n, 82, size, size, 3)"""
     people: NDArray[np.int64]
     """(n,) how many faces: 1 to 3, placed left to right"""
     mouth: NDArray[np.float32]
@@ -37,18 +37,29 @@ class Clips:
     """(n, 3) first video frame (25 per second) within the stream"""
     jaw: NDArray[np.float32]
     """(n, 3, 82) how far the jaw is open, the truth"""
+    strength: NDArray[np.float32]
+    """(n,) how much people move beside their speech; 1 is usual"""
 
     @property
     def count(self) -> int:
         """Number of clips."""
         return len(self.people)
 
+    @property
+    def size(self) -> int:
+        """Pixels of a picture's edge."""
+        return int(self.frames.shape[2])
 
-def create(folder: Path, count: int) -> Clips:
-    """An empty, writable store. Only as many bytes are used as are written."""
+
+def create(folder: Path, count: int, size: int | None = None) -> Clips:
+    """An empty, writable store of pictures of `size` pixels, `SIZE` by default.
+
+    Only as many bytes are used as are written.
+    """
+    size = size or SIZE
     folder.mkdir(parents=True, exist_ok=True)
     shapes: dict[str, tuple[tuple[int, ...], type]] = {
-        "frames": ((count, FRAMES + 1, SIZE, SIZE, 3), np.uint8),
+        "frames": ((count, FRAMES + 1, size, size, 3), np.uint8),
         "people": ((count,), np.int64),
         "mouth": ((count, PEOPLE, 4), np.float32),
         "eyes": ((count, PEOPLE, 4), np.float32),
@@ -56,6 +67,7 @@ def create(folder: Path, count: int) -> Clips:
         "utterance": ((count, PEOPLE), np.int64),
         "start": ((count, PEOPLE), np.int64),
         "jaw": ((count, PEOPLE, FRAMES + 1), np.float32),
+        "strength": ((count,), np.float32),
     }
     return Clips(
         **{

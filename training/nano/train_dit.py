@@ -24,12 +24,12 @@ from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
 from training.graphs import CapturedStep
 from training.nano.flow import Batch, Kind, assemble, draw, loss
+from training.nano.growing import grown
 from training.nano.kernels import use_fastest
-from training.nano.latents import TOKEN, ClipLatents
+from training.nano.latents import ClipLatents
 from training.nano.preview import load_vae, preview
 from training.nano.reading import WEIGHT, WINDOWS, MouthReader, begin
-from training.nano.settings import DITS, RATE, WINDOW, Candidate, fit_audio
-from training.nano.store import SIZE
+from training.nano.settings import DITS, EDITIONS, RATE, SHARE_OF_WARM_RATE, WINDOW, Candidate, Edition, fit_audio
 from training.nano.train_vae import fast_kernels, millions
 from training.nano.voices import VoiceBank
 from training.optimiser import MuonAdam
@@ -38,7 +38,7 @@ from training.speech.encoder import MOUTH
 
 DECAY = 0.02
 AVERAGE = 0.9985
-LATENTS, FRAME_TOKENS = (WINDOW - 1) // 4 + 1, (SIZE // TOKEN) ** 2
+LATENTS = (WINDOW - 1) // 4 + 1
 MAIN, PAIRS = Kind(people=1, latents=LATENTS, batch=64), Kind(people=2, latents=LATENTS, batch=48)
 SHARES = ((MAIN, 0.80), (PAIRS, 0.08), (Kind(3, LATENTS, 32), 0.03),
           (Kind(1, 13, 64), 0.03), (Kind(1, 9, 64), 0.02), (Kind(1, 5, 64), 0.02), (Kind(1, 2, 64), 0.02))  # fmt: skip
@@ -65,14 +65,15 @@ class Data:
 class Trainer:
     """A transformer with its optimiser and average.
 
-    Blocks are compiled for the kinds in `compiled`; with `capture`, steps of `MAIN` become one CUDA graph.
+    Blocks are compiled for the kinds in `compiled`; with `capture`, steps of the kind `main` (`MAIN` by
+    default) become one CUDA graph.
     """
 
     def __init__(
         self, config: DiTConfig, device: torch.device, *, compiled: Sequence[Kind], rate: float = RATE, seed: int = 0,
-        capture: bool = False,
+        capture: bool = False, main: Kind | None = None,
     ) -> None:  # fmt: skip
-        self.config, self.device, self.compiled = config, device, compiled
+        self.config, self.device, self.compiled, self.main = config, device, compiled, main or MAIN
         self.dit = AudioDiT(config)
         self.dit.init_weights(torch.Generator().manual_seed(seed))
         self.dit.to(device)
@@ -92,8 +93,8 @@ class Trainer:
     def step(self, data: Data, kind: Kind, share: float, generator: torch.Generator) -> Tensor:
         """One training step at this share of the peak rate; returns the loss."""
         self.optimiser.set_rate(share * warm(self.steps - self.begun, 200))
-        batch = draw(kind, data.clips, data.voices, generator, dice=self.dice)
-        learn = self._learn_main if kind == MAIN else self._learn
+        batch = self.batch(data, kind, generator)
+        learn = self._learn_main if kind == self.main else self._learn
         people = batch.audio.shape[1]
         compiled = kind in self.compiled and kind.people == people
         with torch.compiler.set_stance("default" if compiled else "force_eager"):
@@ -103,6 +104,10 @@ class Trainer:
         self.steps += 1
         self.average.update(self.steps)
         return value
+
+    def batch(self, data: Data, kind: Kind, generator: torch.Generator) -> Batch:
+        """What a step learns from."""
+        return draw(kind, data.clips, data.voices, generator, dice=self.dice)
 
     def _learn(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Forward, backward and update for a batch, spoken windows with their moves, and masks if there are any.
@@ -162,6 +167,13 @@ class Trainer:
         self.dice.manual_seed(self.steps)
         return float(state["spent"])
 
+    def begin_as(self, folder: Path) -> None:
+        """Takes over what fits of another transformer's weights, in a folder as `training.nano.unpack` writes it."""
+        old = DiTConfig.read(json.loads((folder / "dit_config.json").read_text(encoding="utf-8")))
+        weights = grown(load_parts(folder, "dit"), self.dit.state_dict(), old, self.config)
+        self.dit.load_state_dict(weights)
+        self.average.load({name: value.to(self.device) for name, value in weights.items()})
+
     def adopt(self, folder: Path) -> float:
         """Goes on from a folder's averaged weights with a fresh optimiser; returns the seconds they cost, or 0."""
         progress = Progress.read(folder / "dit_progress.json")
@@ -209,9 +221,9 @@ def train(
     kinds, rhythm = available(shares or SHARES, data.clips), Rhythm(keep)
     begun, before, recent = trainer.steps, budget.spent, []
     for step, fraction in budget.steps(trainer.device, at_most):
-        kind = pick(kinds, float(torch.rand((), generator=dice))) if step else MAIN
+        kind = pick(kinds, float(torch.rand((), generator=dice))) if step else trainer.main
         value = trainer.step(data, kind, cosine(fraction, 0.01), generator)
-        if kind == MAIN:
+        if kind == trainer.main:
             recent.append(value.clone())  # a captured step overwrites its result
         if log.due():
             mean = float(torch.stack(recent).mean()) if recent else float("nan")
@@ -223,14 +235,26 @@ def train(
         rhythm.beat()
 
 
-def finish(trainer: Trainer, data: Path, held: Data, out: Path, log: RunLog) -> None:
+def finish(
+    trainer: Trainer, data: Path, held: Data, out: Path, log: RunLog, *, name: str = "dit",
+    manner: Edition = EDITIONS["1"],
+) -> None:  # fmt: skip
     """Writes the averaged network and shows held-out clips. The trainer keeps the averaged weights."""
     trainer.average.swap()
-    save_parts(trainer.dit.state_dict(), out, "dit")
-    (out / "dit_config.json").write_text(json.dumps(asdict(trainer.config), indent=1))
-    log("held-out loss with right and swapped voices: {:.4f} {:.4f}".format(*trainer.judge(held)))
+    save_parts(trainer.dit.state_dict(), out, name)
+    (out / f"{name}_config.json").write_text(json.dumps(asdict(trainer.config), indent=1))
+    right, swapped = trainer.judge(held)
+    log(f"held-out loss with right and swapped voices: {right:.4f} {swapped:.4f}")
+    (out / f"{name}_scores.json").write_text(json.dumps({"held_out": right, "swapped_voices": swapped}))
     with torch.compiler.set_stance("force_eager"):
-        preview(trainer.dit, load_vae(data, trainer.device), held.clips, held.voices, out / "dit_sheet.jpg")
+        preview(trainer.dit, load_vae(data, trainer.device), held.clips, held.voices, out / f"{name}_sheet.jpg",
+                manner=manner)  # fmt: skip
+
+
+def tokens_of(config: DiTConfig, clips: ClipLatents) -> int:
+    """Tokens of a whole window of such clips."""
+    frames, rows, columns = config.patch_size
+    return LATENTS // frames * (clips.video.shape[-2] // rows) * (clips.video.shape[-1] // columns)
 
 
 def main() -> None:
@@ -241,6 +265,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=480, help="of the whole training")
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
     parser.add_argument("--config", type=Candidate.parse, help="NAME or NAME@RATE; default what `compare` chose")
+    parser.add_argument("--edition", choices=tuple(EDITIONS), default="1")
+    parser.add_argument("--start", type=Path, help="folder with a smaller transformer to begin as")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--graph", action="store_true", help="capture the frequent step as one CUDA graph")
     parser.add_argument(
@@ -253,20 +279,22 @@ def main() -> None:
     log = RunLog(options.out / "dit_log.txt")
     fast_kernels()
     data, held = Data.load(options.data, "", device), Data.load(options.data, "held_", device)
-    choice = options.config or Candidate.chosen(options.data)
+    edition = EDITIONS[options.edition]
+    choice = options.config or Candidate.chosen(options.data, edition.dit)
     config = fit_audio(DITS[choice.name], *data.voices.features.shape[1:])
     kinds = COMPILED[:1] if options.careful else COMPILED
     if device.type == "cuda" and not options.careful:
-        use_fastest(config, MAIN.batch, LATENTS * FRAME_TOKENS, device, log)
+        use_fastest(config, MAIN.batch, tokens_of(config, data.clips), device, log)
     compiled = kinds if device.type == "cuda" and not options.no_compile else ()
-    trainer = Trainer(
-        config, device, compiled=compiled, rate=choice.rate, capture=options.graph and not options.careful
-    )
+    rate = choice.rate * (SHARE_OF_WARM_RATE if options.start else 1.0)
+    trainer = Trainer(config, device, compiled=compiled, rate=rate, capture=options.graph and not options.careful)
     log(f"{data.clips.count} clips; dit {choice}: {millions(trainer.dit):.2f} M")
     place = options.out / "dit_checkpoint.pt"
     spent = trainer.resume(place) if place.exists() else trainer.adopt(options.out)
     if not spent:
         begun = time.monotonic()
+        if options.start:
+            trainer.begin_as(options.start)
         begin(trainer.dit.audio_proj, trainer.reader, data.voices, frames=WINDOW, seed=0, log=log)
         spent = time.monotonic() - begun
     budget = Budget(options.seconds, spent)

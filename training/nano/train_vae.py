@@ -22,10 +22,10 @@ from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
 from training.graphs import CapturedStep
 from training.nano.pixels import Crop, PixelBank, box_mask, psnr, to_bytes, to_video
-from training.nano.settings import VAE, VAES
-from training.nano.store import FRAMES, load
+from training.nano.settings import EDITIONS, SHARE_OF_WARM_RATE, VAES
+from training.nano.store import FRAMES, SIZE, load
 from training.optimiser import MuonAdam
-from training.parts import save_parts
+from training.parts import load_parts, save_parts
 from training.sheets import save_rows
 
 RATE, MUON_SCALE = 8e-4, 2.0
@@ -50,6 +50,15 @@ PHASES = (
 )
 
 
+LARGE_PHASES = (
+    Phase(0.45, Crop(size=128, frames=17, batch=8)),
+    Phase(0.75, Crop(size=256, frames=17, batch=2)),
+    Phase(1.0, Crop(size=256, frames=FRAMES, batch=1)),
+)
+"""For pictures of 256 pixels, by a VAE that knows smaller ones already."""
+TEXTURES = (1, 2, 4, 8)
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """How the training goes, over the last batch."""
@@ -70,14 +79,15 @@ class Trainer:
     """A VAE with its optimiser, average and captured step."""
 
     def __init__(
-        self, config: VAEConfig, device: torch.device, *, capture: bool, kl: float = KL, seed: int = 0
-    ) -> None:
+        self, config: VAEConfig, device: torch.device, *, capture: bool, kl: float = KL, seed: int = 0,
+        rate: float = RATE,
+    ) -> None:  # fmt: skip
         self.config, self.device, self.kl = config, device, kl
         self.vae = VideoVAE(config)
         self.vae.init_weights(torch.Generator().manual_seed(seed))
         self.vae.to(device)
         self.optimiser = MuonAdam(
-            self.vae, RATE, chosen=lambda _name, _value: True, muon_scale=MUON_SCALE, betas=(0.9, 0.99)
+            self.vae, rate, chosen=lambda _name, _value: True, muon_scale=MUON_SCALE, betas=(0.9, 0.99)
         )
         self.average = Average(self.vae, AVERAGE, every=4)
         self.capture = capture and device.type == "cuda"
@@ -85,12 +95,14 @@ class Trainer:
         self._step = CapturedStep(self.learn, capture=self.capture)
         self._shape: Crop | None = None
 
-    def step(self, bank: PixelBank, crop: Crop, share: float, generator: torch.Generator) -> Means:
-        """One training step at this share of the peak rate."""
+    def step(
+        self, bank: PixelBank, crop: Crop, share: float, generator: torch.Generator, *, texture: int | None = None
+    ) -> Means:
+        """One training step at this share of the peak rate, with textures of this scale if any."""
         if crop != self._shape:
             self._step, self._shape = CapturedStep(self.learn, capture=self.capture), crop
         self.optimiser.set_rate(share * warm(self.steps, 100))
-        means = Means(*self._step(*bank.crops(crop, generator)))
+        means = Means(*self._step(*bank.crops(crop, generator, texture=texture)))
         self.steps += 1
         self.average.update(self.steps)
         return means
@@ -119,6 +131,12 @@ class Trainer:
         state = {"vae": self.vae.state_dict(), "average": self.average.state(), "steps": self.steps,
                  "optimiser": self.optimiser.state_dict(), "spent": spent}  # fmt: skip
         checkpoint.save(state, path)
+
+    def adopt(self, folder: Path) -> None:
+        """Begins with the weights of an earlier training: the same shapes, another size of pictures."""
+        weights = load_parts(folder, "vae")
+        self.vae.load_state_dict(weights)
+        self.average.load({name: value.to(self.device) for name, value in weights.items()})
 
     def resume(self, path: Path) -> float:
         """Goes on from a checkpoint and returns the seconds it has cost."""
@@ -171,9 +189,9 @@ def spread(vae: VideoVAE, bank: PixelBank, clips: int = 192) -> tuple[Tensor, Te
 
 @torch.no_grad()
 def reconstruct(vae: VideoVAE, frames: Tensor) -> Tensor:
-    """Clips of bytes (n, F, 128, 128, 3) through the VAE and back."""
+    """Clips of bytes (n, F, size, size, 3) through the VAE and back."""
     made = []
-    for clip in frames.split(2):
+    for clip in frames.split(2 if frames.shape[2] <= SIZE else 1):
         with half(frames.device):
             made.append(to_bytes(vae.decode(vae.encode(to_video(clip)).float())))
     return torch.cat(made)
@@ -183,7 +201,7 @@ def judge(vae: VideoVAE, bank: PixelBank) -> tuple[dict[str, float], Tensor]:
     """PSNR of held-out clips as a whole, at mouths and at eyes; and the reconstructions."""
     truth = bank.frames[:, :FRAMES]
     made = reconstruct(vae, truth)
-    mouth, eyes = (box_mask(boxes, 0).amax(1)[:, None] for boxes in (bank.mouth, bank.eyes))
+    mouth, eyes = (box_mask(boxes, bank.size, 0).amax(1)[:, None] for boxes in (bank.mouth, bank.eyes))
     return {"all": psnr(made, truth), "mouth": psnr(made, truth, mouth), "eyes": psnr(made, truth, eyes)}, made
 
 
@@ -215,14 +233,16 @@ def train(
     phases: Sequence[Phase] = PHASES,
     at_most: float = math.inf,
     keep: Callable[[], None] = lambda: None,
+    textured: bool = False,
 ) -> None:
-    """Trains until the budget is spent; calls `keep` every minute."""
+    """Trains until the budget is spent, with foreign textures if so wanted; calls `keep` every minute."""
     rhythm = Rhythm(keep)
     generator = torch.Generator(bank.frames.device).manual_seed(trainer.steps + 1)
     begun, before = trainer.steps, budget.spent
     for _, fraction in budget.steps(bank.frames.device, at_most):
         phase = next((phase for phase in phases if fraction < phase.until), phases[-1])
-        means = trainer.step(bank, phase.crop, cosine(fraction), generator)
+        texture = TEXTURES[trainer.steps % len(TEXTURES)] if textured else None
+        means = trainer.step(bank, phase.crop, cosine(fraction), generator, texture=texture)
         if log.due():
             pace = (trainer.steps - begun) / max(1e-9, budget.spent - before)
             log(f"vae {trainer.steps} {phase.crop.size}x{phase.crop.frames} {means.text()} {pace:.2f} it/s")
@@ -236,7 +256,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seconds", type=float, default=430, help="of the whole training")
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
-    parser.add_argument("--config", choices=tuple(VAES), default=VAE)
+    parser.add_argument("--config", choices=tuple(VAES), help="default the edition's")
+    parser.add_argument("--edition", choices=tuple(EDITIONS), default="1")
+    parser.add_argument("--start", type=Path, help="folder with the weights of a VAE to begin with")
     parser.add_argument("--clips", type=int, default=None, help="use so many clips; default all")
     parser.add_argument("--kl", type=float, default=KL)
     parser.add_argument("--no-graph", action="store_true", help="launch every kernel, capture nothing")
@@ -247,14 +269,20 @@ def main() -> None:
     log = RunLog(options.out / "vae_log.txt")
     fast_kernels()
     torch.manual_seed(0)
+    edition = EDITIONS[options.edition]
     bank = PixelBank.take(load(options.data / "clips"), device, options.clips)
-    held = PixelBank.take(load(options.data / "held"), device, 16)
-    trainer = Trainer(VAES[options.config], device, capture=not options.no_graph, kl=options.kl)
-    log(f"{len(bank.frames)} clips; vae {options.config}: {millions(trainer.vae):.2f} M")
+    held = PixelBank.take(load(options.data / "held"), device, 16 if edition.size == SIZE else 8)
+    name, share = options.config or edition.vae, SHARE_OF_WARM_RATE if options.start else 1.0
+    trainer = Trainer(VAES[name], device, capture=not options.no_graph, kl=options.kl, rate=RATE * share)
+    log(f"{len(bank.frames)} clips; vae {name}: {millions(trainer.vae):.2f} M")
     place = options.out / "vae_checkpoint.pt"
+    if options.start and not place.exists():
+        trainer.adopt(options.start)
+        log(f"before, held-out PSNR: {judge(trainer.vae, held)[0]}")
     budget = Budget(options.seconds, trainer.resume(place) if place.exists() else 0.0)
 
-    train(trainer, bank, budget, log, at_most=options.at_most, keep=lambda: trainer.save(place, budget.spent))
+    train(trainer, bank, budget, log, at_most=options.at_most, keep=lambda: trainer.save(place, budget.spent),
+          phases=PHASES if bank.size == SIZE else LARGE_PHASES, textured=edition.varied)  # fmt: skip
     trainer.save(place, budget.spent)
     log(f"trained {trainer.steps} steps")
     if budget.over:

@@ -33,7 +33,8 @@ class DiTConfig(NetConfig):
     """The audio-driven diffusion transformer. Defaults are the 14B model's.
 
     `text_dim` or `clip_dim` 0 says that this network has no text or picture part in its cross-attention
-    (with neither, blocks have no `cross_attn` at all).
+    (with neither, blocks have no `cross_attn` at all). `prediction` says what its head names: the velocity, or the
+    clean `video`, from which the velocity follows.
     """
 
     model_type: str = "i2v"
@@ -59,6 +60,7 @@ class DiTConfig(NetConfig):
     vae_scale: int = 4
     class_range: int = 24
     class_interval: int = 4
+    prediction: str = "velocity"
 
 
 LATENT_MEAN = (
