@@ -139,10 +139,10 @@ def test_rendering_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for part, stop in ((range(0, 4, 2), math.inf), (range(4), 0.0), (range(4), math.inf)):
         make_data.render(store, part, [], "train", renderer=None, log=log, stop=stop)  # type: ignore[arg-type]
     assert drawn == [0, 2, 1, 3]
-    assert finished(make_data.opened(tmp_path / "clips", 4)).tolist() == [0, 1, 2, 3]
+    assert finished(make_data.opened(tmp_path / "clips", 4, SIZE)).tolist() == [0, 1, 2, 3]
     assert [int(clip[0, 0, 0, 0]) for clip in store.frames] == [0, 1, 2, 3]
     with pytest.raises(SystemExit, match="made for 4 clips, not 5"):
-        make_data.opened(tmp_path / "clips", 5)
+        make_data.opened(tmp_path / "clips", 5, SIZE)
 
 
 def test_encoding_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ def varied_identity(who: Identity, rng: np.random.Generator) -> Identity:
     if rng.random() < 0.06:
         hair = np.clip(hair + rng.normal(size=3) * 0.08, 0.02, 0.9)
     skin = np.array(who.skin) ** rng.uniform(0.85, 1.2) * (1 + rng.normal(size=3) * 0.02)
+    skin = 0.9 * skin + 0.1 * skin.mean()
     cloth = _any_colour(rng, 0.2) if rng.random() < 0.6 else np.array(who.cloth)
     style = replace(
         who.style,
