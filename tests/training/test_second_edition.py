@@ -1,6 +1,7 @@
 """What the second edition adds: varied people, networks that name the video, growth, and distillation."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from infinitetalk.diffusion.sampler import euler
 from infinitetalk.diffusion.schedule import timesteps
 from infinitetalk.models.dit import AudioDiT
 from tests.training.test_nano import LATENTS, TINY, some_clips, telling_voices
+from training.clock import RunLog
 from training.heads import render
 from training.heads.blendshapes import JAW_OPEN, shape_indices
 from training.heads.dataset import ClipOptions, sample_clip
@@ -27,6 +29,7 @@ from training.nano.growing import grown, sources
 from training.nano.latents import condition
 from training.nano.pixels import worn
 from training.nano.preview import Told, guided, sample
+from training.nano.reading import begin
 from training.nano.settings import DITS, EDITIONS
 from training.nano.train_dit import Data, Trainer
 
@@ -222,3 +225,13 @@ def test_distilling_brings_few_steps_nearer_to_many(monkeypatch: pytest.MonkeyPa
         student.step(data, Kind(1, LATENTS, 4), 1.0, draws)
     after = float((sample(student.dit, told, audio, motion, **few) - wanted).square().mean())  # type: ignore[arg-type]
     assert after < 0.9 * before
+
+
+def test_layers_that_were_trained_before_stay_as_they_are(tmp_path: Path) -> None:
+    trainer = Trainer(TINY, CPU, compiled=())
+    before = {name: value.clone() for name, value in trainer.dit.audio_proj.state_dict().items()}
+    head = trainer.reader.head.weight.detach().clone()
+    log, voices = RunLog(tmp_path / "log.txt"), telling_voices()
+    begin(trainer.dit.audio_proj, trainer.reader, voices, frames=9, seed=0, log=log, steps=3, keep=True)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.dit.audio_proj.state_dict().items())
+    assert not torch.equal(trainer.reader.head.weight, head)

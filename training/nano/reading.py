@@ -41,11 +41,14 @@ class MouthReader(nn.Module):
 
 def begin(
     projection: AudioProjection, reader: MouthReader, voices: VoiceBank, *, frames: int, seed: int, log: RunLog,
-    steps: int = FIRST_STEPS,
+    steps: int = FIRST_STEPS, keep: bool = False,
 ) -> None:  # fmt: skip
-    """Trains the audio layers and the reader alone, on windows of so many video frames."""
+    """Trains the audio layers and the reader alone, on windows of so many video frames.
+
+    With `keep` only the reader learns: blocks that were trained before understand the audio layers as they are.
+    """
     generator = torch.Generator(voices.features.device).manual_seed(seed)
-    learning = [*projection.parameters(), *reader.parameters()]
+    learning = [*([] if keep else projection.parameters()), *reader.parameters()]
     optimiser = torch.optim.AdamW(learning, RATE, (0.9, 0.98), weight_decay=0.02, fused=True)
     for step in range(steps):
         for group in optimiser.param_groups:

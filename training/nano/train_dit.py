@@ -295,7 +295,8 @@ def main() -> None:
         begun = time.monotonic()
         if options.start:
             trainer.begin_as(options.start)
-        begin(trainer.dit.audio_proj, trainer.reader, data.voices, frames=WINDOW, seed=0, log=log)
+        begin(trainer.dit.audio_proj, trainer.reader, data.voices, frames=WINDOW, seed=0, log=log,
+              keep=options.start is not None)  # fmt: skip
         spent = time.monotonic() - begun
     budget = Budget(options.seconds, spent)
     train(trainer, data, held, budget, log, at_most=options.at_most, keep=lambda: trainer.save(place, budget.spent))
