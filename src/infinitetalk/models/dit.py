@@ -16,19 +16,13 @@ from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import AudioProjection
 from infinitetalk.models.dit_blocks import Block, CrossAttention, Head, Setting, Told, Use
 from infinitetalk.models.layers import KeysValues, Linear, RMSNorm, in_float32, sinusoid
+from infinitetalk.models.prediction import check, velocities
 from infinitetalk.ops.attention import Kernel, sdpa
 from infinitetalk.ops.attention_eight import exact_of
 from infinitetalk.ops.parallel import ALONE, Parallel
 from infinitetalk.ops.regions import Regions
 from infinitetalk.ops.replay import Replay
 from infinitetalk.ops.rope import Grid, video_rotation
-
-VELOCITY = "velocity"
-PREDICTIONS = (VELOCITY, "video")
-STEPS_OF_TRAINING = 1000
-"""Timesteps from a clean video to noise."""
-LEAST_NOISE = 0.1
-"""Share of noise below which a network that names the clean video is not asked for more: velocities would explode."""
 
 Prepared = tuple[KeysValues, ...]
 """Keys and values of one input, per block."""
@@ -148,8 +142,7 @@ class AudioDiT(nn.Module):
         super().__init__()
         if config.dim % config.num_heads or config.dim // config.num_heads % 2:
             raise ModelError(f"dim {config.dim} must be an even number for each of {config.num_heads} heads")
-        if config.prediction not in PREDICTIONS:
-            raise ModelError(f"prediction {config.prediction!r} must be one of {', '.join(PREDICTIONS)}")
+        check(config)
         self.config = config
         dim = config.dim
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, config.patch_size, config.patch_size)
@@ -283,7 +276,7 @@ class AudioDiT(nn.Module):
         if ahead is not None:
             assert added is not None, "nothing is kept that could be followed"
             followed = [self._answer(tokens, time, setting) for tokens in added.onto(x, ahead)]
-            return self._velocities(followed, latent, timestep)
+            return velocities(self.config, followed, latent, timestep)
         if added is not None:
             added.begin(x)
         tokens = [x] * len(branches)
@@ -296,15 +289,7 @@ class AudioDiT(nn.Module):
         answers = [self._answer(x, time, setting) for x in tokens]
         if added is not None:
             added.finish(tokens)
-        return self._velocities(answers, latent, timestep)
-
-    def _velocities(self, answers: list[Tensor], latent: Tensor, timestep: Tensor) -> list[Tensor]:
-        """What the head named as velocities: those that lead from the latents to a clean video in what is left."""
-        if self.config.prediction == VELOCITY:
-            return answers
-        level = (timestep.to(latent.device).float() / STEPS_OF_TRAINING).clamp(min=LEAST_NOISE)
-        level = level.view(-1, *(1,) * (latent.ndim - 1))
-        return [(latent.float() - clean) / level for clean in answers]
+        return velocities(self.config, answers, latent, timestep)
 
     def _setting(self, grid: Grid, device: torch.device) -> Setting:
         """What holds for one evaluation.
