@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import AudioProjection
-from infinitetalk.models.dit_blocks import Block, CrossAttention, Head, Setting, Told, Use
+from infinitetalk.models.dit_blocks import Block, CrossAttention, Head, Setting, Told, Use, velocities
 from infinitetalk.models.layers import KeysValues, Linear, RMSNorm, in_float32, sinusoid
-from infinitetalk.models.prediction import check, velocities
 from infinitetalk.ops.attention import Kernel, sdpa
 from infinitetalk.ops.attention_eight import exact_of
 from infinitetalk.ops.parallel import ALONE, Parallel
@@ -142,7 +141,6 @@ class AudioDiT(nn.Module):
         super().__init__()
         if config.dim % config.num_heads or config.dim // config.num_heads % 2:
             raise ModelError(f"dim {config.dim} must be an even number for each of {config.num_heads} heads")
-        check(config)
         self.config = config
         dim = config.dim
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, config.patch_size, config.patch_size)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig
+from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import AudioCrossAttention, Edges, attention_to_places
 from infinitetalk.models.layers import KeysValues, LayerNorm, Linear, RMSNorm, in_float32, modulate
 from infinitetalk.ops.attention import Kernel, attention, sdpa
@@ -268,11 +269,33 @@ def _weights(norm: LayerNorm) -> Norm:
     return Norm(norm.weight, norm.bias, norm.eps, modulated=False)
 
 
+VELOCITY = "velocity"
+PREDICTIONS = (VELOCITY, "video")
+NOISE_ALONE = 1000
+"""The timestep at which nothing of the video is left."""
+LEAST_NOISE = 0.1
+"""Share of noise below which a network that names the clean video is not asked for more: velocities would explode."""
+
+
+def velocities(config: DiTConfig, named: Sequence[Tensor], latent: Tensor, timestep: Tensor) -> list[Tensor]:
+    """What the head named [B, C, T, h, w], as velocities at noisy latents [B, C, T, h, w] and timesteps [B] or [].
+
+    Where it named the clean video, they are those that lead there in what is left of the way.
+    """
+    if config.prediction == VELOCITY:
+        return [*named]
+    level = (timestep.to(latent.device).float() / NOISE_ALONE).clamp(min=LEAST_NOISE)
+    level = level.view(-1, *(1,) * (latent.ndim - 1))
+    return [(latent.float() - clean) / level for clean in named]
+
+
 class Head(nn.Module):
-    """Tokens → patches of velocity, in float32."""
+    """Tokens → patches of what the configuration says that it names (velocity or clean video), in float32."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
+        if config.prediction not in PREDICTIONS:
+            raise ModelError(f"prediction {config.prediction!r} must be one of {', '.join(PREDICTIONS)}")
         frames, rows, columns = config.patch_size
         self.norm = LayerNorm(config.dim, config.eps, elementwise_affine=False)
         self.head = Linear(config.dim, frames * rows * columns * config.out_dim)
