@@ -15,6 +15,7 @@ from training.heads.render import Clip, HeadRenderer
 from training.heads.tracks import FRAME_RATE, openness, tracks
 from training.heads.visemes import Segment
 from training.nano.make_data import mouth_tracks
+from training.nano.settings import EDITIONS, Edition
 from training.nano.voices import SAMPLES_PER_FRAME, frames_of
 from training.speech.corpus import Utterance, load
 
@@ -31,15 +32,15 @@ class Scene:
     """One person who shall say something."""
 
     picture: NDArray[np.uint8]
-    """(128, 128, 3) the portrait that is given"""
+    """(size, size, 3) the portrait that is given"""
     person: NDArray[np.bool_]
-    """(128, 128) where the person is in it"""
+    """(size, size) where the person is in it"""
     voice: Floats
     """16 kHz, from the first frame on, up to the end of the stream"""
     truth: Floats
     """(F,) how far the jaw should be open"""
     frames: NDArray[np.uint8]
-    """(F, 128, 128, 3) the rendered truth; (0, ...) where it was not asked for"""
+    """(F, size, size, 3) the rendered truth; (0, ...) where it was not asked for"""
     mouth: Floats
     """(4,) box around the lips over all of `frames`, in pixels"""
 
@@ -69,15 +70,17 @@ class Studio:
     real: Sequence[Utterance]
     mouths: Sequence[Floats]
     """How the mouth moves in each of `unseen`."""
+    edition: Edition = EDITIONS["1"]
+    """Whose people and size of pictures are drawn."""
 
     @staticmethod
-    def open(folder: Path, corpus: Path) -> "Studio":
+    def open(folder: Path, corpus: Path, edition: Edition = EDITIONS["1"]) -> "Studio":
         """Reads the corpus's test split."""
         folder.mkdir(parents=True, exist_ok=True)
         everything = load(corpus, ("test",))
         unseen, real = ([item for item in everything if item.engine == engine]
                         for engine in (UNSEEN_ENGINE, REAL_SPEECH))  # fmt: skip
-        return Studio(folder, unseen, real, mouth_tracks(unseen, seed=1))
+        return Studio(folder, unseen, real, mouth_tracks(unseen, seed=1), edition)
 
     def scenes(self, name: str, first: int, count: int, frames: int, *, truth: bool = False) -> Iterator[Scene]:
         """Scenes of held-out people from number `first` on, each of so many frames."""
@@ -100,7 +103,7 @@ class Studio:
         return [Segment(item.phone, item.start - begin, item.end - begin) for item in segments if item.end > begin]
 
     def _sampled(self, index: int, frames: int) -> SampledClip:
-        options = ClipOptions(frames=frames, people=ALONE)
+        options = ClipOptions(frames=frames, people=ALONE, varied=self.edition.varied)
         return sample_clip(self.mouths, index, seed=0, split="heldout", options=options)
 
     def _kept(self, name: str, index: int, frames: int, *, truth: bool) -> Scene:
@@ -111,7 +114,7 @@ class Studio:
 
     def _draw(self, index: int, frames: int, *, truth: bool) -> Scene:
         sampled = self._sampled(index, frames)
-        clip = _render(sampled, whole=truth)
+        clip = _render(sampled, self.edition.size, whole=truth)
         pictures, boxes = clip.frames.numpy(), clip.mouth_boxes[:, 0].numpy()
         jaw = sampled.spec.people[0].motion.weights[:-1, JAW_OPEN]
         voice = _samples(self.unseen[sampled.utterance[0]])[sampled.start[0] * SAMPLES_PER_FRAME :]
@@ -123,11 +126,11 @@ def _samples(utterance: Utterance) -> Floats:
     return utterance.audio.astype(np.float32) / np.float32(32768)
 
 
-def _render(sampled: SampledClip, *, whole: bool) -> Clip:
+def _render(sampled: SampledClip, size: int, *, whole: bool) -> Clip:
     """All of a clip, or only its last frame, the reference picture."""
     kept = slice(None) if whole else slice(-1, None)
     people = tuple(replace(person, motion=_part(person.motion, kept)) for person in sampled.spec.people)
-    return HeadRenderer("cpu").render(replace(sampled.spec, people=people))
+    return HeadRenderer("cpu", size=size).render(replace(sampled.spec, people=people))
 
 
 def _part(motion: Motion, kept: slice) -> Motion:
