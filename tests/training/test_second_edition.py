@@ -235,3 +235,15 @@ def test_layers_that_were_trained_before_stay_as_they_are(tmp_path: Path) -> Non
     begin(trainer.dit.audio_proj, trainer.reader, voices, frames=9, seed=0, log=log, steps=3, keep=True)
     assert all(torch.equal(value, before[name]) for name, value in trainer.dit.audio_proj.state_dict().items())
     assert not torch.equal(trainer.reader.head.weight, head)
+
+
+def test_a_network_that_names_the_video_is_not_pressed_where_little_noise_is_left() -> None:
+    data, kind = Data(some_clips(), telling_voices()), Kind(1, LATENTS, 64)
+    pressed, eased = (
+        Trainer(config, CPU, compiled=()).batch(data, kind, torch.Generator().manual_seed(0))
+        for config in (TINY, VIDEO)
+    )
+    share = (eased.weight / pressed.weight.clamp(min=1e-9)).amax((1, 2, 3, 4))
+    level = pressed.timestep / 1000
+    assert torch.allclose(share, (level / 0.3).clamp(max=1) ** 2)
+    assert (share < 1).any() and (share == 1).any()

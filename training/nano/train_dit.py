@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig
+from infinitetalk.diffusion.schedule import STEPS_OF_TRAINING
 from infinitetalk.models.dit import AudioDiT
+from infinitetalk.models.dit_blocks import VELOCITY
 from training import checkpoint
 from training.checkpoint import Progress, Rhythm
 from training.clock import Budget, RunLog, cosine, warm
@@ -38,6 +40,9 @@ from training.speech.encoder import MOUTH
 
 DECAY = 0.02
 AVERAGE = 0.9985
+HARD = 0.3
+"""Share of noise below which a network that names the clean video is not pressed harder: an error of it counts as much
+more in a velocity as there is less noise, and hardly any step is made from there."""
 LATENTS = (WINDOW - 1) // 4 + 1
 MAIN, PAIRS = Kind(people=1, latents=LATENTS, batch=64), Kind(people=2, latents=LATENTS, batch=48)
 SHARES = ((MAIN, 0.80), (PAIRS, 0.08), (Kind(3, LATENTS, 32), 0.03),
@@ -107,7 +112,11 @@ class Trainer:
 
     def batch(self, data: Data, kind: Kind, generator: torch.Generator) -> Batch:
         """What a step learns from."""
-        return draw(kind, data.clips, data.voices, generator, dice=self.dice)
+        batch = draw(kind, data.clips, data.voices, generator, dice=self.dice)
+        if self.config.prediction == VELOCITY:
+            return batch
+        level = batch.timestep.view(-1, 1, 1, 1, 1) / STEPS_OF_TRAINING
+        return replace(batch, weight=batch.weight * (level / level.clamp(min=HARD)) ** 2)
 
     def _learn(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Forward, backward and update for a batch, spoken windows with their moves, and masks if there are any.
