@@ -44,7 +44,7 @@ class Server:
         self._log = log
 
     def ask(self, path: str, body: Any = None) -> Any:
-        """A JSON answer.
+        """A JSON answer; None for an empty one.
 
         Raises:
             GraphError: what the server refused.
@@ -53,7 +53,7 @@ class Server:
         request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)
+                return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
             raise GraphError(f"{path}: {error.read().decode(errors='replace')[:2000]}") from error
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from infinitetalk.engine.engine import Engine
     from infinitetalk.engine.results import Clip, WindowResult
 
-__version__ = "0.1.0"
+    __version__: str
 
 _HOMES = {
     "Box": "core.request",
@@ -41,6 +41,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from infinitetalk.core.version import own_version
+
+        return own_version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

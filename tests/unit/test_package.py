@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-import tomllib
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -52,9 +52,14 @@ def test_unknown_names_are_missing_attributes() -> None:
         infinitetalk.Motor  # noqa: B018
 
 
-def test_version_is_the_project_s() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert infinitetalk.__version__ == project["project"]["version"]
+def test_version_is_the_installed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert infinitetalk.__version__ == version("infinitetalk")
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("infinitetalk.core.version.version", missing)
+    assert infinitetalk.__version__ == "0+unknown", "sources that run without being installed"
 
 
 def test_engine_networks_and_training_import_on_a_bare_gpu_machine() -> None:

@@ -15,6 +15,7 @@ from infinitetalk.cli.fits import print_outlooks, survey
 from infinitetalk.cli.text import BAD, GOOD, Cell, print_json, print_table, say
 from infinitetalk.core.errors import InfiniteTalkError
 from infinitetalk.core.units import GIB
+from infinitetalk.core.version import own_version
 
 if TYPE_CHECKING:
     from infinitetalk.runtime.device import Device
@@ -171,9 +172,7 @@ def _choose(name: str) -> "Device | Finding":
 
 def examine(device: "Device | Finding | None", disk: Finding | None) -> Iterator[Finding]:
     """Looks at everything, one finding after the other."""
-    from importlib.metadata import version
-
-    yield Finding(PROGRAM, "version", version(PROGRAM))
+    yield Finding(PROGRAM, "version", own_version())
     yield Finding(PROGRAM, "python", sys.version.split()[0])
     yield _bundled()
     yield from _machine()

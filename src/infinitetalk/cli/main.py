@@ -27,6 +27,7 @@ from infinitetalk.cli.display import emit
 from infinitetalk.core.errors import InfiniteTalkError
 from infinitetalk.core.ranks import started_by_torchrun
 from infinitetalk.core.telemetry import switch_off
+from infinitetalk.core.version import own_version
 
 COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
@@ -121,9 +122,7 @@ def _main(argv: Sequence[str] | None) -> int:
         sys.stdout.write(overview())
         return DONE
     if word == "--version":
-        from importlib.metadata import version
-
-        sys.stdout.write(f"{PROGRAM} {version(PROGRAM)}\n")
+        sys.stdout.write(f"{PROGRAM} {own_version()}\n")
         return DONE
     command = _find(word)
     if command is None:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from infinitetalk.core.errors import InfiniteTalkError, MachineError, ModelError
 from infinitetalk.core.ranks import Place
+from infinitetalk.core.version import own_version
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.tasks import Parcel, Parcels, Task
 from infinitetalk.ops.ranks import Ranks
@@ -384,11 +384,7 @@ class Crew:
 
 def versions() -> tuple[tuple[str, str], ...]:
     """What must be the same in all processes."""
-    try:
-        own = version("infinitetalk")
-    except PackageNotFoundError:  # run from its source
-        own = "of no version"
-    return ("torch", torch.__version__), ("infinitetalk", own)
+    return ("torch", torch.__version__), ("infinitetalk", own_version())
 
 
 def device_of(first: Device, rank: int) -> str:

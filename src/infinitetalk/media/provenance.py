@@ -5,11 +5,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infinitetalk.core.errors import MachineError, MediaError, RequestError
+from infinitetalk.core.version import own_version
 from infinitetalk.media.certificate import Credentials, credentials
 from infinitetalk.media.paths import require_file
 
@@ -87,7 +87,7 @@ class Seal:
 
     def manifest(self) -> dict[str, Any]:
         """What is signed. No name of a file, no prompt and nothing of the user is in it."""
-        program = {"name": "infinitetalk", "version": version("infinitetalk")}
+        program = {"name": "infinitetalk", "version": own_version()}
         made = {"action": "c2pa.created", "digitalSourceType": AI_GENERATED, "softwareAgent": program}
         settings = {"model": self.model, "settings_sha256": self.settings_sha256}
         return {

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from infinitetalk.core.encoders import absolute_encoder
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.model_name import absolute_model
 from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.version import own_version
 from infinitetalk.media.files import input_paths
 from infinitetalk.media.paths import sidecar_part_path, sidecar_path
 
@@ -54,7 +54,7 @@ def _content(
     whole = absolute(request)
     return {
         "format": FORMAT,
-        "infinitetalk": version("infinitetalk"),
+        "infinitetalk": own_version(),
         "model": request.model,
         **_settings(request, settings),
         "settings_sha256": settings_hash(request, settings),

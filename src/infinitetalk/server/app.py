@@ -1,6 +1,5 @@
 """The ASGI application."""
 
-from importlib.metadata import version
 from typing import Any
 
 from anyio import to_thread
@@ -8,6 +7,7 @@ from fastapi import Depends, FastAPI, Response
 
 from infinitetalk.core.telemetry import switch_off
 from infinitetalk.core.units import GIB
+from infinitetalk.core.version import own_version
 from infinitetalk.jobs.queue import JobQueue
 from infinitetalk.server.answers import ErrorAnswer, HealthAnswer
 from infinitetalk.server.failures import RefusedError, add_handlers
@@ -33,7 +33,7 @@ def create_app(queue: JobQueue, settings: ServerSettings, metrics: Metrics | Non
     metrics.watch(queue.store)
     # The usual pages of documentation would be loaded from elsewhere.
     app = FastAPI(
-        title="InfiniteTalk", version=version("infinitetalk"), description=SAYS, docs_url=None, redoc_url=None,
+        title="InfiniteTalk", version=own_version(), description=SAYS, docs_url=None, redoc_url=None,
         separate_input_output_schemas=False,
     )  # fmt: skip
     add_handlers(app)
