@@ -127,7 +127,7 @@ def test_the_change_log_begins_with_what_is_not_released() -> None:
 
 def test_workflows_are_valid() -> None:
     files = sorted(WORKFLOWS.glob("*.yml"))
-    assert {path.stem for path in files} == {"test", "publish"}
+    assert {path.stem for path in files} == {"test", "docs", "publish"}
     run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", *files, cwd=ROOT)
 
 
