@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage import color as oracle
 
-from infinitetalk.media.color import lab_to_rgb, match_colors, rgb_to_lab
+from infinitetalk.media.color import STEADY, lab_to_rgb, light_stays, match_colors, rgb_to_lab
 
 
 def _frames(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -56,3 +56,19 @@ def test_flat_grey_frames_take_the_reference_mean_without_noise() -> None:
     matched = match_colors(torch.zeros(3, 2, 8, 8), reference)
     assert matched.std((-1, -2)).max() < 1e-5
     assert torch.isfinite(matched).all()
+
+
+@pytest.mark.parametrize(("shades", "stays"), [(0.8, True), (1.25, False)])
+def test_light_stays_up_to_a_bound(shades: float, stays: bool) -> None:
+    """Greys around half the range: a shade of 255 is 0.39 of L*."""
+    video = torch.zeros(3, 5, 16, 16)
+    video[:, 3] += shades * STEADY / 0.39 * 2 / 255
+    assert light_stays(video) is stays
+    assert light_stays(video[:, :3])
+    assert light_stays(video[:, 3:4])
+
+
+def test_noise_and_what_moves_are_no_change_of_light() -> None:
+    wall = _frames(3, 1, 64, 64, seed=2) * 0.4
+    video = torch.cat([wall.roll(step, -1) + 0.05 * _frames(3, 1, 64, 64, seed=step) for step in range(6)], dim=1)
+    assert light_stays(video)

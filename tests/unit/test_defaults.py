@@ -56,9 +56,14 @@ def test_what_the_request_says_wins() -> None:
     assert (settings.color_strength, settings.prompt) == (0.3, "hi")
 
 
-def test_colours_of_footage_are_left_alone() -> None:
+def test_colours_of_footage_are_matched_but_in_the_reference() -> None:
     assert resolve(request(), LARGE, SOURCE).color_strength == 1.0
-    assert resolve(request(image=None, video=Path("a.mp4")), LARGE, SOURCE).color_strength == 0.0
+    footage: dict[str, Any] = {"image": None, "video": Path("a.mp4")}
+    assert resolve(request(**footage), LARGE, SOURCE).color_strength == 1.0
+    assert request(**footage).watches_light
+    assert resolve(request(**footage, reference=True), LARGE, SOURCE).color_strength == 0.0
+    for asked in (request(), request(**footage, color_strength=1.0), request(**footage, reference=True)):
+        assert not asked.watches_light
 
 
 def test_a_model_without_text_has_one_text_branch() -> None:

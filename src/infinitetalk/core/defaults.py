@@ -253,8 +253,8 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels, source_rate
         step_cache=cache,
         cache_threshold=_first(request.cache_threshold, THRESHOLD) if cache == StepCache.TEACACHE else None,
         cache_interval=_first(request.cache_interval, INTERVAL) if cache == StepCache.TAYLORSEER else None,
-        # A video's light may change, so its colours are not pulled to one frame unless asked.
-        color_strength=_first(request.color_strength, 1.0 if request.image is not None else 0.0),
+        # The reference leaves the colours of videos alone; here it depends on each window's light.
+        color_strength=_first(request.color_strength, 0.0 if request.reference and request.video else 1.0),
         prompt=_first(request.prompt, own.prompt),
         negative_prompt=_first(request.negative_prompt, own.negative_prompt),
     )

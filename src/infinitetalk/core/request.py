@@ -273,6 +273,11 @@ class TalkRequest:
         return self.video is not None and self.cuts == "detect" and not self.reference
 
     @property
+    def watches_light(self) -> bool:
+        """Whether colours are left alone in windows where the source's light changes: in a video, unless it is said."""
+        return self.video is not None and self.color_strength is None and not self.reference
+
+    @property
     def finds_pauses(self) -> bool:
         """Whether windows end at pauses; the reference's are all full."""
         return self.window_end == "pause" and not self.reference

@@ -371,6 +371,8 @@ class Engine:
             reference=request.reference,
             timeline=inputs.timeline,
             overlap=settings.motion_frames + settings.overlap_frames,
+            footage=settings.first_step > 0,
+            watched=request.watches_light,
             device=self.model.device,
         )
 
@@ -384,18 +386,21 @@ class Engine:
     @torch.inference_mode()
     def _make(self, job: _Job, window: Window, past: Past | None, listener: Progress) -> WindowResult:
         """Makes one window: a function of the job, the window and the frames before it."""
-        told, pixels = self._conditions(job, window, past, listener)
+        told, pixels, light_stays = self._conditions(job, window, past, listener)
         latent = self._denoise(job, window, told, listener)
         with listener.stage(Stage.LIP_SYNC):
             first = pixels if past is None else past.first
             made = self._decode(latent[None])[0]
             colors = color_reference(job.request, first, pixels)[0]
-            video = match_colors(made, colors, job.settings.color_strength)
+            strength = job.settings.color_strength if light_stays else 0.0
+            video = match_colors(made, colors, strength)
             if past is not None and window.keep_from:
                 video = soften(video, past.tail[0], window.keep_from, job.settings.seam_frames)
             if past is not None and past.spare is not None:
                 video = crossfade(video, past.spare[0], window.keep_from)
             end = window.keep_from + window.keep
+            before = None if past is None else past.tail[0][:, -1]
+            drift = measure_drift(made, video, colors, strength, new=slice(window.keep_from, end), before=before)
             result = WindowResult(
                 index=window.index,
                 count=len(job.windows),
@@ -403,25 +408,18 @@ class Engine:
                 frames=fetch(video[:, window.keep_from : end]),
                 latent=latent.cpu(),
                 condition=told.condition.cpu(),
-                before=None if past is None else past.tail[0, :, -1].cpu(),
+                before=None if before is None else before.cpu(),
                 ends_shot=all(later.starts_shot for later in job.windows[window.index + 1 : window.index + 2]),
                 past=handed_on(first, video[None], end, job.settings),
-                drift=measure_drift(
-                    made,
-                    video,
-                    colors,
-                    keep_from=window.keep_from,
-                    keep=window.keep,
-                    before=None if past is None else past.tail[0][:, -1],
-                ),
+                drift=drift,
             )
             listener.advance()
         return result
 
     def _conditions(
         self, job: _Job, window: Window, past: Past | None, listener: Progress
-    ) -> tuple[Conditions, Tensor]:
-        """What the network is told of a window, and the pixels of its key frame."""
+    ) -> tuple[Conditions, Tensor, bool]:
+        """What the network is told of a window, the pixels of its key frame, and whether the source's light stays."""
         with listener.stage(Stage.AUDIO_ENCODING):
             job.keys.begin(window)
             heard = job.voices.load(window)
@@ -438,13 +436,14 @@ class Engine:
         with listener.stage(Stage.KEY_FRAMES):
             key = job.keys.latent(pixels)
             motion = key[:, :1] if past is None or window.starts_anew else self._encode(past.tail)[0]
-            source = job.keys.footage(window) if job.settings.first_step else None
+            moving = job.keys.moving(window)
             listener.advance()
         picture = condition(key, latent_count(window.length))
         middle = (window.first_frame + window.keep / 2) / FPS
         prompt = job.texts.get(prompt_at(job.request.prompts, middle, job.settings.prompt))
         negative = job.texts.get(job.settings.negative_prompt)
-        return Conditions(picture, motion, audio, places, prompt, negative, clip, source), pixels
+        told = Conditions(picture, motion, audio, places, prompt, negative, clip, moving.latents)
+        return told, pixels, moving.light_stays
 
     def _denoise(self, job: _Job, window: Window, told: Conditions, listener: Progress) -> Tensor:
         """The finished latent [16, T, h, w] of a window."""

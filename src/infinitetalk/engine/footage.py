@@ -1,6 +1,7 @@
 """The moving source of a window: its frames in the video's order, read forwards once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -9,6 +10,9 @@ from infinitetalk.core.sizes import FPS
 from infinitetalk.core.timeline import Timeline
 from infinitetalk.core.windows import Window
 from infinitetalk.engine.protocols import FrameSource, Picture
+
+GLANCES: Final = 4
+"""Each so many frames one is looked at, where light is watched: a flash of a fifth of a second is seen."""
 
 
 class Footage:
@@ -34,18 +38,30 @@ class Footage:
 
     def clip(self, window: Window) -> Tensor:
         """All frames of a window, [1, 3, length, H, W]; behind its last one in the video, that one is held."""
+        course = self._course(window)
+        fitted = {number: self._fit(picture) for number, picture in self._pass(course, course)}
+        return torch.cat([fitted[number] for number in course], dim=2)
+
+    def glance(self, window: Window) -> Tensor:
+        """Some frames of a window, evenly spread, [1, 3, n, H, W]."""
+        course = self._course(window)
+        return torch.cat([self._fit(picture) for _, picture in self._pass(course, course[::GLANCES])], dim=2)
+
+    def _course(self, window: Window) -> list[int]:
         last = window.first_frame + window.keep + window.spare - 1
-        course = [self._timeline.source_frame(min(frame, last)) for frame in range(window.start, window.end)]
-        shared = set(course[-self._overlap :])
-        fitted: dict[int, Tensor] = {}
+        return [self._timeline.source_frame(min(frame, last)) for frame in range(window.start, window.end)]
+
+    def _pass(self, course: Sequence[int], wanted: Iterable[int]) -> Iterator[tuple[int, Picture]]:
+        """The wanted frames of a window's course, forwards and each once; those of the next window are remembered."""
+        shared, seen = set(course[-self._overlap :]), set(wanted)
         recent: dict[int, Picture] = {}
-        for number in sorted(set(course)):
+        for number in sorted(seen | shared):
             picture = self._read(number)
-            fitted[number] = self._fit(picture)
             if number in shared:
                 recent[number] = picture
+            if number in seen:
+                yield number, picture
         self._recent = recent
-        return torch.cat([fitted[number] for number in course], dim=2)
 
     def _read(self, number: int) -> Picture:
         known = self._recent.get(number)

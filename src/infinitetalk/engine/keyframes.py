@@ -1,6 +1,7 @@
 """The picture that a window starts from, as the networks want it: pixels, vision tokens and latents."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -10,8 +11,9 @@ from torch import Tensor
 from infinitetalk.core.sizes import FPS, MASK_CHANNELS, Pixels
 from infinitetalk.core.timeline import Timeline
 from infinitetalk.core.windows import Window
-from infinitetalk.engine.footage import Footage
+from infinitetalk.engine.footage import GLANCES, Footage
 from infinitetalk.engine.protocols import AheadVision, FrameSource, Picture, VisionSource
+from infinitetalk.media.color import light_stays
 from infinitetalk.media.fit import Focus, fit_picture
 
 T = TypeVar("T")
@@ -34,6 +36,16 @@ class _Last(Generic[T]):
         return self._seen[1]
 
 
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """How a source moves within a window."""
+
+    latents: Tensor | None = None
+    """Of its own frames, [16, T, h, w] float32, if denoising starts from them."""
+    light_stays: bool = True
+    """Whether its light does; where nobody asks, it does."""
+
+
 class KeyFrames:
     """Key frames of a source, one per window.
 
@@ -42,6 +54,8 @@ class KeyFrames:
         frames: video frames of the longest window.
         timeline: how the source runs through the video.
         overlap: frames that a window shares with the one before, at most.
+        footage: whether denoising starts from the source's own frames.
+        watched: whether the source's light is of interest.
         reference: take source frames by number, as the reference implementation does, instead of by time.
     """
 
@@ -58,6 +72,8 @@ class KeyFrames:
         reference: bool,
         timeline: Timeline,
         overlap: int,
+        footage: bool,
+        watched: bool,
         device: torch.device,
     ) -> None:
         self._source = source
@@ -68,6 +84,7 @@ class KeyFrames:
         self._reference = reference
         self._timeline = timeline
         self._footage = Footage(source, timeline, self._fit, overlap=overlap)
+        self._wanted, self._watched = footage, watched
         self._device = device
         self._picture: tuple[Picture, Tensor] | None = None
         self._latent = _Last(self._encode)
@@ -94,9 +111,15 @@ class KeyFrames:
             self._picture = (frame, self._fit(frame).to(self._device))
         return self._picture[1]
 
-    def footage(self, window: Window) -> Tensor:
-        """Latents [16, T, h, w] float32 of the source's own frames in a window."""
-        return self._to_latents(self._footage.clip(window).to(self._device))[0]
+    def moving(self, window: Window) -> Moving:
+        """The source's own frames in a window, as far as they are asked for: the next window's key frame is later."""
+        if not (self._wanted or self._watched):
+            return Moving()
+        read = self._footage.clip if self._wanted else self._footage.glance
+        frames = read(window).to(self._device)
+        latents = self._to_latents(frames)[0] if self._wanted else None
+        stays = not self._watched or light_stays(frames[0, :, :: GLANCES if self._wanted else 1])
+        return Moving(latents, stays)
 
     def begin(self, window: Window) -> None:
         """Lets an encoder that is elsewhere look at a window's key frame while others work."""

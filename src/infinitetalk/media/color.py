@@ -5,6 +5,7 @@ transfer between images", 2001).
 """
 
 from functools import lru_cache
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ _WHITE = (0.95047, 1.0, 1.08883)
 
 _FLAT = 1e-3
 """A channel whose standard deviation is below this holds rounding noise, which must not be stretched."""
+
+STEADY: Final = 2.5
+"""Distance in CIE Lab (Delta E of 1976) that mean colours of a source may move within a window; about what is seen."""
 
 _FRAMES_AT_A_TIME = 8
 """Bounds the memory of the conversions."""
@@ -36,6 +40,19 @@ def match_colors(video: Tensor, reference: Tensor, strength: float = 1.0) -> Ten
     mean, spread = _statistics(rgb_to_lab(_unit(reference)))
     parts = [_match(_unit(part), mean, spread, strength) for part in torch.split(video, _FRAMES_AT_A_TIME, dim=1)]
     return torch.cat(parts, dim=1).mul_(2).sub_(1).to(video.dtype)
+
+
+def light_stays(video: Tensor) -> bool:
+    """Whether all frames of a source have about the colours of the first one, so that made ones can be pulled to it.
+
+    Where its light changes, or somebody fills the picture, its own mean colours leave those of the first frame.
+
+    Args:
+        video: [3, F, H, W], RGB in [-1, 1].
+    """
+    first, *others = (_statistics(rgb_to_lab(_unit(part))) for part in torch.split(video, 1, dim=1))
+    apart = [torch.linalg.vector_norm(mean - first[0]) for mean, _ in others]
+    return not apart or float(torch.stack(apart).max()) <= STEADY
 
 
 def _unit(video: Tensor) -> Tensor:

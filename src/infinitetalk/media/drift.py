@@ -20,6 +20,8 @@ class Drift:
     reference picture."""
     color_shown: float
     """The same after colours were matched."""
+    color_strength: float
+    """How strongly they were: 0 where the light of a source video changes within the window."""
     border: float | None
     """Mean difference, of 255 shades, between the first new frame and the last one of the window before; None where a
     window starts anew."""
@@ -28,7 +30,13 @@ class Drift:
 
 
 def measure_drift(
-    made: Tensor, shown: Tensor, reference: Tensor, *, keep_from: int, keep: int, before: Tensor | None
+    made: Tensor,
+    shown: Tensor,
+    reference: Tensor,
+    strength: float,
+    *,
+    new: slice,
+    before: Tensor | None,
 ) -> Drift:
     """The figures of a window.
 
@@ -36,16 +44,16 @@ def measure_drift(
         made: frames before their colours were matched, [3, F, H, W] in [-1, 1].
         shown: the same frames as they are shown.
         reference: whose colours they should have, [3, 1, H, W] in [-1, 1].
-        keep_from: the first new frame.
-        keep: new frames.
+        strength: how strongly they were matched.
+        new: the window's new frames.
         before: the last frame of the window before, [3, H, W] in [-1, 1].
     """
-    new = slice(keep_from, keep_from + keep)
     steps = [(shown[:, place + 1] - shown[:, place]).abs().mean() for place in range(new.start, new.stop - 1)]
     return Drift(
         color_made=_apart(made[:, new], reference),
         color_shown=_apart(shown[:, new], reference),
-        border=None if before is None else _shades(float((shown[:, keep_from] - before).abs().mean())),
+        color_strength=strength,
+        border=None if before is None else _shades(float((shown[:, new.start] - before).abs().mean())),
         motion=_shades(float(torch.stack(steps).median())) if steps else None,
     )
 
