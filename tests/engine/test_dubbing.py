@@ -84,7 +84,8 @@ def test_a_shot_knows_nothing_of_the_shot_before(tiny: Model) -> None:
 
 def test_strength_one_is_as_without(tiny: Model) -> None:
     """Nothing is read but key frames where nobody asks for the light, and all steps are made."""
-    source, settings = Watched(pictures(60).frames), {"steps": 4, "color_strength": 0.0}
+    source = Watched(pictures(60).frames)
+    settings: dict[str, Any] = {"steps": 4, "color_strength": 0.0}
     plain = list(dub(tiny, Timeline(), source=source, **settings))
     assert len(set(source.asked)) == len(plain)
     for one, other in zip(plain, dub(tiny, Timeline(), source=source, strength=1.0, **settings), strict=True):
