@@ -9,6 +9,9 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY src src
+# The version that the package calls itself; without one it is a development version.
+ARG VERSION=0.1.dev0
+ENV SETUPTOOLS_SCM_PRETEND_VERSION_FOR_INFINITETALK=$VERSION
 RUN python -m venv /opt/infinitetalk
 
 FROM source AS cpu-installed
@@ -43,6 +46,13 @@ CMD ["app", "--host", "0.0.0.0", "--port", "7860"]
 FROM base AS cpu
 COPY --from=cpu-installed /opt/infinitetalk /opt/infinitetalk
 
+# Triton compiles what launches its kernels when they are first used; Debian's newest of this release will do.
 FROM base AS cuda
+USER 0:0
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+USER 1000:1000
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=cuda-installed /opt/infinitetalk /opt/infinitetalk

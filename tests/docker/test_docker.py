@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
@@ -79,6 +80,14 @@ def test_both_targets_run_without_root_and_are_looked_after(target: str) -> None
     assert f"PATH={VENV}/bin:" in environment
 
 
+def test_cuda_has_what_triton_compiles_with_and_no_root() -> None:
+    steps = stages()["cuda"].steps
+    assert [rest for word, rest in steps if word == "USER"] == ["0:0", "1000:1000"]
+    (line,) = (rest for word, rest in steps if word == "RUN")
+    assert {"gcc", "libc6-dev"} <= set(line.split())
+    assert not stages()["cpu"].all("USER")
+
+
 def test_what_is_copied_is_there_and_is_sent() -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     sent = [line[1:] for line in ignored if line.startswith("!")]
@@ -141,8 +150,9 @@ def replay(target: str, folder: Path) -> Path:
             if word == "COPY":
                 for name in rest.split()[:-1]:
                     copy(ROOT / name, source / name)
-            elif word == "ENV":
-                kept |= dict(pair.split("=", 1) for pair in rest.split())
+            elif word in ("ARG", "ENV"):
+                pairs = dict(pair.split("=", 1) for pair in rest.split())
+                kept |= {name: Template(value).substitute(kept) for name, value in pairs.items()}
             elif word == "RUN":
                 line = rest.replace(VENV, str(venv)).replace('--index-url "$TORCH_INDEX" ', "")
                 subprocess.run(["bash", "-euc", line], cwd=source, env=kept, check=True)
