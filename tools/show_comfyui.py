@@ -2,11 +2,12 @@
 
     python -m tools.show_comfyui CHECKOUT FOLDER --python VENV/bin/python
 
-Takes what `tools.run_comfyui` takes, and Chromium with its driver. FOLDER gets NAME.png for each workflow and
-frames.png: a row of frames from each video.
+Takes what `tools.run_comfyui` takes, and Chromium with its driver. FOLDER gets NAME.jpg for each workflow and
+frames.jpg: a row of frames from each video.
 """
 
 import argparse
+import io
 import shutil
 import sys
 import tempfile
@@ -34,7 +35,7 @@ SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWa
 
 LOAD = "const done = arguments[1]; window.app.loadGraphData(arguments[0]).then(() => done(true));"
 QUEUE = "const done = arguments[0]; window.app.queuePrompt(0).then(() => done(true));"
-# The canvas shows all nodes, less a margin at the top and left for the page's own bars.
+# The canvas shows all nodes, less a margin at the top and left for the page's own bars; gives their right end.
 FIT = """
 const nodes = window.app.graph._nodes, canvas = window.app.canvas, margin = arguments[0];
 const [x0, y0] = [0, 1].map(i => Math.min(...nodes.map(node => node.pos[i] - (i ? 40 : 0))));
@@ -44,6 +45,7 @@ const scale = Math.min((box.width - 2.5 * margin) / (x1 - x0), (box.height - 3 *
 canvas.ds.scale = scale;
 canvas.ds.offset = [1.5 * margin / scale - x0, 1.5 * margin / scale - y0];
 canvas.setDirty(true, true);
+return box.left + 2.5 * margin + scale * (x1 - x0);
 """
 SHOWN = "return [...document.querySelectorAll('video')].some(video => video.readyState >= 2)"
 
@@ -95,9 +97,10 @@ def shoot(server: Server, driver: webdriver.Chrome, name: str, picture: Path) ->
     if told["status"]["status_str"] != "success":
         raise GraphError(f"{name}: {told['status']['messages'][-1]}")
     wait(driver, SHOWN)
-    driver.execute_script(FIT, MARGIN)
+    right = driver.execute_script(FIT, MARGIN)
     time.sleep(3)  # the page draws when it is idle
-    driver.save_screenshot(str(picture))
+    shot = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+    shot.crop((0, 0, min(shot.width, round(right)), shot.height)).save(picture, quality=85)
     (shown,) = [shown for output in told["outputs"].values() for shown in output.get("gifs", [])]
     return shown
 
@@ -136,7 +139,7 @@ def main() -> int:
                 server.ask("/settings", SETTINGS)
                 with browser(server.address) as driver:
                     for name in ORDER:
-                        shown = shoot(server, driver, name, arguments.folder / f"{name}.png")
+                        shown = shoot(server, driver, name, arguments.folder / f"{name}.jpg")
                         video = base / "output" / shown["subfolder"] / shown["filename"]
                         if name == ORDER[0]:
                             shutil.copy(video, base / "input" / FOOTAGE)
@@ -146,7 +149,7 @@ def main() -> int:
     except GraphError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    stacked(rows).save(arguments.folder / "frames.png")
+    stacked(rows).save(arguments.folder / "frames.jpg", quality=85)
     return 0
 
 

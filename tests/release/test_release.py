@@ -22,8 +22,10 @@ SOURCES = ("pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENS
 
 
 def environment() -> dict[str, str]:
-    """Without a version from outside, and with an author for git."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SETUPTOOLS_SCM", "GIT_"))}
+    """Without a version or packages from outside, and with an author for git."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SETUPTOOLS_SCM", "GIT_", "PYTHON"))
+    }
     who = {f"GIT_{role}_{what}": "a@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     return kept | who | {"GIT_CONFIG_GLOBAL": os.devnull, "NO_COLOR": "1"}
 
