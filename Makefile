@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 # One thread per worker: two workers on two cores beat two threads fighting over both.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(WITHOUT_BROWSER)
-# The studio's tests need a browser; where none is, and none can be installed, they are left out, and that is said.
-WITHOUT_BROWSER = $(shell command -v chromedriver >/dev/null || echo --ignore=tests/studio/test_browser.py)
+# Some tests need a browser; where none is, and none can be installed, they are left out, and that is said.
+WITHOUT_BROWSER = $(shell command -v chromedriver >/dev/null || \
+	echo --ignore=tests/studio/test_browser.py --ignore=tests/docs/test_browser.py)
 
 .PHONY: demo test test-full check fix docs install dev browser database clean
 
