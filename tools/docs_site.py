@@ -6,7 +6,9 @@ MkDocs calls the functions `on_…` (see `hooks` in mkdocs.yml); start it by `py
 import logging
 import posixpath
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -45,6 +47,34 @@ def outward(markdown: str, page: str) -> str:
         return f"{REPOSITORY}/{'tree' if place.is_dir() else 'blob'}/main/{path}"
 
     return _TARGET.sub(lead, markdown)
+
+
+def unlisted(nav: Iterable[Any], pages: Iterable[str]) -> list[str]:
+    """The pages that a navigation does not name.
+
+    >>> unlisted([{"Home": "index.md"}, {"Start": [{"No GPU": "start/no-gpu.md"}]}], ["index.md", "new.md"])
+    ['new.md']
+    """
+    named = set(_named(list(nav)))
+    return [page for page in pages if page not in named]
+
+
+def _named(entry: object) -> Iterator[str]:
+    if isinstance(entry, str):
+        yield entry
+    elif isinstance(entry, dict | list):
+        for part in entry.values() if isinstance(entry, dict) else entry:
+            yield from _named(part)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Puts pages that the navigation does not name at its end, so that none is out of reach."""
+    docs = Path(config.docs_dir)
+    pages = sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
+    nav = config.nav or []
+    if more := unlisted(nav, pages):
+        config.nav = [*nav, {"More": more}]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -8,11 +8,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 
 from infinitetalk.core.knobs import CONTROLS, LIMIT_CONTROLS, MEMORY_CONTROLS
 from infinitetalk.core.request import TalkRequest
 from tests.docs.conftest import ROOT
-from tools.docs_site import SETTINGS, outward, repository_path
+from tools.docs_site import SETTINGS, outward, repository_path, unlisted
 from tools.settings_page import default, settings_page, takes
 
 _RELATIVE = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]+)")
@@ -95,6 +96,12 @@ def test_links_out_of_the_documents_lead_to_the_repository() -> None:
         "../LICENSE", "https://github.com/sruckh/InfiniteTalk-Google-Collab/blob/main/LICENSE"
     ).replace("../comfyui", "https://github.com/sruckh/InfiniteTalk-Google-Collab/tree/main/comfyui")
     assert repository_path("start/windows.md", "../models.md") is None
+
+
+def test_the_navigation_names_every_page_and_a_new_one_is_not_lost() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    assert unlisted(nav, ["index.md", "start/windows.md", "settings.md", "new.md"]) == ["new.md"]
+    assert next(iter(nav[1])) == "Start"
 
 
 def test_the_page_of_settings_is_the_request(site: Path) -> None:
