@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 
 from infinitetalk.notebook import comfyui
 from infinitetalk.notebook.plain import CellError
-from tests.notebook.test_notebook import ROOT, parameters, told
+from tests.notebook.test_notebook import EXECUTED, ROOT, parameters, told
 
 NOTEBOOK = ROOT / "ComfyUI_InfiniteTalk.ipynb"
 SERVER = """
@@ -67,6 +67,15 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     assert "ComfyUI: http://127.0.0.1:" in told(made)
     assert len(shipped.cells) <= 8
     assert all(cell.get("outputs", []) == [] for cell in shipped.cells)
+
+
+def test_the_executed_copy_is_of_this_notebook() -> None:
+    """With a real ComfyUI, whose address it told."""
+    shipped = nbformat.reads(NOTEBOOK.read_text(), as_version=4)  # type: ignore[no-untyped-call]
+    copy = nbformat.reads((EXECUTED / NOTEBOOK.name).read_text(), as_version=4)  # type: ignore[no-untyped-call]
+    changed = [new for new, old in zip(copy.cells, shipped.cells, strict=True) if new.source != old.source]
+    assert ["KEEP_OPEN = " in cell.source for cell in changed] == [True]
+    assert "ComfyUI: http://127.0.0.1:" in told(copy)
 
 
 def test_a_server_that_ends_is_told_with_its_last_line(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """The notebook runs from top to bottom, and a run changes nothing but its cell of parameters."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from safetensors.torch import save_file
 
 from infinitetalk.core.presets import find_preset
 from tests.hub.fake_hub import FakeHub, serve
@@ -15,6 +18,8 @@ from tests.notebook.layout import publish
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "InfiniteTalk.ipynb"
+EXECUTED = ROOT / "docs" / "notebooks"
+"""Copies that these tests made: INFINITETALK_NOTEBOOKS=docs/notebooks pytest tests/notebook."""
 SHORT = {"duration": 0.4, "seed": 1}
 
 
@@ -36,11 +41,13 @@ def parameters(source: str, **values: object) -> str:
     return source
 
 
-def run(folder: Path, **values: object) -> nbformat.NotebookNode:
-    """The executed notebook, with other parameters."""
+def run(folder: Path, before: str = "", **values: object) -> nbformat.NotebookNode:
+    """The executed notebook, with other parameters, and with a cell before all others where one is given."""
     notebook = shipped()
     cell = parameter_cell(notebook)
     cell.source = parameters(cell.source, **({"LINK": False, "KEEP_OPEN": False} | values))
+    if before:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(before))  # type: ignore[no-untyped-call]
     resources = {"metadata": {"path": folder}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
     return notebook
@@ -50,6 +57,16 @@ def told(notebook: nbformat.NotebookNode) -> str:
     """Everything that the cells printed."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return "".join(output.text for cell in cells for output in cell.outputs if output.output_type == "stream")
+
+
+def keep(notebook: nbformat.NotebookNode, name: str) -> None:
+    """Writes an executed notebook to the folder INFINITETALK_NOTEBOOKS, if there is one."""
+    if folder := os.environ.get("INFINITETALK_NOTEBOOKS"):
+        for cell in notebook.cells:
+            cell.metadata.pop("execution", None)  # when each cell began and ended
+        text = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+        text = text.replace(os.environ["INFINITETALK_DATA"], "/content/infinitetalk")  # a folder of this run
+        Path(folder, name).write_text(text + "\n", encoding="utf-8")
 
 
 def check(notebook: nbformat.NotebookNode) -> None:
@@ -77,14 +94,15 @@ def test_it_is_short_and_carries_no_outputs() -> None:
     assert NOTEBOOK.stat().st_size < 10_000
 
 
-def test_it_makes_a_video_with_nano_and_opens_the_page(tmp_path: Path, portrait: Path, voice: Path) -> None:
-    made = run(tmp_path, PICTURE=str(portrait), SOUND=str(voice), SETTINGS=SHORT)
+def test_it_makes_a_video_with_nano_and_opens_the_page(tmp_path: Path) -> None:
+    made = run(tmp_path, SETTINGS=SHORT)
     check(made)
+    keep(made, "InfiniteTalk-nano.ipynb")
     assert "Model nano" in told(made), "no GPU, so the bundled model"
     assert "Nothing to download" in told(made)
     (video,) = (tmp_path / "results").glob("*.mp4")
     before = video.stat().st_mtime_ns
-    again = run(tmp_path, PICTURE=str(portrait), SOUND=str(voice), SETTINGS=SHORT)
+    again = run(tmp_path, SETTINGS=SHORT)
     check(again)
     assert [path.stat().st_mtime_ns for path in (tmp_path / "results").glob("*.mp4")] == [before], "nothing made twice"
 
@@ -103,10 +121,11 @@ def hub(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> I
         yield running
 
 
-def test_a_t4_downloads_its_preset_and_makes_a_video(tmp_path: Path, hub: FakeHub, portrait: Path, voice: Path) -> None:
+def test_a_t4_downloads_its_preset_and_makes_a_video(tmp_path: Path, hub: FakeHub) -> None:
     small = {**SHORT, "size": "64x64", "window_frames": 13, "motion_frames": 5}
-    made = run(tmp_path, PICTURE=str(portrait), SOUND=str(voice), SETTINGS=small)
+    made = run(tmp_path, SETTINGS=small)
     check(made)
+    keep(made, "InfiniteTalk-t4.ipynb")
     said = told(made)
     assert "Tesla T4 (pretended" in said
     assert "Model t4: 4-bit, 4 steps" in said
@@ -120,7 +139,7 @@ def test_a_t4_downloads_its_preset_and_makes_a_video(tmp_path: Path, hub: FakeHu
     (sidecar,) = (tmp_path / "results").glob("*.json")
     assert '"model": "t4"' in sidecar.read_text()
     hub.asked.clear()
-    check(run(tmp_path, PICTURE=str(portrait), SOUND=str(voice), SETTINGS=small))
+    check(run(tmp_path, SETTINGS=small))
     assert not any(hub.bodies(name) for name in names), "nothing is downloaded twice"
 
 
@@ -129,16 +148,44 @@ def test_a_t4_downloads_its_preset_and_makes_a_video(tmp_path: Path, hub: FakeHu
     [
         ({"MODEL": "t4"}, "MODEL t4 needs a GPU, and this runtime has none"),
         ({"MODEL": "empty"}, "empty"),
+        ({"MODEL": "wrong"}, "wrong"),
         ({"SETTINGS": {"steps": 0}}, "steps = 0: must be at least 1"),
     ],
 )
 def test_refusals_are_one_line(tmp_path: Path, values: dict[str, object], said: str) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "wrong").mkdir()
+    save_file({"conv.weight": torch.zeros(2, 2)}, tmp_path / "wrong" / "model.safetensors")
+    assert said in refusal(tmp_path, **values)
+
+
+def refusal(folder: Path, before: str = "", **values: object) -> str:
+    """What stands below the cell that ends the run: one line."""
     with pytest.raises(CellExecutionError) as caught:
-        run(tmp_path, **values)
+        run(folder, before, **values)
     _, _, shown = caught.value.traceback.rpartition("-" * 18)
-    assert said in shown
-    assert len(shown.strip().splitlines()) == 1
+    (line,) = shown.strip().splitlines()
+    return str(line)
+
+
+def test_too_little_disk_is_one_line(tmp_path: Path, hub: FakeHub) -> None:
+    disk = "from infinitetalk.weights.hub import download as d; d.disk_usage = lambda _: type('', (), {'free': 10**6})"
+    said = refusal(tmp_path, disk)
+    assert "are to be downloaded to" in said
+    assert "its disk has" in said
+    assert not any(hub.bodies(file.name) for file in find_preset("t4").files), "nothing was begun"
+
+
+def test_an_old_torch_is_one_line(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "import importlib.metadata as m; m.version = lambda _: '2.8.1+cu126'")
+    assert said == "PyTorch 2.9 or newer is needed, here is 2.8.1+cu126: take a newer version of this runtime"
+
+
+@pytest.mark.parametrize("name", ["nano", "t4"])
+def test_executed_copies_are_of_this_notebook(name: str) -> None:
+    copy: nbformat.NotebookNode = nbformat.read(EXECUTED / f"InfiniteTalk-{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    check(copy)
+    assert f"Model {name}" in told(copy)
 
 
 class Magic:
@@ -151,15 +198,15 @@ class Magic:
         self.asked.append(line)
 
 
-def installed(monkeypatch: pytest.MonkeyPatch, folder: Path, torch: str) -> list[str]:
+def installed(monkeypatch: pytest.MonkeyPatch, folder: Path, here: str) -> list[str]:
     """Runs the cell of the installation on a machine that has this torch and not this package; gives pip's words."""
     from IPython.core.inputtransformer2 import TransformerManager
 
     (source,) = (cell.source for cell in shipped().cells if "%pip" in cell.source)
     magic = Magic()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("importlib.metadata.version", lambda _name: torch)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "torch" and torch else None)
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: here)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "torch" and here else None)
     cell = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
     exec(cell, {"get_ipython": lambda: magic, "SOURCE": "infinitetalk[app]"})
     return magic.asked

@@ -12,6 +12,7 @@ from urllib.request import urlopen
 
 from infinitetalk.core.errors import MachineError
 from infinitetalk.notebook.plain import plain
+from infinitetalk.runtime.device import Device
 
 NODES = "comfyui-infinitetalk"
 PATIENCE = 300.0
@@ -69,14 +70,16 @@ def start(checkout: Path, port: int = 8188, words: Sequence[str] = (), tunnel: P
     Args:
         checkout: of ComfyUI.
         port: on this machine.
-        words: for ComfyUI's command line.
+        words: for ComfyUI's command line; `--cpu` is added where there is no GPU.
         tunnel: cloudflared, for a public address; without a password, so keep it to yourself.
 
     Raises:
         CellError: it ends, or does not answer.
     """
     log = checkout / "comfyui.log"
-    command = [sys.executable, "main.py", "--listen", "127.0.0.1", "--port", str(port), *words]
+    # Without this word ComfyUI looks for a GPU and ends where there is none.
+    without_gpu = ["--cpu"] if Device.choose().memory is None and "--cpu" not in words else []
+    command = [sys.executable, "main.py", "--listen", "127.0.0.1", "--port", str(port), *without_gpu, *words]
     with log.open("wb") as output:
         server = subprocess.Popen(command, cwd=checkout, stdout=output, stderr=subprocess.STDOUT)
     running = Running(f"http://127.0.0.1:{port}", (server,), log)
