@@ -75,7 +75,8 @@ def test_pages_fit_and_ask_no_other_host(
         assert light == (scheme == "light"), f"{page} is {body}"
         if SHOTS and size == DESKTOP and SHOWN[scheme] == page:
             with Image.open(BytesIO(browser.get_screenshot_as_png())) as shot:
-                shot.convert("RGB").save(Path(SHOTS) / f"site-{scheme}.jpg", quality=82, optimize=True)
+                small = shot.convert("RGB").resize((880, 880 * shot.height // shot.width), Image.Resampling.LANCZOS)
+                small.save(Path(SHOTS) / f"site-{scheme}.jpg", quality=65, optimize=True)
 
 
 def test_a_setting_is_found(browser: webdriver.Chrome, address: str) -> None:

@@ -18,7 +18,7 @@ def note(picture: Path) -> str:
 
 def test_the_committed_picture_shows_the_committed_results() -> None:
     assert note(plots.PICTURE) == plots.digest(), "run: python -m benchmarks.plots"
-    assert plots.PICTURE.stat().st_size < 150_000
+    assert plots.PICTURE.stat().st_size < 60_000
 
 
 def test_other_results_make_another_picture(tmp_path: Path) -> None:
