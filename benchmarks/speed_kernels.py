@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmarks.speed_network import Bench
 from infinitetalk.core.memory import MemorySettings
 from infinitetalk.ops import attention_eight
+from infinitetalk.ops.conv import Reading, side_by_side
 from infinitetalk.ops.pixels import Pixels
 from infinitetalk.runtime.regions import choose_pixels, runs_fused
 
@@ -45,6 +46,13 @@ def kernels(bench: Bench) -> dict[str, Any]:
             ours, theirs = getattr(pixels, name), getattr(plain, name)
             row = _times(bench, partial(ours, *given), partial(theirs, *given))
             found[f"{name}, {channels} channels"] = {"error": _relative(ours(*given), theirs(*given))} | row
+        weight = torch.empty(channels, channels, 3, 3, 3, device="meta")
+        past = normal(1, 2, side, side, channels)
+        reading = Reading(2, past, taps=side_by_side(x, weight), keep=True)
+        ours, theirs = (partial(form.frames, x, reading, gamma, bias) for form in (pixels, plain))
+        errors = [_relative(made, truth) for made, truth in zip(ours(), theirs(), strict=True)]
+        row = {"taps": reading.taps, "error": max(errors)} | _times(bench, ours, theirs)
+        found[f"frames, {channels} channels"] = row
     return found
 
 

@@ -12,12 +12,18 @@ from infinitetalk.core.configs import VAEConfig
 from infinitetalk.core.memory import MemorySettings
 from infinitetalk.engine import codec
 from infinitetalk.models.vae import VideoVAE
-from infinitetalk.ops.conv import conv_video_direct, conv_video_stacked
+from infinitetalk.ops.conv import conv_laid, conv_video_direct, conv_video_stacked
 from infinitetalk.ops.pixels import Pixels
 from infinitetalk.runtime.regions import choose_pixels
 
 LEVELS = ((384, 384, 80, 21), (384, 384, 160, 42), (192, 192, 320, 84), (96, 96, 640, 84), (128, 128, 640, 84))
 """Channels before and behind, side of the pictures, frames: the convolutions of a window at each level."""
+
+CONVOLUTIONS: dict[str, Callable[..., Tensor]] = {
+    "direct": conv_video_direct,
+    "stacked": conv_video_stacked,
+    "laid": conv_laid,
+}
 
 TINY = VAEConfig(dim=8, num_res_blocks=1)
 
@@ -78,7 +84,10 @@ def _decode(net: VideoVAE, latent: Tensor, step: int) -> list[Tensor]:
 
 
 def convolutions(bench: Bench) -> dict[str, Any]:
-    """The two forms of a convolution over time and space at each level, some frames at a time."""
+    """The forms of a convolution over time and space at each level, some frames at a time.
+
+    Stacked with the copies that stacking takes, and laid, where the frames already lie side by side.
+    """
     found: dict[str, Any] = {}
     for inner, outer, side, frames in ((8, 8, 16, 8),) if bench.tiny else LEVELS:
         for parts in (21, 10, 5, 2, 1):
@@ -88,11 +97,11 @@ def convolutions(bench: Bench) -> dict[str, Any]:
             work = 2.0 * 27 * inner * outer * side * side * count
             for benchmark in (False, True):
                 torch.backends.cudnn.benchmark = benchmark
-                forms: dict[str, Callable[..., Tensor]] = {"direct": conv_video_direct, "stacked": conv_video_stacked}
-                for form, convolve in forms.items():
+                for form, convolve in CONVOLUTIONS.items():
                     name = f"{inner}x{side}x{side}, {count} frames, {form}, {'tuned' if benchmark else 'plain'}"
                     try:
-                        spent = bench.seconds(partial(convolve, x, weight, None), 5)["seconds"]
+                        given = x[:, :count].repeat(1, 1, 1, 1, 3) if form == "laid" else x
+                        spent = bench.seconds(partial(convolve, given, weight, None), 5)["seconds"]
                     except RuntimeError as error:
                         found[name] = {"failed": str(error).partition("\n")[0]}
                         continue

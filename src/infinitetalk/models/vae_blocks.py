@@ -7,16 +7,30 @@ Several processes can share the rows of the pictures: each layer takes the rows 
 that they make what one process makes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infinitetalk.ops.attention import attention
-from infinitetalk.ops.conv import conv_frames, conv_time, conv_video, unworded, words
-from infinitetalk.ops.parallel import ALONE, Parallel
+from infinitetalk.ops.conv import (
+    Reading,
+    conv_frames,
+    conv_laid,
+    conv_time,
+    lay,
+    side_by_side,
+    unworded,
+    with_past,
+    words,
+)
+from infinitetalk.ops.parallel import ALONE, Edges, Parallel
 from infinitetalk.ops.pixels import Pixels, channel_norm
+
+Make = Callable[[Tensor, Reading], tuple[Tensor, Tensor | None]]
+"""Makes what a convolution reads of what a layer is given: `ops.conv.lay`, or that and what comes before it."""
 
 
 class Memory:
@@ -49,8 +63,8 @@ class Memory:
         return self.parallel.gather(rows, 1, self._rows).flatten(1, 2)
 
     def keep(self, layer: nn.Module, frames: Tensor) -> None:
-        """Copies the frames, so that the piece they belong to can be freed."""
-        self._frames[layer] = frames.clone()
+        """Keeps frames, which should be no part of a piece: that could not be freed."""
+        self._frames[layer] = frames
 
 
 class Streamed(nn.Module):
@@ -85,31 +99,25 @@ class CausalConv(nn.Conv3d, Streamed):
         super().__init__(channels, out, kernel)
         self.look_back = kernel - 1
 
-    def forward(self, x: Tensor, memory: Memory | None = None, *, biased: bool = True) -> Tensor:
-        past = memory.recall(self) if memory is not None else None
+    def forward(self, x: Tensor, memory: Memory | None = None, *, make: Make = lay, biased: bool = True) -> Tensor:
         bias = self.bias if biased else None
         if self.look_back == 0:
             return F.linear(x, self.weight.flatten(1), bias)
-        x, rows = widened(x, memory, above=1)
-        frames = with_past(x, past, self.look_back)
-        if memory is not None:
-            memory.keep(self, frames[:, -self.look_back :])
-        if past is None and x.shape[1] == 1:
-            # All but the last tap would meet zeros.
-            return conv_video(x, self.weight[:, :, -1:], bias, rows=rows)
-        return conv_video(frames, self.weight, bias, rows=rows)
+        past = memory.recall(self) if memory is not None else None
+        lone = past is None and x.shape[1] == 1
+        # All but the last tap would meet zeros before a lone frame.
+        weight = self.weight[:, :, -1:] if lone else self.weight
+        edges = None if memory is None else memory.parallel.edges(x, above=1, below=1)
+        taps = side_by_side(x, weight)
+        frames, kept = make(x, Reading(self.look_back, past, lone, taps, edges, keep=memory is not None))
+        if memory is not None and kept is not None:
+            memory.keep(self, kept)
+        return conv_laid(frames, weight, bias, rows=None if edges is None else 0)
 
 
 def widened(x: Tensor, memory: Memory | None, *, above: int) -> tuple[Tensor, int]:
     """Rows with those around them, as `Parallel.widen` gives them: one below, and one above or none."""
     return (ALONE if memory is None else memory.parallel).widen(x, above=above, below=1)
-
-
-def with_past(x: Tensor, past: Tensor | None, look_back: int) -> Tensor:
-    """Puts the last `look_back` frames, or zeros where there are none, before x."""
-    if past is None:
-        return F.pad(x, (0, 0) * 3 + (look_back, 0))
-    return torch.cat([past, x], dim=1)
 
 
 class ChannelNorm(nn.Module):
@@ -150,9 +158,10 @@ class ResidualBlock(Lively):
         assert isinstance(norm1, ChannelNorm) and isinstance(norm2, ChannelNorm)
         assert isinstance(conv1, CausalConv) and isinstance(conv2, CausalConv)
         biased = not self.pixels.biases
-        made = conv1(self.pixels.lively(x, norm1.gamma), memory, biased=biased)
-        made = self.pixels.lively(made, norm2.gamma, None if biased else conv1.bias)
-        made = conv2(made, memory, biased=biased)
+        frames = self.pixels.frames
+        made = conv1(x, memory, make=partial(frames, gamma=norm1.gamma), biased=biased)
+        first = None if biased else conv1.bias
+        made = conv2(made, memory, make=partial(frames, gamma=norm2.gamma, bias=first), biased=biased)
         return self.pixels.joined(self.shortcut(x), made, None if biased else conv2.bias)
 
 
@@ -162,7 +171,7 @@ class Ending(Chain, Lively):
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         norm, _, convolve = self
         assert isinstance(norm, ChannelNorm)
-        made: Tensor = convolve(self.pixels.lively(x, norm.gamma), memory)
+        made: Tensor = convolve(x, memory, make=partial(self.pixels.frames, gamma=norm.gamma))
         return made
 
 
@@ -191,21 +200,34 @@ class FrameConv(nn.Conv2d):
         super().__init__(channels, out, 3, stride=2 if halve else 1, padding=0 if halve else 1)
         self.halve = halve
 
-    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        x, rows = widened(x, memory, above=0 if self.halve else 1)
+    def forward(self, x: Tensor, memory: Memory | None = None, *, wide: bool = False) -> Tensor:
+        """Convolves rows that lack their neighbours', or have them already."""
+        x, rows = (x, 0) if wide else widened(x, memory, above=0 if self.halve else 1)
         if self.halve:
             x = F.pad(x, (0, 0, 0, 1, 0, rows))
         return conv_frames(x, self.weight, self.bias, stride=self.stride[0], padding=0 if self.halve else (rows, 1))
 
 
 class DoublePixels(nn.Module):
-    """Makes four equal pixels of each."""
+    """Makes four equal pixels of each of x [B, ..., H, W, C], in one copy.
 
-    def forward(self, x: Tensor) -> Tensor:
+    Between the neighbours' rows [B, ..., 1, W, C] they are [B, ..., 2 H + 2, 2 W, C].
+    """
+
+    def forward(self, x: Tensor, edges: Edges | None = None) -> Tensor:
         kind, x = x.dtype, words(x)
-        batch, frames, rows, columns, channels = x.shape
-        wide = x.view(batch, frames, rows, 1, columns, 1, channels).expand(-1, -1, -1, 2, -1, 2, -1)
-        return unworded(wide.reshape(batch, frames, 2 * rows, 2 * columns, channels), kind)
+        *outer, rows, columns, channels = x.shape
+        wide = x[..., :, None, :, None, :].expand(*outer, rows, 2, columns, 2, channels)
+        if edges is None:
+            return unworded(wide.reshape(*outer, 2 * rows, 2 * columns, channels), kind)
+        made = x.new_empty(*outer, 2 * rows + 2, 2 * columns, channels)
+        made[..., 1:-1, :, :].unflatten(-3, (rows, 2)).unflatten(-2, (columns, 2)).copy_(wide)
+        for place, row in zip((made[..., :1, :, :], made[..., -1:, :, :]), edges, strict=True):
+            if row is None:
+                place.zero_()
+            else:
+                place.unflatten(-2, (columns, 2)).copy_(row.contiguous().view(x.dtype).unsqueeze(-2))
+        return unworded(made, kind)
 
 
 class TimeConv(nn.Conv3d):
@@ -242,23 +264,23 @@ class Upsample(Streamed):
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         if self.time_conv is not None:
-            if memory is None or not memory.started:
-                x = torch.cat([x[:, :1], self._double(self.time_conv, x[:, 1:], memory)], dim=1)
-            else:
+            if memory is not None and memory.started:
                 x = self._double(self.time_conv, x, memory)
+            elif x.shape[1] > 1:
+                later = self._double(self.time_conv, x[:, 1:], memory)
+                x = torch.cat([x[:, :1], later.flatten(1, 2)], dim=1)
         double, convolve = self.resample
-        larger: Tensor = convolve(double(x), memory)
+        edges = None if memory is None else memory.parallel.edges(x, above=1, below=1)
+        larger: Tensor = convolve(double(x, edges).flatten(1, -4), memory, wide=edges is not None)
         return larger
 
     def _double(self, time_conv: TimeConv, x: Tensor, memory: Memory | None) -> Tensor:
-        """Makes two frames of each."""
-        if x.shape[1] == 0:
-            return x
+        """Makes two frames of each: [B, T, 2, H, W, C], which lie as the convolution gives them."""
         frames = with_past(x, memory.recall(self) if memory is not None else None, 2)
         if memory is not None:
-            memory.keep(self, frames[:, -2:])
+            memory.keep(self, frames[:, -2:].clone())
         pairs: Tensor = time_conv(frames).unflatten(-1, (2, -1))
-        return pairs.permute(0, 1, 4, 2, 3, 5).flatten(1, 2)
+        return pairs.permute(0, 1, 4, 2, 3, 5)
 
 
 class Downsample(Streamed):
@@ -277,7 +299,7 @@ class Downsample(Streamed):
     def _halve(self, time_conv: TimeConv, x: Tensor, memory: Memory | None) -> Tensor:
         past = memory.recall(self) if memory is not None else None
         if memory is not None:
-            memory.keep(self, x[:, -1:])
+            memory.keep(self, x[:, -1:].clone())
         if past is None and x.shape[1] == 1:
             return x
         halved: Tensor = time_conv(with_past(x, past, 1) if past is not None else x)

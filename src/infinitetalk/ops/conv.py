@@ -1,12 +1,53 @@
 """Convolutions over videos stored channels last, [B, T, H, W, C]: norms and products over channels read neighbours."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from infinitetalk.ops.parallel import Edges
+
 FEW = range(32, 128)
 """Channels before and behind a convolution in 16 bits that is quicker over stacked frames; with fewer they are padded
 anyway."""
+
+
+class Reading(NamedTuple):
+    """Which frames a convolution over time reads with frames [B, T, H, W, C] and how they lie, for those who make them.
+
+    Frames that lie side by side are [B, T, H', W, taps * C]: each answer's. Else all lie one after the other.
+    """
+
+    back: int
+    """How many frames before the first are seen."""
+    past: Tensor | None = None
+    """Those frames, [B, back, H', W, C]; None for zeros."""
+    lone: bool = False
+    """The first frame of all is alone: zeros before it are not read."""
+    taps: int = 1
+    """How many frames lie side by side."""
+    edges: Edges | None = None
+    """The neighbours' rows, which make H' = H + 2; None for H' = H."""
+    keep: bool = False
+    """Whether a copy of the last `back` frames is asked for."""
+
+
+def lay(x: Tensor, reading: Reading) -> tuple[Tensor, Tensor | None]:
+    """Frames [B, T, H, W, C] as a convolution reads them, and the frames that a stream goes on from, if asked for."""
+    if reading.edges is not None:
+        above, below = (torch.zeros_like(x[:, :, :1]) if rows is None else rows for rows in reading.edges)
+        x = torch.cat([above, x, below], dim=2)
+    frames = with_past(x, reading.past, reading.back)
+    kept = frames[:, -reading.back :].clone() if reading.keep else None
+    return x if reading.lone else _stack_taps(frames, reading.taps), kept
+
+
+def with_past(x: Tensor, past: Tensor | None, back: int) -> Tensor:
+    """Puts the last `back` frames, or zeros where there are none, before x."""
+    if past is None:
+        return F.pad(x, (0, 0) * 3 + (back, 0))
+    return torch.cat([past, x], dim=1)
 
 
 def conv_frames(
@@ -42,10 +83,6 @@ def conv_time(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1
 def conv_video(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: int | None = None) -> Tensor:
     """Convolves x [B, T, H, W, C] over time without padding and over space with "same" padding.
 
-    On a CPU frames are stacked: torch's three-dimensional convolution takes up to 20 times longer there for one short
-    piece of video (it leaves oneDNN for a fallback). On a GPU they are where there are few channels, for which cuDNN's
-    two-dimensional kernels are the quicker ones by a tenth.
-
     Args:
         weight: [out, C, taps, k, k], k odd.
         rows: of zeros above and below; None for as many as keep H.
@@ -53,17 +90,33 @@ def conv_video(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: int | No
     Returns:
         [B, T - taps + 1, H, W, out].
     """
+    return conv_laid(_stack_taps(x, side_by_side(x, weight)), weight, bias, rows=rows)
+
+
+def side_by_side(x: Tensor, weight: Tensor) -> int:
+    """How many frames of x [B, T, H, W, C] lie side by side for the quickest `conv_video`: as many as taps, or one.
+
+    On a CPU they are stacked: torch's three-dimensional convolution takes up to 20 times longer there for one short
+    piece of video (it leaves oneDNN for a fallback). On a GPU they are where there are few channels, for which cuDNN's
+    two-dimensional kernels are the quicker ones by a tenth.
+    """
     stacks = x.device.type == "cpu" or (x.dtype.itemsize == 2 and min(weight.shape[:2]) in FEW)
-    if weight.shape[2] == 1 or stacks:
-        return conv_video_stacked(x, weight, bias, rows=rows)
-    return conv_video_direct(x, weight, bias, rows=rows)
+    return weight.shape[2] if stacks else 1
+
+
+def conv_laid(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: int | None = None) -> Tensor:
+    """`conv_video` of frames that lie as it reads them: one after the other, or those of all taps side by side."""
+    out, channels, taps = weight.shape[:3]
+    if x.shape[-1] != taps * channels:
+        return conv_video_direct(x, weight, bias, rows=rows)
+    # One copy brings the weights into the order in which cuDNN reads them.
+    flat = weight.permute(0, 3, 4, 2, 1).reshape(out, *weight.shape[3:], taps * channels).permute(0, 3, 1, 2)
+    return conv_frames(x, flat, bias, padding=_padding(weight, rows))
 
 
 def conv_video_stacked(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: int | None = None) -> Tensor:
     """`conv_video` as a two-dimensional convolution over stacked frames."""
-    stacked = _stack_taps(x, weight.shape[2])
-    padding = _padding(weight, rows)
-    return conv_frames(stacked, weight.transpose(1, 2).flatten(1, 2), bias, padding=padding)
+    return conv_laid(_stack_taps(x, weight.shape[2]), weight, bias, rows=rows)
 
 
 def _padding(weight: Tensor, rows: int | None) -> tuple[int, int]:
@@ -79,10 +132,10 @@ def conv_video_direct(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: i
 
 def _stack_taps(x: Tensor, taps: int, stride: int = 1) -> Tensor:
     """The `taps` frames behind each answer side by side: [B, T', H, W, taps * C]."""
-    count = (x.shape[1] - taps) // stride + 1
-    frames = [x[:, tap : tap + stride * (count - 1) + 1 : stride] for tap in range(taps)]
     if taps == 1:
         return x
+    count = (x.shape[1] - taps) // stride + 1
+    frames = [x[:, tap : tap + stride * (count - 1) + 1 : stride] for tap in range(taps)]
     return unworded(torch.cat([words(frame) for frame in frames], dim=-1), x.dtype)
 
 

@@ -8,7 +8,7 @@ is one, whoever runs it, and one process sends, cuts and copies nothing.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -24,6 +24,13 @@ def even_span(count: int, size: int, rank: int) -> slice:
     least, more = divmod(count, size)
     start = rank * least + min(rank, more)
     return slice(start, start + least + (rank < more))
+
+
+class Edges(NamedTuple):
+    """The neighbours' rows [B, ..., 1, W, C] beside the own ones; None where the picture ends, or nobody asked."""
+
+    above: Tensor | None
+    below: Tensor | None
 
 
 class Parallel(Protocol):
@@ -56,6 +63,9 @@ class Parallel(Protocol):
 
     def gather(self, x: Tensor, dim: int, count: int) -> Tensor:
         """Everybody's parts of `count` tokens or rows (or of as many times more as x has) along an axis, in order."""
+
+    def edges(self, x: Tensor, *, above: int, below: int) -> Edges | None:
+        """The rows that a convolution of x [B, ..., H, W, C] sees beside its own; None if it adds zeros itself."""
 
     def widen(self, x: Tensor, *, above: int, below: int) -> tuple[Tensor, int]:
         """Rows [B, T, H, W, C] with the neighbours' rows at their borders, zeros where the picture ends.
@@ -96,6 +106,10 @@ class Alone:
     def gather(self, x: Tensor, dim: int, count: int) -> Tensor:  # noqa: ARG002 - nothing is missing
         """What it was given."""
         return x
+
+    def edges(self, x: Tensor, *, above: int, below: int) -> Edges | None:  # noqa: ARG002 - nobody is beside it
+        """None."""
+        return None
 
     def widen(self, x: Tensor, *, above: int, below: int) -> tuple[Tensor, int]:
         """What it was given: convolutions add the zeros."""

@@ -1,12 +1,16 @@
 """What lies between the convolutions of the VAE: norms with their activation, and sums.
 
 `Pixels` is the plain form, which runs everywhere and is differentiable; convolutions add their biases themselves.
-`ops.pixels_triton` has the same in one kernel each, and adds the biases too. A network is given one or the other.
+`ops.pixels_triton` has the same in one kernel each, adds the biases too, and writes frames to where the next
+convolution reads them. A network is given one or the other.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from infinitetalk.ops.conv import Reading, lay
+from infinitetalk.ops.parallel import Edges
 
 
 class Pixels:
@@ -18,6 +22,15 @@ class Pixels:
     def lively(self, x: Tensor, gamma: Tensor, bias: Tensor | None = None) -> Tensor:
         """`channel_norm` of x [..., C], or of x + bias, and SiLU; gamma [C, ...]."""
         return F.silu(channel_norm(x if bias is None else x + bias, gamma))
+
+    def frames(
+        self, x: Tensor, reading: Reading, gamma: Tensor, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`ops.conv.lay` of what `lively` makes of frames [B, T, H, W, C], which the edges are like."""
+        if reading.edges is not None:
+            edges = (None if rows is None else self.lively(rows, gamma, bias) for rows in reading.edges)
+            reading = reading._replace(edges=Edges(*edges))
+        return lay(self.lively(x, gamma, bias), reading)
 
     def joined(self, x: Tensor, answer: Tensor, bias: Tensor | None = None) -> Tensor:
         """x + answer + bias, all [..., C] but the bias [C]."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from infinitetalk.ops.attention import Kernel, attention
 from infinitetalk.ops.conv import unworded, words
-from infinitetalk.ops.parallel import Look, even_span
+from infinitetalk.ops.parallel import Edges, Look, even_span
 
 GROUPS = 2
 """In how many parts the heads of a process travel, unless told otherwise."""
@@ -153,15 +153,24 @@ class Ranks:
         _gather_into(taken.flatten(0, 1), x, group=self._group)
         return taken
 
-    def widen(self, x: Tensor, *, above: int, below: int) -> tuple[Tensor, int]:
+    def edges(self, x: Tensor, *, above: int, below: int) -> Edges:
         """See `Parallel`."""
         borders = self._gathered(torch.stack(list(self._borders(x, above, below))))
+        first, last = self.rank == 0, self.rank == self.size - 1
+        return Edges(
+            borders[self.rank - 1, -1] if above and not first else None,
+            borders[self.rank + 1, 0] if below and not last else None,
+        )
+
+    def widen(self, x: Tensor, *, above: int, below: int) -> tuple[Tensor, int]:
+        """See `Parallel`."""
+        edges = self.edges(x, above=above, below=below)
+        zeros = torch.zeros_like(x[:, :, :1])
         parts = [x]
         if above:
-            parts.insert(0, borders[self.rank - 1, -1] if self.rank else torch.zeros_like(borders[0, -1]))
+            parts.insert(0, zeros if edges.above is None else edges.above)
         if below:
-            last = self.rank == self.size - 1
-            parts.append(torch.zeros_like(borders[0, 0]) if last else borders[self.rank + 1, 0])
+            parts.append(zeros if edges.below is None else edges.below)
         return torch.cat(parts, dim=2), 0
 
     def _borders(self, x: Tensor, above: int, below: int) -> Iterator[Tensor]:
@@ -169,9 +178,9 @@ class Ranks:
         if max(above, below) > 1:
             raise ValueError("neighbours give one row")
         if below:
-            yield x[:, :, :1]
+            yield x[..., :1, :, :]
         if above:
-            yield x[:, :, -1:]
+            yield x[..., -1:, :, :]
 
     def total(self, x: Tensor) -> Tensor:
         """See `Parallel`."""
