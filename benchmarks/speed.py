@@ -31,6 +31,7 @@ Part = Callable[[Bench], dict[str, Any]]
 PARTS: Mapping[str, Part] = {
     "rates": speed_network.rates,
     "kernels": speed_kernels.kernels,
+    "ready_sizes": speed_kernels.ready_sizes,
     "vae": speed_vae.vae,
     "exact": speed_network.exact,
     "reference": speed_network.reference,

@@ -1,6 +1,7 @@
 """A part of `benchmarks.speed`: the fused kernels against their plain forms, at the sizes of a window."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,26 @@ from infinitetalk.ops import attention_eight
 from infinitetalk.ops.conv import Reading, side_by_side
 from infinitetalk.ops.pixels import Pixels
 from infinitetalk.runtime.regions import choose_pixels, runs_fused
+
+SIZES: Sequence[Mapping[str, Any]] = (
+    {},
+    {"heads_first": False},
+    {"splits": 1},
+    {"splits": 8},
+    {"stages": 1},
+    {"stages": 2},
+    {"stages": 4},
+    {"tiles": 2},
+    {"tiles": 4},
+    {"tiles": 16},
+    {"warps": 8},
+    {"tile": 32, "tiles": 8},
+    {"tile": 128, "tiles": 4},
+    {"tile": 128, "tiles": 4, "warps": 8},
+    {"tile": 128, "tiles": 2, "warps": 8, "stages": 2},
+    {"tile": 128, "tiles": 8, "warps": 8, "stages": 2},
+)
+"""Changes to the sizes that are in use."""
 
 
 def kernels(bench: Bench) -> dict[str, Any]:
@@ -53,6 +74,35 @@ def kernels(bench: Bench) -> dict[str, Any]:
         errors = [_relative(made, truth) for made, truth in zip(ours(), theirs(), strict=True)]
         row = {"taps": reading.taps, "error": max(errors)} | _times(bench, ours, theirs)
         found[f"frames, {channels} channels"] = row
+    return found
+
+
+def ready_sizes(bench: Bench) -> dict[str, Any]:
+    """Milliseconds that making attention ready for 8 bits takes with its work divided in several ways."""
+    if not runs_fused(bench.device):
+        return {"left_out": "it needs Triton and an NVIDIA GPU"}
+    from triton.errors import TritonError
+
+    from infinitetalk.ops import attention_triton as own
+
+    generator = torch.Generator(bench.where).manual_seed(1)
+    shape = 1, 33600, 40, 128
+    q, k, v = (torch.randn(shape, device=bench.where, generator=generator, dtype=bench.device.dtype) for _ in range(3))
+    truth = own.divided(q, k, v, own.SIZES)
+    found: dict[str, Any] = {}
+    for change in SIZES:
+        sizes = own.SIZES._replace(**change)
+        name = ", ".join(f"{field} {value}" for field, value in sizes._asdict().items())
+        try:
+            made = own.divided(q, k, v, sizes)
+            same = all(torch.equal(ours.scale, theirs.scale) for ours, theirs in zip(made, truth, strict=True))
+            error = max(_relative(_wide(ours), _wide(theirs)) for ours, theirs in zip(made, truth, strict=True))
+            spent = bench.seconds(partial(own.divided, q, k, v, sizes), 20)["seconds"]
+        except (RuntimeError, TritonError) as failure:  # too little shared memory, too
+            found[name] = {"failed": str(failure).partition("\n")[0]}
+            continue
+        found[name] = {"ms": spent * 1e3, "same_scales": same, "difference": error}
+        sys.stderr.write(f"{name}: {found[name]}\n")
     return found
 
 

@@ -20,9 +20,11 @@ def compare(dtype: torch.dtype, length: int) -> None:
 
     q, k, v = (noise(2, length, 4, 32, seed=seed).to(dtype) for seed in range(3))
     k = k + 5 * noise(1, 1, 4, 32, seed=9).to(dtype)
-    some: list[list[Tensor]] = [[q, k, v], [part[:, :, 1:3] for part in (q, k, v)]]
-    for given in some:
-        for found, truth in zip(attention_triton.ready(*given), attention_eight.ready(*given), strict=True):
+    some: list[list[Tensor]] = [[q, k, v], [part[:, :, 1:3] for part in (q, k, v)], [q[:, :40], k, v]]
+    plain = attention_triton.SIZES
+    for number, given in enumerate(some):
+        sizes = plain._replace(tile=32, tiles=3, heads_first=False, splits=1) if number == 1 else plain
+        for found, truth in zip(attention_triton.divided(*given, sizes), attention_eight.ready(*given), strict=True):
             assert found.data.shape == truth.data.shape
             torch.testing.assert_close(found.scale, truth.scale, rtol=1e-5 if dtype == torch.float32 else 0.005, atol=0)
             wide, whole = (one.data.float() * one.scale[:, None, :, None] for one in (found, truth))

@@ -1,4 +1,7 @@
-"""`ops.attention_eight.ready` in Triton: one kernel looks at some of the tokens, one brings all of them to 8 bits."""
+"""`ops.attention_eight.ready` in Triton: one kernel looks at some of the tokens, one brings all of them to 8 bits.
+
+Each kernel takes queries, keys and values together, so that they share the launches and the GPU is full.
+"""
 
 # A kernel takes its pointers and sizes one by one, and they have no types that Python knows.
 # ruff: noqa: PLR0917
@@ -13,23 +16,34 @@ from torch import Tensor
 from infinitetalk.ops.attention_eight import ROOM, SEEN, Ready, hadamard, seen_step
 from infinitetalk.ops.pack import LARGEST_FP8, LEAST
 
-TILE = 64
-"""Tokens that are brought to 8 bits together."""
-LOOK = 128
+
+class Sizes(NamedTuple):
+    """How the kernels divide their work; the numbers that they make are the same."""
+
+    tile: int = 64
+    """Tokens that are brought to 8 bits together."""
+    tiles: int = 8
+    """Tiles of one head that one program goes through, with the matrix at hand."""
+    warps: int = 4
+    stages: int = 3
+    heads_first: bool = True
+    """Neighbouring programs have the same tokens of different heads, which lie side by side in memory."""
+    splits: int = 4
+    """Programs that look at the tokens of one head; each sums all keys for their mean."""
+
+
+SIZES = Sizes()
+"""The quickest that were found."""
+LOOK = 64
 """Tokens that are looked at together."""
-TILES = 8
-"""Tiles of one head that one program goes through, with the matrix at hand."""
 
 
 @triton.jit
-def _look_kernel(
-    x: "Any",
+def _look(
+    start: "Any",
     middle: "Any",
-    scale: "Any",
-    batch_step: "Any",
+    found: "Any",
     token_step: "Any",
-    head_step: "Any",
-    heads: "Any",
     count: "Any",
     stride: "Any",
     factor: "Any",
@@ -38,50 +52,99 @@ def _look_kernel(
     length: tl.constexpr,
     width: tl.constexpr,
     tile: tl.constexpr,
-    looks: tl.constexpr,
+    each: tl.constexpr,
+    splits: tl.constexpr,
 ) -> None:
-    program = tl.program_id(0)
-    start = x + (program // heads).to(tl.int64) * batch_step + (program % heads) * head_step
+    split = tl.program_id(2)
     columns = tl.arange(0, width)
     mean = tl.zeros((width,), tl.float32)
     if centre:
-        for number in range(looks):
+        total = tl.zeros((tile, width), tl.float32)
+        for number in range(each * splits):
             rows = number * tile + tl.arange(0, tile)
             places = start + (rows * stride).to(tl.int64)[:, None] * token_step + columns[None, :]
-            mean += tl.sum(tl.load(places, mask=(rows < count)[:, None], other=0.0).to(tl.float32), axis=0)
-        mean = mean / count
-        tl.store(middle + program * width + columns, mean)
-    most = tl.zeros((tile,), tl.float32)
-    for number in range(looks):
-        rows = number * tile + tl.arange(0, tile)
+            total += tl.load(places, mask=(rows < count)[:, None], other=0.0).to(tl.float32)
+        mean = tl.sum(total, axis=0) / count
+        tl.store(middle + columns, mean, mask=(columns < width) & (split == 0))
+    best = tl.zeros((tile,), tl.float32)
+    for number in range(each):
+        rows = (number * splits + split) * tile + tl.arange(0, tile)
         places = start + (rows * stride).to(tl.int64)[:, None] * token_step + columns[None, :]
         inside = (rows < count)[:, None]
         v = tl.load(places, mask=inside, other=0.0).to(tl.float32)
         if length:
             if centre:
                 v = tl.where(inside, v - mean[None, :], 0.0)
-            most = tl.maximum(most, tl.sum(v * v, axis=1))
+            best = tl.maximum(best, tl.sum(v * v, axis=1))
         else:
-            most = tl.maximum(most, tl.max(tl.abs(v), axis=1))
-    largest = tl.max(most, axis=0)
+            best = tl.maximum(best, tl.max(tl.abs(v), axis=1))
+    largest = tl.max(best, axis=0)
     if length:
         largest = tl.sqrt(largest)
-    tl.store(scale + program, tl.maximum(largest * factor, least))
+    tl.store(found + split, tl.maximum(largest * factor, least))
 
 
 @triton.jit
-def _ready_kernel(
-    x: "Any",
+def _look_kernel(
+    q: "Any",
+    k: "Any",
+    v: "Any",
     middle: "Any",
-    scale: "Any",
-    turn: "Any",
-    made: "Any",
-    batch_step: "Any",
-    token_step: "Any",
-    head_step: "Any",
+    found: "Any",
+    q_batch: "Any",
+    q_token: "Any",
+    q_head: "Any",
+    k_batch: "Any",
+    k_token: "Any",
+    k_head: "Any",
+    v_batch: "Any",
+    v_token: "Any",
+    v_head: "Any",
     heads: "Any",
+    q_count: "Any",
+    k_count: "Any",
+    q_stride: "Any",
+    k_stride: "Any",
+    factor: "Any",
+    least: "Any",
+    width: tl.constexpr,
+    tile: tl.constexpr,
+    each: tl.constexpr,
+    splits: tl.constexpr,
+) -> None:
+    # Programs: heads, then queries, keys and values, then splits.
+    program, which = tl.program_id(0), tl.program_id(1)
+    batch, head = (program // heads).to(tl.int64), program % heads
+    middle += program * width
+    found += (which * tl.num_programs(0) + program) * splits
+    if which == 0:
+        _look(
+            q + batch * q_batch + head * q_head, middle, found, q_token, q_count, q_stride, factor, least,
+            False, True, width, tile, each, splits,
+        )  # fmt: skip
+    elif which == 1:
+        _look(
+            k + batch * k_batch + head * k_head, middle, found, k_token, k_count, k_stride, factor, least,
+            True, True, width, tile, each, splits,
+        )  # fmt: skip
+    else:
+        _look(
+            v + batch * v_batch + head * v_head, middle, found, v_token, k_count, k_stride, factor, least,
+            False, False, width, tile, each, splits,
+        )  # fmt: skip
+
+
+@triton.jit
+def _bring(
+    start: "Any",
+    target: "Any",
+    middle: "Any",
+    turn: "Any",
+    inverse: "Any",
+    first: "Any",
+    token_step: "Any",
+    made_step: "Any",
     tokens: "Any",
-    shrink: "Any",
     largest: "Any",
     centre: tl.constexpr,
     turned: tl.constexpr,
@@ -89,59 +152,114 @@ def _ready_kernel(
     tile: tl.constexpr,
     tiles: tl.constexpr,
 ) -> None:
-    program = tl.program_id(1)
-    batch, head = program // heads, program % heads
     columns = tl.arange(0, width)
-    inverse = shrink / tl.load(scale + program)
-    start = x + batch.to(tl.int64) * batch_step + head * head_step
-    target = made + (batch.to(tl.int64) * tokens * heads + head) * width
     if centre:
-        mean = tl.load(middle + program * width + columns)
+        mean = tl.load(middle + columns)
     if turned:
         matrix = tl.load(turn + columns[:, None] * width + columns[None, :])
     for number in range(tiles):
-        rows = ((tl.program_id(0) * tiles + number) * tile + tl.arange(0, tile)).to(tl.int64)
+        rows = ((first * tiles + number) * tile + tl.arange(0, tile)).to(tl.int64)
         inside = (rows < tokens)[:, None]
         v = tl.load(start + rows[:, None] * token_step + columns[None, :], mask=inside, other=0.0)
         if centre:
-            v = (v.to(tl.float32) - mean[None, :]).to(x.dtype.element_ty)
+            v = (v.to(tl.float32) - mean[None, :]).to(turn.dtype.element_ty)
         y = v.to(tl.float32)
         if turned:
             y = tl.dot(v, matrix, input_precision="ieee")
         y = tl.minimum(tl.maximum(y * inverse, -largest), largest)
-        places = target + rows[:, None] * (heads * width) + columns[None, :]
-        tl.store(places, y.to(made.dtype.element_ty), mask=inside)
+        tl.store(target + rows[:, None] * made_step + columns[None, :], y.to(target.dtype.element_ty), mask=inside)
 
 
-class _Way(NamedTuple):
-    """What is done beside scaling."""
-
-    centre: bool
-    """The mean is taken off."""
-    turned: bool
-    """A Hadamard matrix turns it."""
+@triton.jit
+def _ready_kernel(
+    q: "Any",
+    k: "Any",
+    v: "Any",
+    q_made: "Any",
+    k_made: "Any",
+    v_made: "Any",
+    middle: "Any",
+    found: "Any",
+    scale: "Any",
+    turn: "Any",
+    q_batch: "Any",
+    q_token: "Any",
+    q_head: "Any",
+    k_batch: "Any",
+    k_token: "Any",
+    k_head: "Any",
+    v_batch: "Any",
+    v_token: "Any",
+    v_head: "Any",
+    heads: "Any",
+    pairs: "Any",
+    queries: "Any",
+    keys: "Any",
+    shrink: "Any",
+    largest: "Any",
+    width: tl.constexpr,
+    tile: tl.constexpr,
+    tiles: tl.constexpr,
+    splits: tl.constexpr,
+    heads_first: tl.constexpr,
+) -> None:
+    program, first, which = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    if not heads_first:
+        program, first = first, program
+    batch, head = (program // heads).to(tl.int64), program % heads
+    place = which * pairs + program
+    middle += program * width
+    one = tl.max(tl.load(found + place * splits + tl.arange(0, splits)), axis=0)
+    tl.store(scale + place, one, mask=first == 0)
+    inverse = tl.where(which == 2, 1.0, shrink) / one
+    step = heads * width
+    if which == 0:
+        _bring(
+            q + batch * q_batch + head * q_head, q_made + batch * queries * step + head * width,
+            middle, turn, inverse, first, q_token, step, queries, largest,
+            False, True, width, tile, tiles,
+        )  # fmt: skip
+    elif which == 1:
+        _bring(
+            k + batch * k_batch + head * k_head, k_made + batch * keys * step + head * width,
+            middle, turn, inverse, first, k_token, step, keys, largest,
+            True, True, width, tile, tiles,
+        )  # fmt: skip
+    else:
+        _bring(
+            v + batch * v_batch + head * v_head, v_made + batch * keys * step + head * width,
+            middle, turn, inverse, first, v_token, step, keys, largest,
+            False, False, width, tile, tiles,
+        )  # fmt: skip
 
 
 def ready(q: Tensor, k: Tensor, v: Tensor) -> tuple[Ready, Ready, Ready]:
     """See `ops.attention_eight.ready`; channels lie side by side in memory."""
-    return _made(q, _Way(False, True)), _made(k, _Way(True, True)), _made(v, _Way(False, False))
+    return divided(q, k, v, SIZES)
 
 
-def _made(x: Tensor, way: _Way) -> Ready:
-    batch, tokens, heads, width = x.shape
-    x = x if x.stride(-1) == 1 else x.contiguous()
-    scale = torch.empty(batch, heads, dtype=torch.float32, device=x.device)
-    middle = torch.empty(batch, heads, width, dtype=torch.float32, device=x.device) if way.centre else scale
-    stride = seen_step(tokens)
-    count = min(SEEN, -(-tokens // stride))
-    _look_kernel[(batch * heads,)](
-        x, middle, scale, *x.stride()[:3], heads, count, stride, ROOM / LARGEST_FP8, LEAST,
-        centre=way.centre, length=way.turned, width=width, tile=LOOK, looks=triton.cdiv(count, LOOK), num_warps=8,
+def divided(q: Tensor, k: Tensor, v: Tensor, sizes: Sizes) -> tuple[Ready, Ready, Ready]:
+    """`ready` with its work divided in a given way."""
+    parts = [x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v)]
+    batch, queries, heads, width = q.shape
+    keys, pairs = k.shape[1], batch * heads
+    steps = [step for part in parts for step in part.stride()[:3]]
+    found = torch.empty(3, pairs, sizes.splits, dtype=torch.float32, device=q.device)
+    middle = torch.empty(pairs, width, dtype=torch.float32, device=q.device)
+    strides = [seen_step(tokens) for tokens in (queries, keys)]
+    counts = [min(SEEN, -(-tokens // stride)) for tokens, stride in zip((queries, keys), strides, strict=True)]
+    _look_kernel[(pairs, 3, sizes.splits)](
+        *parts, middle, found, *steps, heads, *counts, *strides, ROOM / LARGEST_FP8, LEAST,
+        width=width, tile=LOOK, each=triton.cdiv(max(counts), LOOK * sizes.splits), splits=sizes.splits,
     )  # fmt: skip
-    made = torch.empty(x.shape, dtype=torch.float8_e4m3fn, device=x.device)
-    turn = hadamard(width, x.device, x.dtype) if way.turned else x
-    _ready_kernel[(triton.cdiv(tokens, TILE * TILES), batch * heads)](
-        x, middle, scale, turn, made, *x.stride()[:3], heads, tokens, width**-0.5 if way.turned else 1.0, LARGEST_FP8,
-        centre=way.centre, turned=way.turned, width=width, tile=TILE, tiles=TILES,
+    made = [torch.empty(x.shape, dtype=torch.float8_e4m3fn, device=x.device) for x in parts]
+    scale = torch.empty(3, batch, heads, dtype=torch.float32, device=q.device)
+    stretches = triton.cdiv(max(queries, keys), sizes.tile * sizes.tiles)
+    grid = (pairs, stretches, 3) if sizes.heads_first else (stretches, pairs, 3)
+    _ready_kernel[grid](
+        *parts, *made, middle, found, scale, hadamard(width, q.device, q.dtype), *steps, heads, pairs, queries, keys,
+        width**-0.5, LARGEST_FP8, width=width, tile=sizes.tile, tiles=sizes.tiles,
+        splits=sizes.splits, heads_first=sizes.heads_first, num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
-    return Ready(made, scale)
+    ours = [Ready(data, one) for data, one in zip(made, scale, strict=True)]
+    return ours[0], ours[1], ours[2]
