@@ -156,10 +156,10 @@ def test_refusals_are_one_line(tmp_path: Path, values: dict[str, object], said: 
     (tmp_path / "empty").mkdir()
     (tmp_path / "wrong").mkdir()
     save_file({"conv.weight": torch.zeros(2, 2)}, tmp_path / "wrong" / "model.safetensors")
-    assert said in refusal(tmp_path, **values)
+    assert said in refusal(tmp_path, "", **values)
 
 
-def refusal(folder: Path, before: str = "", **values: object) -> str:
+def refusal(folder: Path, before: str, **values: object) -> str:
     """What stands below the cell that ends the run: one line."""
     with pytest.raises(CellExecutionError) as caught:
         run(folder, before, **values)
