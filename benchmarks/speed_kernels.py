@@ -15,6 +15,9 @@ from infinitetalk.ops.conv import Reading, side_by_side
 from infinitetalk.ops.pixels import Pixels
 from infinitetalk.runtime.regions import choose_pixels, runs_fused
 
+Frames = Callable[[], tuple[Tensor, Tensor | None]]
+"""Frames as a convolution reads them, and those that are kept."""
+
 SIZES: Sequence[Mapping[str, Any]] = (
     {},
     {"heads_first": False},
@@ -68,12 +71,11 @@ def kernels(bench: Bench) -> dict[str, Any]:
             row = _times(bench, partial(ours, *given), partial(theirs, *given))
             found[f"{name}, {channels} channels"] = {"error": _relative(ours(*given), theirs(*given))} | row
         weight = torch.empty(channels, channels, 3, 3, 3, device="meta")
-        past = normal(1, 2, side, side, channels)
-        reading = Reading(2, past, taps=side_by_side(x, weight), keep=True)
-        ours, theirs = (partial(form.frames, x, reading, gamma, bias) for form in (pixels, plain))
-        errors = [_relative(made, truth) for made, truth in zip(ours(), theirs(), strict=True)]
-        row = {"taps": reading.taps, "error": max(errors)} | _times(bench, ours, theirs)
-        found[f"frames, {channels} channels"] = row
+        reading = Reading(2, normal(1, 2, side, side, channels), taps=side_by_side(x, weight), keep=True)
+        forms = [partial(form.frames, x, reading, gamma, bias) for form in (pixels, plain)]
+        found[f"frames, {channels} channels"] = {"taps": reading.taps, "error": _frames_error(*forms)} | _times(
+            bench, *forms
+        )
     return found
 
 
@@ -104,6 +106,11 @@ def ready_sizes(bench: Bench) -> dict[str, Any]:
         found[name] = {"ms": spent * 1e3, "same_scales": same, "difference": error}
         sys.stderr.write(f"{name}: {found[name]}\n")
     return found
+
+
+def _frames_error(ours: Frames, theirs: Frames) -> float:
+    pairs = zip(ours(), theirs(), strict=True)
+    return max(_relative(made, truth) for made, truth in pairs if made is not None and truth is not None)
 
 
 def _times(bench: Bench, fused: Callable[[], object], plain: Callable[[], object]) -> dict[str, float]:

@@ -24,7 +24,8 @@ def compare(dtype: torch.dtype, length: int) -> None:
     plain = attention_triton.SIZES
     for number, given in enumerate(some):
         sizes = plain._replace(tile=32, tiles=3, heads_first=False, splits=1) if number == 1 else plain
-        for found, truth in zip(attention_triton.divided(*given, sizes), attention_eight.ready(*given), strict=True):
+        made = attention_triton.divided(given[0], given[1], given[2], sizes)
+        for found, truth in zip(made, attention_eight.ready(*given), strict=True):
             assert found.data.shape == truth.data.shape
             torch.testing.assert_close(found.scale, truth.scale, rtol=1e-5 if dtype == torch.float32 else 0.005, atol=0)
             wide, whole = (one.data.float() * one.scale[:, None, :, None] for one in (found, truth))
