@@ -20,7 +20,10 @@ from selenium.webdriver.support.wait import WebDriverWait
 from tests.studio.visitor import PATIENCE, opened
 
 SHOTS = os.environ.get("DOCS_SHOTS")
-PAGES = ("index", "start/one-gpu", "results", "settings", "performance", "architecture", "troubleshooting")
+PAGES = (
+    "index", "start/one-gpu", "results", "settings", "performance", "architecture", "troubleshooting", "migration",
+    "formats", "stages", "models",
+)  # fmt: skip
 SHOWN = {"light": "index", "dark": "architecture"}
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
@@ -70,6 +73,10 @@ def test_pages_fit_and_ask_no_other_host(
         assert [url for url in asked if not url.startswith((address, "data:"))] == []
         wide = browser.execute_script("return document.scrollingElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"{page} is {wide} pixels too wide"
+        if size == DESKTOP:
+            tall = browser.execute_script("return Math.max(0, ...[...document.querySelectorAll('tr')]"
+                                          ".map(row => row.offsetHeight))")  # fmt: skip
+            assert tall < 260, f"{page}: a row of a table is {tall} pixels tall"
         body = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
         light = sum(int(part) for part in body.strip("rgba()").split(",")[:3]) > 380
         assert light == (scheme == "light"), f"{page} is {body}"
