@@ -32,7 +32,7 @@ from tests.faces.conftest import RATE, write_voice
 
 BLOCKS = [block for document in documents() for block in blocks(document)]
 OTHERS = {
-    ".", "arecord", "cp", "curl", "docker", "export", "hf", "make", "pip", "py", "python", "python3", "split",
+    ".", "arecord", "cp", "curl", "docker", "export", "hf", "make", "pip", "py", "python", "python3", "ray", "split",
     "talk/Scripts/Activate.ps1", "torchrun",
 }  # fmt: skip
 """Programs that documents may name beside this one."""
