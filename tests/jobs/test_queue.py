@@ -9,7 +9,7 @@ import pytest
 
 from infinitetalk.core.errors import DeviceLostError, MachineError, MediaError, RequestError
 from infinitetalk.core.serving import ServiceLimits
-from infinitetalk.engine.job import Job, Made, Workshop
+from infinitetalk.engine.job import Job, Made, Workshop, prepare
 from infinitetalk.engine.progress import Progress
 from infinitetalk.jobs.errors import KeyReusedError, QueueFullError, StillAtWorkError, UnknownJobError
 from infinitetalk.jobs.queue import JobQueue
@@ -236,3 +236,34 @@ def test_old_jobs_are_pruned(queue: JobQueue, make_request: MakeRequest) -> None
     assert queue.prune(1.0) == 0
     assert queue.prune(-1.0) == 1
     assert not queue.files(job.id).folder.exists()
+
+
+def test_a_first_window_is_the_beginning_of_the_whole(
+    queue: JobQueue, make_request: MakeRequest, tmp_path: Path
+) -> None:
+    """It is made once: the job goes on from there, and ends in the same frames as one that was made at once."""
+    first = last(queue, queue.submit(make_request(1.0, preview=True), "anna"), "anna")
+    assert first.state is JobState.DONE and first.begun and first.made is not None
+    assert first.made["windows"] == 1 < first.made["windows_planned"]
+    assert first.progress.windows == first.progress.planned == 1 and first.progress.fraction == 1.0
+    beginning = frames_of(queue.files(first.id).video)
+    assert len(beginning) == 13
+    with pytest.raises(UnknownJobError):
+        queue.go_on(first.id, "bert")
+    queue.go_on(first.id, "anna")
+    whole = last(queue, first, "anna")
+    assert whole.state is JobState.DONE and whole.made is not None and whole.made["complete"] and not whole.begun
+    assert "resumed at window 1" in whole.progress.notes
+    frames = frames_of(queue.files(first.id).video)
+    assert len(frames) == 25
+    assert (frames[:13] == beginning).all()
+    at_once = tmp_path / "at-once.mp4"
+    Workshop("cpu").make(prepare(make_request(1.0), at_once))
+    assert (frames_of(at_once) == frames).all()
+    assert queue.go_on(first.id, "anna").state is JobState.DONE, "a whole video has nothing to go on with"
+
+
+def test_a_first_window_that_is_all_is_a_whole_video(queue: JobQueue, make_request: MakeRequest) -> None:
+    record = last(queue, queue.submit(make_request(0.5, preview=True)))
+    assert record.state is JobState.DONE and record.made is not None and record.made["complete"]
+    assert not record.begun

@@ -75,6 +75,9 @@ def test_the_preview_plays_while_the_video_is_made_and_a_cancelled_job_keeps_it(
         assert playlist.headers["content-type"] == "application/vnd.apple.mpegurl"
         segments = re.findall(r"^preview/window-\d+\.ts$", playlist.text, re.MULTILINE)
         assert len(segments) == 1 and "ENDLIST" not in playlist.text
+        now = http.get(f"/v1/jobs/{job}/preview?show=now")
+        assert now.headers["content-type"] == playlist.headers["content-type"]
+        assert now.text == f"{playlist.text}#EXT-X-ENDLIST\n"
         segment = http.get(f"/v1/jobs/{job}/{segments[0]}")
         (tmp_path / "window.ts").write_bytes(segment.content)
         with av.open(str(tmp_path / "window.ts")) as container:

@@ -140,6 +140,23 @@ def test_what_cannot_be_made_is_refused_at_once_and_leaves_nothing(
     assert list((counter.queue.folder / "files").glob("*")) == []
 
 
+def test_the_video_goes_on_from_its_first_window(counter: Counter, form: dict[str, Any], tmp_path: Path) -> None:
+    counter.queue._worker._maker.lacks = False  # type: ignore[attr-defined]
+    form = {**form, "duration": "1"}
+    first = ended(counter, counter.submit("anna", {**form, "preview": True}), "anna")
+    assert "window 1 of" in first.line
+    assert "goes on from here" in telling.outcome(first)
+    assert "Make the rest" in telling.cards([first])
+    again = Path(shutil.copyfile(form["image"], tmp_path / "uploaded again.png"))
+    for other, owner in (({"seed": "7"}, "anna"), ({"image": str(form["image"])}, "ben")):
+        assert counter.submit(owner, {**form, **other}).key != first.key, "another video, or another's"
+    whole = ended(counter, counter.submit("anna", {**form, "image": str(again)}), "anna")
+    assert whole.key == first.key
+    assert "resumed at window 1" in whole.notes
+    assert whole.line.startswith("1.0 s")
+    assert counter.submit("anna", form).key != first.key, "a whole video is not begun again"
+
+
 def test_a_full_disk_is_one_sentence_and_the_service_goes_on(
     counter: Counter, form: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ addEventListener("securitypolicyviolation", (event) =>
 """
 """Remembers what the page's own policy has kept it from doing."""
 
-VIDEO = "document.querySelector('#result video')"
+VIDEO = "(document.querySelector('#result video') || document.querySelector('video'))"
 
 
 @contextmanager
@@ -81,8 +81,9 @@ class Visitor:
         try:
             waiting.until(lambda _: condition())
         except TimeoutException:
-            shown = {css: self.text(css) for css in ("#progress", "#told", "#estimate", "#gallery", ".toast-wrap")}
-            pytest.fail(f"not within {seconds:g} s; the page says {shown}, the player {self.watched()}")
+            shown = {css: self.text(css) for css in ("#progress", "#told", "#estimate", "#gallery", ".toast-wrap", "p")}
+            error = self.run(f"return {VIDEO}?.error?.message")
+            pytest.fail(f"not within {seconds:g} s; the page says {shown}, the player {self.watched()} {error}")
 
     def refusals(self) -> object:
         """What the page's content security policy has refused."""
@@ -141,7 +142,7 @@ class Visitor:
 
     def watched(self) -> tuple[str, float]:
         """What the player plays, and the second at which it is."""
-        found = self.run(f"const v = {VIDEO}; return [v.getAttribute('src') || '', v.currentTime]")
+        found = self.run(f"const v = {VIDEO}; return v ? [v.getAttribute('src') || '', v.currentTime] : ['', 0]")
         assert isinstance(found, list)
         return str(found[0]), float(found[1])
 

@@ -20,12 +20,11 @@ from infinitetalk.app.tickets import Ticket
 from infinitetalk.core.errors import RequestError
 from infinitetalk.jobs.errors import UnknownJobError
 from infinitetalk.jobs.queue import JobQueue
-from infinitetalk.media.hls import PLAYLIST
+from infinitetalk.media.hls import PLAYLIST, closed
 
 COOKIE = "infinitetalk_studio"
 AUTH_VARIABLE = "INFINITETALK_AUTH"
 _YEAR = 365 * 24 * 3600
-_END = b"#EXT-X-ENDLIST"
 _SEGMENT = re.compile(r"window-\d{5,}\.ts")
 
 
@@ -139,10 +138,8 @@ def _segment(ticket: Ticket, name: str) -> Response:
         return _missing()  # not there yet, or written anew at this moment
     if name != PLAYLIST:
         return Response(content, media_type="video/mp2t", headers=_PRIVATE)
-    if _END not in content:
-        # Chromium does not play lists that may grow while they are short: the page asks anew for longer ones.
-        content += _END + b"\n"
-    return Response(content, media_type="application/vnd.apple.mpegurl", headers=_PRIVATE)
+    # Chromium does not play lists that may grow while they are short: the page asks anew for longer ones.
+    return Response(closed(content.decode("ascii")), media_type="application/vnd.apple.mpegurl", headers=_PRIVATE)
 
 
 _PRIVATE = {"cache-control": "private, no-cache", "x-content-type-options": "nosniff"}

@@ -74,7 +74,8 @@ def outcome(ticket: Ticket | None) -> str:
     kind = {JobState.DONE: "good", JobState.CANCELLED: "half"}.get(state, "bad")
     lines = [escape(ticket.line), *(escape(ticket.told(note)) for note in ticket.notes)]
     if ticket.preview and state is JobState.DONE:
-        lines.append("This is how the whole video begins. “Make the video” makes all of it.")
+        more = " “Make the video” goes on from here." if ticket.record.begun else ""
+        lines.append(f"This is how the whole video begins.{more}")
     place = f"studio/{ticket.key}"
     return _box(kind, lines, _links(place) if ticket.has_video else "")
 
@@ -136,6 +137,8 @@ def _acts(ticket: Ticket, place: str, *, there: bool) -> str:
         acts.append(_links(place))
     if ticket.record.state in (JobState.CANCELLED, JobState.FAILED):
         acts.append(_act("on", "Go on"))
+    if ticket.record.begun:
+        acts.append(_act("on", "Make the rest"))
     if ticket.over:
         acts.append(_act("remove", "Remove"))
     return "".join(acts)

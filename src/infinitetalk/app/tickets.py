@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from filecmp import cmp
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from infinitetalk.app.vetting import Vetting
 from infinitetalk.core.errors import InfiniteTalkError
 from infinitetalk.core.files import durable
 from infinitetalk.core.knobs import CONTROLS, Kind, from_form
+from infinitetalk.core.request import TalkRequest
 from infinitetalk.engine.board import clock_text
 from infinitetalk.jobs.errors import UnknownJobError
 from infinitetalk.jobs.files import JobFiles
@@ -83,9 +85,34 @@ class Ticket:
         if not made:
             return "Stopped before the first window was done."
         length = f"{made['seconds']:.1f} s, {made['width']}x{made['height']}"
-        if made["complete"]:
-            return f"{length}, made in {clock_text(made['wall_seconds'])}"
+        if made["complete"] or record.begun:
+            part = f", window 1 of {made['windows_planned']}" if record.begun else ""
+            return f"{length}{part}, made in {clock_text(made['wall_seconds'])}"
         return f"Stopped: {length}; {made['windows']} of {made['windows_planned']} windows are finished and stay."
+
+    def begins(self, request: TalkRequest) -> bool:
+        """Whether what it made is the first window of a request's video, which can go on from there."""
+        if not self.record.begun:
+            return False
+        mine = TalkRequest.from_json(self.record.request)
+        return all(
+            control.name == "preview"
+            or _same(control.kind, getattr(mine, control.name), getattr(request, control.name))
+            for control in CONTROLS
+        )
+
+
+def _same(kind: Kind, mine: Any, other: Any) -> bool:
+    """Whether two values of a field mean the same: of files, their bytes count.
+
+    Raises:
+        OSError: a file that cannot be read.
+    """
+    if kind is Kind.FILES:
+        return len(mine) == len(other) and all(_same(Kind.FILE, *pair) for pair in zip(mine, other, strict=True))
+    if kind is not Kind.FILE or mine is None or other is None:
+        return bool(mine == other)
+    return mine.suffix.lower() == other.suffix.lower() and cmp(mine, other, shallow=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +125,8 @@ class Counter:
     def submit(self, owner: str, form: Mapping[str, Any]) -> Ticket:
         """Takes a form's values; what they name is copied to where no name comes from the user.
 
+        Where the first window of just this video was made before, that job goes on.
+
         Raises:
             InfiniteTalkError: whatever can be refused before a weight is loaded, or a full queue.
         """
@@ -106,6 +135,8 @@ class Counter:
             self.vetting.check(form)
         except InfiniteTalkError as error:
             raise RefusedError(told_plainly(str(error), form)) from error
+        if not request.preview and (begun := self._begun(request, owner)) is not None:
+            return self._ticket(self.queue.go_on(begun.key, owner))
         room = self.queue.room()
         names = _names(form, room)
         try:
@@ -118,6 +149,13 @@ class Counter:
         except InfiniteTalkError as error:
             given = {str(room.inputs / stored): name for stored, name in names.items()}
             raise RefusedError(told_plainly(_told(str(error), room, given), form)) from error
+
+    def _begun(self, request: TalkRequest, owner: str) -> Ticket | None:
+        """The job that made the first window of this video, if there is one."""
+        try:
+            return next((ticket for ticket in self.mine(owner) if ticket.begins(request)), None)
+        except OSError:
+            return None  # a file that cannot be read is told of by who copies it
 
     def _ticket(self, record: JobRecord) -> Ticket:
         ahead = self.queue.store.ahead(record.id) if record.state is JobState.QUEUED else 0

@@ -44,7 +44,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--hls",
         type=Path,
         metavar="FOLDER",
-        help="also a preview that plays while the video is made: FOLDER/index.m3u8",
+        help="also a preview that plays while the video is made: FOLDER/index.m3u8; watch.html for browsers",
     )
     add_flags(parser, [control for control in CONTROLS if not control.knob.expert])
     parser.add_argument_group("several videos").add_argument(

@@ -198,7 +198,7 @@ class JobQueue:
         return record
 
     def go_on(self, job: str, owner: str = "") -> JobRecord:
-        """Queues a job again that was cancelled or failed; it goes on at its first unfinished window.
+        """Queues a job again that was cancelled or failed, or made its first window only; it goes on where it stopped.
 
         Raises:
             UnknownJobError: the owner has no such job.

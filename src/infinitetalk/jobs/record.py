@@ -120,3 +120,9 @@ class JobRecord:
     worker: str | None = None
     version: int = 0
     """Counts changes."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether it made its first window, as it was asked to, and could go on with the others."""
+        first = self.state is JobState.DONE and bool(self.request.get("preview"))
+        return first and self.made is not None and not self.made["complete"]

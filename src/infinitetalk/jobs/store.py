@@ -204,12 +204,16 @@ class JobStore:
     def again(self, job: str, owner: str) -> JobRecord:
         """Puts a job that was cancelled or failed back to its place in the queue; any other stays as it is.
 
+        One that made its first window only is to make all of them from now on.
+
         Raises:
             UnknownJobError: there is none.
         """
-        ended = JobRow.state.in_([JobState.CANCELLED.value, JobState.FAILED.value])
-        self._change(job, JobRow.owner == owner, ended, state=JobState.QUEUED.value, ended=None, cancelling=False,
-                     error=None, attempts=0)  # fmt: skip
+        record = self.get(job, owner)
+        if record.begun or record.state in (JobState.CANCELLED, JobState.FAILED):
+            request = {**record.request, "preview": False} if record.begun else record.request
+            self._change(job, JobRow.owner == owner, JobRow.version == record.version, state=JobState.QUEUED.value,
+                         ended=None, cancelling=False, error=None, attempts=0, request=json.dumps(request))  # fmt: skip
         return self.get(job, owner)
 
     def remove(self, job: str) -> None:

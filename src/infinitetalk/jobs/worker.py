@@ -58,16 +58,27 @@ class Listener:
 
     board: Board
     stop: Callable[[], bool]
+    first: bool = False
+    """Whether the job stops after its first window; what it makes is the beginning of the whole."""
     stopped: bool = False
+    more: bool = False
+    """Whether there are windows after the first one."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the first window was all that was wanted, and is there."""
+        return self.first and self.more and self.board.windows[0] > 0
 
     def _look(self) -> None:
-        if not self.stopped and self.stop():
+        if not self.stopped and (self.begun or self.stop()):
             self.stopped = True  # once: what closes the file must run through
             raise Interrupted
 
     def plan(self, units: Mapping[Stage, int]) -> None:
-        """Passes the units on."""
-        self.board.plan(units)
+        """Passes the units on, or those of the first window."""
+        windows = units.get(Stage.ASSEMBLY, 1) if self.first else 1
+        self.more = windows > 1
+        self.board.plan({stage: -(-total // windows) for stage, total in units.items()})
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -185,7 +196,8 @@ class Worker(threading.Thread):
         try:
             made = self._make(record, files, turn)
         except (Stopped, Interrupted) as stop:
-            return turn.reason(), stop.made if isinstance(stop, Stopped) else None, None
+            made = stop.made if isinstance(stop, Stopped) else None
+            return JobState.DONE if turn.listener.begun else turn.reason(), made, None
         except DeviceLostError as error:
             log.error("the device is lost: %s", error, extra={"job": record.id})
             self.failure, self._lost = f"{told(error, files)}", True
@@ -201,7 +213,9 @@ class Worker(threading.Thread):
         return JobState.DONE, made, None
 
     def _make(self, record: JobRecord, files: JobFiles, turn: "_Turn") -> Made:
-        job = prepare(TalkRequest.from_json(record.request), files.video, hls=files.preview)
+        # A first window is made as the beginning of the whole video, which can go on from there later.
+        request = replace(TalkRequest.from_json(record.request), preview=False)
+        job = prepare(request, files.video, hls=files.preview)
         try:
             return self._maker.make(job, turn.listener)
         except RequestError as error:
@@ -230,7 +244,7 @@ class _Turn:
         self._last = (0.0, -1)
         self._lock = threading.Lock()
         self._pulse = threading.Thread(target=self._live, name=f"pulse-{record.id[:8]}", daemon=True)
-        self.listener = Listener(self._board, self._stop)
+        self.listener = Listener(self._board, self._stop, first=bool(record.request.get("preview")))
 
     def __enter__(self) -> "_Turn":
         self._pulse.start()

@@ -1,10 +1,13 @@
 """A preview that plays while the video grows: HLS, one segment of MPEG-TS per window and a playlist that gets longer.
 
-Players ask for the playlist again and again until it says that it is complete.
+Players ask for the playlist again and again until it says that it is complete. Chromium refuses lists that may still
+grow while they hold less than it wants to buffer, about three windows: for browsers a closed copy lies beside it, and a
+page that plays the copy and takes longer ones as they come.
 """
 
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,13 +22,24 @@ if TYPE_CHECKING:
     from av import AudioStream, Packet, VideoStream
     from av.container import OutputContainer
 
-PLAYLIST = "index.m3u8"
+PLAYLIST, CLOSED, PAGE = "index.m3u8", "now.m3u8", "watch.html"
+"""The list that grows, a copy that says that nothing follows, and a page for browsers."""
 
-_OURS = re.compile(r"(index\.m3u8|window-\d{5,}\.ts)(\.new)?")
+_OURS = re.compile(r"((index|now)\.m3u8|watch\.html|window-\d{5,}\.ts)(\.new)?")
+_END = "#EXT-X-ENDLIST"
 
 # MPEG-TS counts time from 0 on, and the first frame is decoded before it is shown.
 _EARLIER = 1
 """Seconds, or a whole frame more, by which all time stamps are later than in the video."""
+
+
+def closed(playlist: str) -> str:
+    """A list of what is finished, for players that refuse one that may grow.
+
+    >>> closed("#EXTM3U\\n").splitlines()
+    ['#EXTM3U', '#EXT-X-ENDLIST']
+    """
+    return playlist if _END in playlist else f"{playlist}{_END}\n"
 
 
 class Heard(NamedTuple):
@@ -74,7 +88,7 @@ class HlsPreview:
     """Writes a preview; an older one in the same folder is removed first.
 
     Args:
-        folder: that of `index.m3u8`; made if it is not there.
+        folder: that of `index.m3u8`, `now.m3u8` and `watch.html`; made if it is not there.
         longest: frames of the longest window, as the network makes them: 25 a second.
         fps: frames a second of the video.
         add_video: adds the video stream to an open container.
@@ -105,6 +119,7 @@ class HlsPreview:
         for path in folder.iterdir():
             if _ours(path):
                 path.unlink()
+        shutil.copyfile(Path(__file__).with_name(PAGE), folder / PAGE)
 
     def add(self, window: Sequence[Coded], first: int, heard: Iterable[Heard]) -> None:
         """Adds a window that begins at the video's frame `first`, and the sound that has come with it."""
@@ -121,12 +136,14 @@ class HlsPreview:
             return
         path, window, first, known = self._newest
         self._write(path, window, first, known + list(heard))
-        self._lines.append("#EXT-X-ENDLIST")
+        self._lines.append(_END)
         self._publish()
 
     def _publish(self) -> None:
-        with durable(self._folder / PLAYLIST) as fresh:
-            fresh.write_text("\n".join(self._lines) + "\n", encoding="ascii")
+        text = "\n".join(self._lines) + "\n"
+        for name, content in ((CLOSED, closed(text)), (PLAYLIST, text)):
+            with durable(self._folder / name) as fresh:
+                fresh.write_text(content, encoding="ascii")
 
     def _write(self, path: Path, window: Sequence[Coded], first: int, heard: Iterable[Heard]) -> None:
         import av

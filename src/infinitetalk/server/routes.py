@@ -20,6 +20,7 @@ from infinitetalk.jobs.errors import UnknownJobError
 from infinitetalk.jobs.files import JobFiles
 from infinitetalk.jobs.queue import JobQueue
 from infinitetalk.jobs.record import JobRecord, JobState
+from infinitetalk.media.hls import closed
 from infinitetalk.server.answers import ErrorAnswer, JobAnswer, JobsAnswer
 from infinitetalk.server.failures import RefusedError
 from infinitetalk.server.guard import RateLimit, user_of
@@ -324,7 +325,15 @@ async def job_video(job_id: str, routes: Served, user: User) -> FileResponse:
         {"application/vnd.apple.mpegurl": 1, "image/jpeg": 1}, s409="there is nothing yet", s422="a bad value"
     ),
 )
-async def job_preview(job_id: str, routes: Served, user: User, show: Literal["hls", "picture"] = "hls") -> Response:
+async def job_preview(
+    job_id: str,
+    routes: Served,
+    user: User,
+    show: Annotated[
+        Literal["hls", "now", "picture"],
+        Query(description="a list that grows; a closed one of what is finished, as browsers want it; a picture"),
+    ] = "hls",
+) -> Response:
     record, files = await routes.files(job_id, user)
     if show == "picture":
         picture = await to_thread.run_sync(newest_picture, files.preview)
@@ -332,7 +341,7 @@ async def job_preview(job_id: str, routes: Served, user: User, show: Literal["hl
             return Response(picture, media_type="image/jpeg")
     elif files.playlist.is_file():
         text = await to_thread.run_sync(playlist_text, files.playlist)
-        return Response(text, media_type="application/vnd.apple.mpegurl")
+        return Response(closed(text) if show == "now" else text, media_type="application/vnd.apple.mpegurl")
     raise RefusedError(409, f"no window of the job {record.id} is finished yet; ask again later", {"Retry-After": "2"})
 
 
