@@ -196,8 +196,8 @@ class Worker(threading.Thread):
         try:
             made = self._make(record, files, turn)
         except (Stopped, Interrupted) as stop:
-            made = stop.made if isinstance(stop, Stopped) else None
-            return JobState.DONE if turn.listener.begun else turn.reason(), made, None
+            state = JobState.DONE if turn.listener.begun else turn.reason()
+            return state, stop.made if isinstance(stop, Stopped) else None, None
         except DeviceLostError as error:
             log.error("the device is lost: %s", error, extra={"job": record.id})
             self.failure, self._lost = f"{told(error, files)}", True
