@@ -138,6 +138,25 @@ def used(info: Mapping[str, Any], commit: str) -> dict[str, Any]:
     return {"commit": commit, "nodes": {kind: info[kind] for kind in sorted(kinds)}}
 
 
+def missing_link(server: Server, info: Mapping[str, Any]) -> str:
+    """What the server says at the node of a workflow from which the link to the voices was taken.
+
+    Raises:
+        GraphError: it takes such a workflow.
+    """
+    prompt = to_prompt(read_workflow(ORDER[0]), info)
+    for node in prompt.values():
+        if node["class_type"] == f"{OURS}TalkSampler":
+            del node["inputs"]["voices"]
+    try:
+        server.ask("/prompt", {"prompt": prompt})
+    except GraphError as error:
+        told = json.loads(str(error).partition(": ")[2])
+        ((problem, *_),) = (node["errors"] for node in told["node_errors"].values())
+        return f"{problem['message']}: {problem['details']}"
+    raise GraphError("a workflow without voices is not refused")
+
+
 def run_all(server: Server, base: Path) -> Iterator[tuple[str, Path, float]]:
     """Each workflow's name, video and seconds."""
     info = server.ask("/object_info")
@@ -171,7 +190,8 @@ def main() -> int:
                     if arguments.keep is not None:
                         arguments.keep.mkdir(parents=True, exist_ok=True)
                         shutil.copy(video, arguments.keep / f"{name}.mp4")
-                told = used(server.ask("/object_info"), commit)
+                info = server.ask("/object_info")
+                told = used(info, commit) | {"missing_link": missing_link(server, info)}
         arguments.info.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     except GraphError as error:
         sys.stderr.write(f"error: {error}\n")

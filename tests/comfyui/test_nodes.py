@@ -104,6 +104,11 @@ def test_broken_workflows_are_told(change: str, line: str) -> None:
         check_values(to_prompt(broken(change), INFO_OF), INFO_OF)
 
 
+def test_a_missing_link_is_one_sentence_in_comfyui() -> None:
+    """ComfyUI itself refuses what must be linked; the nodes refuse the rest, see `test_refusals_are_a_sentence`."""
+    assert STORED["missing_link"] == "Required input is missing: voices"
+
+
 class Interrupted(Exception):  # noqa: N818
     """Stands for ComfyUI's exception of this purpose."""
 
