@@ -100,7 +100,7 @@ def shoot(server: Server, driver: webdriver.Chrome, name: str, picture: Path) ->
     right = driver.execute_script(FIT, MARGIN)
     time.sleep(3)  # the page draws when it is idle
     shot = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-    shot.crop((0, 0, min(shot.width, round(right)), shot.height)).save(picture, quality=85)
+    shot.crop((0, 0, min(shot.width, round(right)), shot.height)).save(picture, quality=75, optimize=True)
     (shown,) = [shown for output in told["outputs"].values() for shown in output.get("gifs", [])]
     return shown
 
@@ -149,7 +149,7 @@ def main() -> int:
     except GraphError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    stacked(rows).save(arguments.folder / "frames.jpg", quality=85)
+    stacked(rows).save(arguments.folder / "frames.jpg", quality=75, optimize=True)
     return 0
 
 
