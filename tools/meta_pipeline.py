@@ -134,7 +134,7 @@ def stage_peaks(
     with (
         patch.object(torch, "autocast", lambda *_, **__: nullcontext()),
         # Figures of drift are read from tensors, which have none here.
-        patch("infinitetalk.engine.engine.measure_drift", lambda *_, **__: Drift(0.0, 0.0, None, None)),
+        patch("infinitetalk.engine.engine.measure_drift", lambda *_, **__: Drift(0.0, 0.0, 0.0, None, None)),
         patch.object(Tensor, "cpu", lambda self: self.new_empty(0) if self.is_meta else self),
         memory,
     ):
