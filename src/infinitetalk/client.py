@@ -23,7 +23,7 @@ from infinitetalk.core.errors import InfiniteTalkError, MachineError, MediaError
 from infinitetalk.core.files import durable
 from infinitetalk.core.knobs import CONTROLS, Control, Kind
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.jobs.record import JobProgress, JobState
+from infinitetalk.jobs.record import JobProgress, JobState, Video
 
 if TYPE_CHECKING:
     from httpx import BaseTransport, Response
@@ -42,23 +42,6 @@ class ApiError(InfiniteTalkError):
         super().__init__(sentence)
         self.status = status
         self.field = field
-
-
-@dataclass(frozen=True, slots=True)
-class Video:
-    """A video, as far as it was made."""
-
-    complete: bool
-    width: int
-    height: int
-    frames: int
-    fps: float
-    seconds: float
-    windows: int
-    windows_planned: int
-    wall_seconds: float
-    stage_seconds: Mapping[str, float]
-    advice: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +70,7 @@ class RemoteJob:
             settings=answer["settings"],
             progress=JobProgress.from_json(answer["progress"]),
             error=answer["error"],
-            video=None if result is None else Video(**{**result, "advice": tuple(result["advice"])}),
+            video=None if result is None else Video.from_json(result),
         )
 
 

@@ -127,6 +127,32 @@ def test_a_service_that_is_killed_goes_on(tiny_folder: Path, tmp_path: Path) -> 
     assert TOKENS["anna"] not in log and "Traceback" not in log
 
 
+@pytest.mark.parametrize(("clients", "jobs"), [(3, 6), pytest.param(20, 50, marks=pytest.mark.full)])
+def test_a_queue_of_many_clients_survives_a_kill(clients: int, jobs: int, tiny_folder: Path, tmp_path: Path) -> None:
+    """By kill -9 while most of the jobs wait: each is made, once, for its own client."""
+    picture, voice = write_portrait(tmp_path / "face.png"), write_voice(tmp_path / "voice.wav", 0.4)
+    usual: dict[str, Any] = {"model": "tiny", "image": picture, "audio": (voice,), "steps": 1, "provenance": False}
+    with started(tmp_path / "jobs", tiny_folder) as (process, url):
+
+        def submit(client: int) -> dict[int, str]:
+            with Client(url, TOKENS["anna"], timeout=300) as http:
+                mine = range(client, jobs, clients)
+                return {number: http.submit(TalkRequest(**usual, seed=100 + number)).id for number in mine}
+
+        with ThreadPoolExecutor(clients) as pool:
+            ids = {number: job for found in pool.map(submit, range(clients)) for number, job in found.items()}
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with started(tmp_path / "jobs", tiny_folder) as (_, url), Client(url, TOKENS["anna"], timeout=300) as client:
+        waiting = sum(not client.job(job).state.over for job in ids.values())
+        assert waiting >= 1, "killed before the queue was empty"
+        over = {number: list(client.watch(job))[-1] for number, job in ids.items()}
+        assert {job.state for job in over.values()} == {JobState.DONE}, [job.error for job in over.values()]
+        assert [over[number].settings["seed"] for number in range(jobs)] == [100 + number for number in range(jobs)]
+        assert {job.id for job in client.jobs(100)} == set(ids.values())
+        assert len(ids) == jobs
+
+
 def test_the_log_of_a_service_is_json(tiny_folder: Path, tmp_path: Path) -> None:
     with started(tmp_path / "jobs", tiny_folder) as (process, url):
         with urlopen(f"{url}/healthz", timeout=30) as answer:

@@ -14,7 +14,7 @@ from infinitetalk.core.errors import MachineError
 from infinitetalk.core.serving import ServiceLimits
 from tests.faces.conftest import write_voice
 from tests.jobs.test_queue import Broken, Gate
-from tests.server.conftest import TOKENS, Live, Serve
+from tests.server.conftest import TOKENS, Live, Serve, live_server
 
 
 def sentence(answer: httpx.Response, status: int) -> str:
@@ -188,6 +188,19 @@ def test_a_full_disk(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr("infinitetalk.server.reading.shutil.copyfileobj", full)
             assert "cannot store this now (No space left on device)" in sentence(server.post(), 507)
         assert list((server.queue.folder / "files").iterdir()) == []
+        assert server.done(server.post().json()["id"])["state"] == "done"
+
+
+def test_a_model_that_is_gone(tiny_folder: Path, tmp_path: Path) -> None:
+    """Its folder is there when the service starts, and is missed when a job comes."""
+    place = tmp_path / "model"
+    place.symlink_to(tiny_folder)
+    with live_server(tmp_path / "own", place) as server:
+        place.unlink()
+        told = sentence(server.post(), 503)
+        assert told.startswith("model tiny: there is no such folder")
+        assert list((server.queue.folder / "files").iterdir()) == []
+        place.symlink_to(tiny_folder)
         assert server.done(server.post().json()["id"])["state"] == "done"
 
 

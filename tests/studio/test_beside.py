@@ -1,5 +1,7 @@
 """The HTTP API in the studio's own process: one queue behind both, and neither one's keys open the other."""
 
+import errno
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from infinitetalk.app.beside import Service
 from infinitetalk.app.door import COOKIE, Login
 from infinitetalk.client import Client
 from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.serving import ServiceLimits
 from infinitetalk.jobs.record import JobState
 from infinitetalk.server.settings import Users
 from tests.faces.conftest import write_portrait, write_voice
@@ -138,6 +141,48 @@ def test_the_pages_answers_forbid_what_is_not_the_pages_own(both: Both) -> None:
 def client_policy(answer: httpx.Response) -> str:
     """Its content security policy."""
     return str(answer.headers["content-security-policy"])
+
+
+def test_uploads_to_the_page_that_break_off_or_are_too_large(tiny_folder: Path, tmp_path: Path) -> None:
+    """The service goes on; what is too large is refused in a sentence."""
+    with app.serving(
+        str(tiny_folder), host="127.0.0.1", port=None, share=False, device="cpu", folder=tmp_path / "jobs",
+        limits=ServiceLimits(max_upload=0.1),
+    ) as page:  # fmt: skip
+        url = httpx.URL(str(page.local_url))
+        head = (
+            f"POST /gradio_api/upload HTTP/1.1\r\nHost: {url.host}:{url.port}\r\n"
+            "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 100000\r\n\r\n"
+            '--x\r\nContent-Disposition: form-data; name="files"; filename="../../a.png"\r\n\r\nabc'
+        )
+        for _ in range(5):
+            with socket.create_connection((url.host, url.port or 80)) as leaving:
+                leaving.sendall(head.encode())
+        with httpx.Client(base_url=url, timeout=60) as client:
+            client.get("/")
+            large = client.post("/gradio_api/upload", files={"files": ("a.wav", bytes(300_000))})
+            assert large.status_code == 413
+            assert "maximum" in large.text.lower()
+            hostile = client.post("/gradio_api/upload", files={"files": ("../../evil.png", b"abc")})
+            assert hostile.status_code == 200
+            assert ".." not in hostile.json()[0]
+            assert not (tmp_path / "evil.png").exists()
+            assert client.get("/healthz").status_code == 200
+
+
+def test_an_upload_to_a_full_disk_is_one_sentence(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with both.http() as guest:
+        assert guest.post("/login", data={"username": LOGIN.user, "password": LOGIN.password}).status_code == 200
+        with monkeypatch.context() as patch:
+            patch.setattr("gradio.routes.GradioMultiPartParser.parse", full)
+            answer = guest.post("/gradio_api/upload", files={"files": ("a.png", b"abc")})
+        assert answer.status_code == 507
+        assert answer.text.startswith("the server cannot store this now (No space left on device); free its disk")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert guest.post("/gradio_api/upload", files={"files": ("a.png", b"abc")}).status_code == 200
 
 
 def test_without_tokens_one_is_made_and_kept(tiny_folder: Path, tmp_path: Path) -> None:

@@ -170,6 +170,20 @@ def test_a_full_disk_is_one_sentence_and_the_service_goes_on(
     counter.submit("anna", form)
 
 
+def test_a_model_that_is_gone_is_one_sentence(
+    counter: Counter, form: dict[str, Any], tiny_folder: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "model"
+    place.symlink_to(tiny_folder)
+    form = {**form, "model": str(place)}
+    place.unlink()
+    with pytest.raises(InfiniteTalkError, match="there is no such folder"):
+        counter.submit("anna", form)
+    assert list((counter.queue.folder / "files").glob("*")) == []
+    place.symlink_to(tiny_folder)
+    counter.submit("anna", form)
+
+
 def test_files_of_strangers_are_decoded_in_a_limited_process(counter: Counter, form: dict[str, Any]) -> None:
     strict = Counter(counter.queue, Vetting.of(ServiceLimits(max_source_pixels=0.001)))
     with pytest.raises(InfiniteTalkError, match=r"Anna's portrait\.png.*pixels"):

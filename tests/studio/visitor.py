@@ -26,7 +26,7 @@ FLAGS = (
     "--use-fake-ui-for-media-stream",
     "--window-size=1280,1600",
 )
-PATIENCE = 60
+PATIENCE = 150
 """Seconds until something is taken for broken; machines that run tests may be slow."""
 
 _WATCH = """

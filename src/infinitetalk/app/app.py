@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from infinitetalk.app import door, form, player, telling
 from infinitetalk.app.banner import Machine
 from infinitetalk.app.beside import Beside, Service
-from infinitetalk.app.door import Login, Sessions
+from infinitetalk.app.door import FullDisk, Login, Sessions
 from infinitetalk.app.headers import SafeHeaders
 from infinitetalk.app.studio import Studio
 from infinitetalk.app.tickets import Counter
@@ -287,7 +287,7 @@ def _launch(
             inline=False,  # no other page may frame this one, and in a frame it would have no cookie
             app_kwargs={
                 "routes": door.routes(queue),
-                "middleware": [api, Middleware(SafeHeaders), Middleware(Sessions)],
+                "middleware": [api, Middleware(SafeHeaders), Middleware(Sessions), Middleware(FullDisk)],
             },
         )
     except OSError as error:

@@ -82,6 +82,30 @@ class Sessions:
         await self._app(scope, receive, with_cookie)
 
 
+class FullDisk:
+    """Says in one sentence that an upload cannot be stored; the page shows it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers as the app does, unless the disk is full or gone before it has begun to."""
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except OSError as error:
+            if begun or scope["type"] != "http":
+                raise
+            line = f"the server cannot store this now ({error.strerror}); free its disk, or try again later"
+            await PlainTextResponse(line, status_code=507)(scope, receive, send)
+
+
 def _has_cookie(scope: Scope) -> bool:
     for name, value in scope["headers"]:
         if name == b"cookie":

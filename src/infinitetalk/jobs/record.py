@@ -1,7 +1,7 @@
 """A job as everybody sees it: where it stands and how far it is."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from typing import Any, Self
 
@@ -93,6 +93,32 @@ class JobProgress:
         ended = {State.AT_WORK.value: State.DONE.value, State.PAUSED.value: State.DONE.value}
         stages = [asdict(stage) | {"state": ended.get(stage.state, stage.state)} for stage in self.stages]
         return self.from_json(self.to_json() | {"stage": None, "fraction": 1.0, "seconds_left": 0.0, "stages": stages})
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video, as far as it was made: what users are told of `engine.job.Made`."""
+
+    complete: bool
+    """Whether all windows of the request's video are in it."""
+    width: int
+    height: int
+    frames: int
+    fps: float
+    seconds: float
+    windows: int
+    windows_planned: int
+    wall_seconds: float
+    """From the first check to the finished file."""
+    stage_seconds: Mapping[str, float]
+    advice: tuple[str, ...]
+    """Why the result may be bad, one line each."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Reads what `Made.to_json` wrote, or the API answered."""
+        told = {item.name: values[item.name] for item in fields(cls)}
+        return cls(**{**told, "advice": tuple(told["advice"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

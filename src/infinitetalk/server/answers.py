@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from infinitetalk.core.knobs import CONTROLS, Kind
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.jobs.record import JobProgress, JobRecord
+from infinitetalk.jobs.record import JobProgress, JobRecord, Video
 from infinitetalk.server.settings import ServerSettings
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -20,22 +20,6 @@ class ErrorAnswer(BaseModel):
 
     error: str
     field: str | None = Field(None, description="the setting that is wrong, if it is one")
-
-
-class ResultAnswer(BaseModel):
-    """A video, as far as it was made."""
-
-    complete: bool
-    width: int
-    height: int
-    frames: int
-    fps: float
-    seconds: float
-    windows: int
-    windows_planned: int
-    wall_seconds: float
-    stage_seconds: dict[str, float]
-    advice: list[str] = Field(description="why the result may be bad, one line each")
 
 
 class LinksAnswer(BaseModel):
@@ -59,17 +43,13 @@ class JobAnswer(BaseModel):
     settings: dict[str, Any] = Field(description="what the request set")
     progress: JobProgress
     error: str | None
-    result: ResultAnswer | None
+    result: Video | None
     links: LinksAnswer
 
     @classmethod
     def of(cls, record: JobRecord, ahead: int, settings: ServerSettings) -> Self:
         """A job as its owner sees it."""
-        made = (
-            None
-            if record.made is None
-            else ResultAnswer(**{name: record.made[name] for name in ResultAnswer.model_fields})
-        )
+        made = None if record.made is None else Video.from_json(record.made)
         here = f"/v1/jobs/{record.id}"
         return cls(
             id=record.id,
