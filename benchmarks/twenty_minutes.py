@@ -30,7 +30,7 @@ from infinitetalk.engine.results import WindowResult
 from infinitetalk.media.picture import StillSource, read_picture
 from infinitetalk.runtime.cgroups import from_table
 from infinitetalk.weights.locate import ASSETS
-from training.evaluate.measures import sharpness
+from training.evaluate.measures import changes, sharpness
 from training.evaluate.sheets import Row, save
 from training.speech.corpus import load
 
@@ -151,6 +151,8 @@ class Record:
     facts: dict[str, Any]
     started: float = field(default_factory=time.perf_counter)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
+    """Mean differences between neighbouring frames inside of windows, of 255 shades."""
     seen: list[Picture] = field(default_factory=list)
 
     def add(self, window: WindowResult) -> NDArray[np.uint8]:
@@ -172,6 +174,7 @@ class Record:
             "color_shown": window.drift.color_shown,
             "sharpness": round(sharpness(pictures), 3),
         })  # fmt: skip
+        self.steps += changes(pictures).tolist()
         step = SEEN_EVERY * FPS
         self.seen += [pictures[place - first] for place in range(-(-first // step) * step, after, step)]
         return pictures
@@ -181,6 +184,7 @@ class Record:
         rows, tenth = self.rows, self.rows[len(self.rows) // 10]
         usual = float(np.median([row["motion"] for row in rows if row["motion"] is not None] or [np.nan]))
         borders = [row["border"] / usual for row in rows if row["border"] is not None]
+        inside = [value / usual for value in self.steps]
         frames = sum(row["frames"] for row in rows)
         return {
             "frames": frames,
@@ -190,7 +194,8 @@ class Record:
             "wall_seconds_per_video_second": round(rows[-1]["wall_seconds"] / (frames / FPS), 3),
             "peak_rss_mb": {"first_tenth": tenth["peak_rss_mb"], "end": rows[-1]["peak_rss_mb"]},
             "peak_vram_mb": {"first_tenth": tenth["peak_vram_mb"], "end": rows[-1]["peak_vram_mb"]},
-            "border_over_motion": _spread(borders) | {"over_1.5": sum(value > STEEP for value in borders)},
+            "border_over_motion": _spread(borders) | _steep(borders),
+            "inside_over_motion": _spread(inside) | _steep(inside),
             "color_made": _spread([row["color_made"] for row in rows]),
             "color_shown": _spread([row["color_shown"] for row in rows]),
             "sharpness": {name: round(float(np.mean([row["sharpness"] for row in part])), 3)
@@ -212,6 +217,12 @@ class Record:
         rows = [Row(self.seen[place : place + COLUMNS], f"{place * SEEN_EVERY // 60}:{place * SEEN_EVERY % 60:02d}")
                 for place in range(0, len(self.seen), COLUMNS)]  # fmt: skip
         save(self.folder / "sheet.jpg", rows, cell=96, quality=80, margin=44)
+
+
+def _steep(values: Sequence[float]) -> dict[str, float]:
+    """How many are steep, and their share: borders show where theirs is larger than that of all other frames."""
+    count = sum(value > STEEP for value in values)
+    return {"over_1.5": count, "share_over_1.5": round(count / max(1, len(values)), 4)}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:

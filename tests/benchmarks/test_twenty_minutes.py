@@ -45,6 +45,10 @@ def test_figures_and_pictures_of_all_windows(tiny_folder: Path, tmp_path: Path) 
     assert columns["border"][0] is None
     usual = np.median(columns["motion"])
     assert found["border_over_motion"]["largest"] == pytest.approx(max(columns["border"][1:]) / usual, abs=1e-3)
+    steep = sum(border > 1.5 * usual for border in columns["border"][1:])
+    assert found["border_over_motion"]["over_1.5"] == steep
+    assert found["border_over_motion"]["share_over_1.5"] == pytest.approx(steep / len(columns["border"][1:]), abs=1e-4)
+    assert found["inside_over_motion"]["median"] == pytest.approx(1, abs=0.3)
     assert Image.open(tmp_path / "sheet.jpg").width > 96
     assert (tmp_path / "talk.mp4").stat().st_size > 1000
 

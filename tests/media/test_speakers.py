@@ -1,8 +1,9 @@
-"""Speech from text: scripts, voices, refusals; espeak-ng itself where it is installed, Kokoro behind a stub."""
+"""Speech from text: scripts, voices, refusals; espeak-ng and the package kokoro themselves where they are installed."""
 
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -118,6 +119,52 @@ def test_kokoro_is_asked_by_language_and_voice(monkeypatch: pytest.MonkeyPatch) 
     samples, rate = speakers.Kokoro().speak("Hello.", "bf_emma")
     assert (len(samples), rate) == (4800, 24_000)
     assert asked == [("b", "hexgrad/Kokoro-82M", "Hello.", "bf_emma")]
+
+
+SHAPE: Mapping[str, Any] = {
+    "n_token": 178, "hidden_dim": 512, "style_dim": 128, "n_layer": 1, "max_dur": 5, "dropout": 0.1, "n_mels": 80,
+    "text_encoder_kernel_size": 5,
+    "vocab": {letter: number for number, letter in enumerate(" abdefhiklmnoprstuwxyɾβðɣˈ.", 1)},
+    "plbert": {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 1},
+    "istftnet": {
+        "upsample_kernel_sizes": [20, 12], "upsample_rates": [10, 6], "gen_istft_hop_size": 5, "gen_istft_n_fft": 20,
+        "resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3, 5]], "upsample_initial_channel": 512,
+    },
+}  # fmt: skip
+"""A network of Kokoro's kind, as small as its decoder allows."""
+
+
+def test_the_real_kokoro_with_random_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files as the hub has them, in its cache; what is heard is what the package makes of them."""
+    pytest.importorskip("kokoro", reason="the extra speech is not installed")
+    import torch
+    from huggingface_hub import constants
+    from kokoro import KModel, KPipeline
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    home = tmp_path / "models--hexgrad--Kokoro-82M"
+    files = home / "snapshots" / ("0" * 40)
+    (files / "voices").mkdir(parents=True)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("0" * 40)
+    (files / "config.json").write_text(json.dumps(SHAPE))
+    torch.save({}, tmp_path / "none.pth")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = KModel("hexgrad/Kokoro-82M", dict(SHAPE), str(tmp_path / "none.pth")).eval()
+        torch.save(torch.randn(510, 1, 256), files / "voices" / "ef_dora.pt")
+    parts = ("bert", "bert_encoder", "predictor", "text_encoder", "decoder")
+    torch.save({part: getattr(network, part).state_dict() for part in parts}, files / "kokoro-v1_0.pth")
+    samples, rate = speakers.Kokoro().speak("Hola, buenas tardes.", "ef_dora")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        again = KModel("hexgrad/Kokoro-82M", str(files / "config.json"), str(files / "kokoro-v1_0.pth")).eval()
+        said = list(KPipeline("e", "hexgrad/Kokoro-82M", again)("Hola, buenas tardes.", voice="ef_dora"))
+    assert rate == 24_000
+    assert len(samples) > 2400
+    assert np.ptp(samples) > 0
+    np.testing.assert_array_equal(samples, np.concatenate([part.audio.numpy() for part in said]))
 
 
 @ESPEAK
