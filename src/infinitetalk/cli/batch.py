@@ -11,13 +11,14 @@ from infinitetalk.cli.display import emit, show
 from infinitetalk.cli.fits import time_text
 from infinitetalk.cli.generate import add_run_flags
 from infinitetalk.cli.text import BAD, GOOD, Cell, near_path, print_table, say
+from infinitetalk.core.errors import RequestError
 from infinitetalk.core.knobs import CONTROLS, add_flags, given
 from infinitetalk.core.units import GIB
 
 if TYPE_CHECKING:
     from infinitetalk.engine.board import Board
     from infinitetalk.engine.job import Workshop
-    from infinitetalk.jobs.batch import Forecast, Line, Outcome
+    from infinitetalk.jobs.batch import Forecast, Line, Outcome, Planner
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
                          help="a table of what came of each line (default: JOBS-results.csv)")  # fmt: skip
     section.add_argument("--dry-run", action="store_true", help="check every line, print plan and cost, make nothing")
     section.add_argument("--price", type=float, metavar="X", help="of an hour of this machine, for the cost")
+    cluster = parser.add_argument_group("cluster")
+    cluster.add_argument("--ray", metavar="auto|ADDRESS",
+                         help="make the videos on a Ray cluster: the one this machine belongs to, or an address; "
+                         "local: all GPUs of this machine")  # fmt: skip
+    cluster.add_argument("--store", metavar="URL", help="with --ray: where videos and finished windows go, such as "
+                         "s3://BUCKET/FOLDER; every node must reach it (default: the output folder)")  # fmt: skip
     add_run_flags(parser)
     add_flags(parser, CONTROLS)
 
@@ -39,16 +46,29 @@ def run(arguments: argparse.Namespace) -> int:
     from infinitetalk.engine.job import Workshop
     from infinitetalk.jobs.batch import check, read_lines
 
+    if arguments.ray is not None:
+        from infinitetalk.cli.batch_ray import run_on_ray
+
+        return run_on_ray(arguments)
+    if arguments.store is not None:
+        raise RequestError("store", arguments.store, "is for a cluster; give --ray as well, or --output-folder alone")
     workshop = Workshop(arguments.device, memory_settings(arguments))
     lines = read_lines(arguments.jobs, arguments.output_folder, given(arguments))
     lines = check(lines, restart=arguments.restart)
     if arguments.dry_run:
-        return _dry_run(lines, workshop, arguments)
-    results = arguments.results or arguments.jobs.with_name(f"{arguments.jobs.stem}-results.csv")
-    return _run(lines, workshop, results, arguments)
+        return dry_run(lines, workshop, arguments)
+    return _run(lines, workshop, results_path(arguments), arguments)
 
 
-def _dry_run(lines: "Sequence[Line]", workshop: "Workshop", arguments: argparse.Namespace) -> int:
+def results_path(arguments: argparse.Namespace) -> Path:
+    """Where the table of results goes."""
+    given_path: Path | None = arguments.results
+    jobs: Path = arguments.jobs
+    return given_path or jobs.with_name(f"{jobs.stem}-results.csv")
+
+
+def dry_run(lines: "Sequence[Line]", workshop: "Planner", arguments: argparse.Namespace) -> int:
+    """Prints what each line will take; exit code 2 if one is refused."""
     told = list(_forecasts(lines, workshop))
     wrong = sum(error is not None for _, _, error in told)
     work = sum(found.work for _, found, _ in told if found is not None)
@@ -69,7 +89,7 @@ def _dry_run(lines: "Sequence[Line]", workshop: "Workshop", arguments: argparse.
     return USER_ERROR if wrong else DONE
 
 
-def _forecasts(lines: "Sequence[Line]", workshop: "Workshop") -> "Iterator[tuple[Line, Forecast | None, str | None]]":
+def _forecasts(lines: "Sequence[Line]", workshop: "Planner") -> "Iterator[tuple[Line, Forecast | None, str | None]]":
     from infinitetalk.core.errors import InfiniteTalkError
     from infinitetalk.jobs.batch import forecast
 
@@ -111,27 +131,29 @@ def _run(lines: "Sequence[Line]", workshop: "Workshop", results: Path, arguments
                 shown.close()
                 outcomes.append(outcome)
                 write_table(results, outcomes)
-                _tell(outcome, arguments)
+                tell(outcome, arguments)
         except Stopped:
             shown.close()
             say(f"Stopped after {len(outcomes)} of {len(lines)} lines; the same command goes on.")
             return STOPPED
-    return _end(outcomes, results, arguments)
+    return end(outcomes, results, arguments)
 
 
-def _tell(outcome: "Outcome", arguments: argparse.Namespace) -> None:
+def tell(outcome: "Outcome", arguments: argparse.Namespace) -> None:
+    """Prints how a line ended."""
     line = outcome.line
     if arguments.json:
-        made = None if outcome.made is None else outcome.made.to_json()
-        emit("line", line=line.number, output=str(line.output), state=outcome.state, error=outcome.error, made=made)
+        facts = outcome.facts
+        emit("line", line=line.number, output=str(line.output), state=outcome.state, error=outcome.error, made=facts)
     elif arguments.quiet:
         if outcome.state == "done":
-            say(f"{line.output}")
+            say(outcome.url or f"{line.output}")
     else:
         say(f"Line {line.number}: {outcome.state}{f' - {outcome.error}' if outcome.error else ''}")
 
 
-def _end(outcomes: "Sequence[Outcome]", results: Path, arguments: argparse.Namespace) -> int:
+def end(outcomes: "Sequence[Outcome]", results: Path, arguments: argparse.Namespace) -> int:
+    """Prints how the batch ended; gives the exit code."""
     counts = {state: sum(one.state == state for one in outcomes) for state in ("done", "before", "failed", "refused")}
     if arguments.json:
         emit("batch", results=str(results), **counts)

@@ -1,14 +1,22 @@
 """`infinitetalk serve`: the HTTP API on this machine."""
 
 import argparse
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from infinitetalk.cli.command import DONE, Command, add_device_flag, add_memory_flags, memory_settings
 from infinitetalk.cli.service import add_store_flags, add_url_flag, database_of, users_of
 from infinitetalk.cli.text import say
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.knobs import LIMIT_CONTROLS, add_flags, given
+from infinitetalk.core.memory import MemorySettings
 from infinitetalk.core.serving import ServiceLimits
+
+if TYPE_CHECKING:
+    from infinitetalk.server.run import Place
+    from infinitetalk.server.settings import ServerSettings
 
 LAST_PORT = 65535
 
@@ -24,6 +32,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     section.add_argument("--folder", type=Path, default=Path("infinitetalk-jobs"), metavar="FOLDER",
                          help="of the jobs and their files (default infinitetalk-jobs)")  # fmt: skip
     add_store_flags(section)
+    section.add_argument("--ray", nargs="?", const="auto", metavar="auto|ADDRESS",
+                         help="make the videos on a Ray cluster, and serve by Ray Serve")  # fmt: skip
+    section.add_argument("--store", metavar="URL", help="with --ray: where finished windows go, such as "
+                         "s3://BUCKET/FOLDER; every node must reach it (default: a folder of --folder)")  # fmt: skip
     offer = parser.add_argument_group("what requests may name")
     offer.add_argument("--model", action="append", metavar="NAME[=MODEL]",
                        help="a model, once for each; the first is the default (nano)")  # fmt: skip
@@ -56,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= port <= LAST_PORT:
         raise RequestError("port", port, f"must be from 0 to {LAST_PORT}")
     memory = memory_settings(arguments)
+    if arguments.store is not None and arguments.ray is None:
+        raise RequestError("store", arguments.store, "is for a cluster; give --ray as well")
     limits = ServiceLimits(**given(arguments, LIMIT_CONTROLS))
     models = models_of(arguments.model)
     if arguments.loras is not None and not arguments.loras.is_dir():
@@ -85,9 +99,27 @@ def run(arguments: argparse.Namespace) -> int:
     )
     log_to_stderr()
     place = Place(folder=arguments.folder, host=arguments.host, port=port, database=database_of(arguments.database))
-    serve(place, settings, device=arguments.device, memory=memory,
-          ready=lambda url: say(f"Serving {url}  (tokens: {where}; stop with Ctrl-C)"))  # fmt: skip
+
+    def ready(url: str) -> None:
+        say(f"Serving {url}  (tokens: {where}; stop with Ctrl-C)")
+
+    if arguments.ray is None:
+        serve(place, settings, device=arguments.device, memory=memory, ready=ready)
+    else:
+        _serve_on_ray(arguments, place, settings, memory, ready)
     return DONE
+
+
+def _serve_on_ray(
+    arguments: argparse.Namespace, place: "Place", settings: "ServerSettings", memory: MemorySettings,
+    ready: Callable[[str], None],
+) -> None:  # fmt: skip
+    from infinitetalk.server.on_ray import Service, serve_on_ray
+
+    place = replace(place, folder=place.folder.absolute())
+    store = arguments.store or str(place.folder / "cluster")
+    service = Service(store=store, place=place, settings=settings, device=arguments.device, memory=memory)
+    serve_on_ray(arguments.ray, service, ready)
 
 
 COMMAND = Command(

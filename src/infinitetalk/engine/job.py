@@ -5,7 +5,7 @@ Every face makes its videos here, so that all of them refuse, count and store al
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -52,6 +52,13 @@ class Job:
     """What signs the video."""
     hls: Path | None = None
     """Folder for a preview that plays while the video is made."""
+    told: TalkRequest | None = None
+    """The request with its files where their owner has them, if they are read from elsewhere: what the journal and the
+    file beside the video tell."""
+    anywhere: bool = False
+    """Whether to go on with windows that another kind of device made."""
+    kept: Callable[[Path], None] | None = None
+    """Called with the journal's folder when another window is finished in it."""
 
     @property
     def sign(self) -> Callable[[Path, Path], None] | None:
@@ -71,7 +78,14 @@ def open_seal(request: TalkRequest, folder: ModelFolder, settings: Settings) -> 
     return Seal.open(config_folder() / "signing", folder.facts.name, settings_hash(request, settings))
 
 
-def prepare(request: TalkRequest, output: Path, *, restart: bool = False, hls: Path | None = None) -> Job:
+def prepare(
+    request: TalkRequest,
+    output: Path,
+    *,
+    restart: bool = False,
+    hls: Path | None = None,
+    named: Callable[[TalkRequest], TalkRequest] | None = None,
+) -> Job:
     """Looks at everything that can be refused before a weight is loaded.
 
     Args:
@@ -79,6 +93,7 @@ def prepare(request: TalkRequest, output: Path, *, restart: bool = False, hls: P
         output: the video.
         restart: forget an unfinished job at this output instead of going on with it.
         hls: folder for a preview that plays while the video is made.
+        named: gives the request with its files where their owner has them, if they are read from elsewhere.
 
     Raises:
         InfiniteTalkError: what is wrong, and what would work.
@@ -93,7 +108,8 @@ def prepare(request: TalkRequest, output: Path, *, restart: bool = False, hls: P
         from infinitetalk.engine.loras import open_loras  # the networks' libraries take seconds to import
 
         open_loras(folder, request.loras)
-    seal = open_seal(request, folder, settings)
+    told = None if named is None else named(request)
+    seal = open_seal(told or request, folder, settings)
     seconds = time.perf_counter() - started
     return Job(
         request=request,
@@ -104,6 +120,7 @@ def prepare(request: TalkRequest, output: Path, *, restart: bool = False, hls: P
         restart=restart,
         seal=seal,
         hls=hls,
+        told=told,
     )
 
 
@@ -244,7 +261,7 @@ class Workshop:
         with ExitStack() as closing:
             with clock.stage(Stage.FEATURE_EXTRACTION):
                 plan = self.check_fit(job)
-                journal = closing.enter_context(opened(job.output, self._identity(job), restart=job.restart))
+                journal = closing.enter_context(_opened(job, self._identity(job)))
             with clock.stage(Stage.AUDIO_ENCODING):
                 sound = output_sound(job.request)
             reached = journal.reached
@@ -268,7 +285,11 @@ class Workshop:
     def _identity(self, job: Job) -> Identity:
         from infinitetalk.runtime.device import Device
 
-        return Identity.of(job.request, job.folder, Device.choose(self._device), self._memory)
+        return Identity.of(job.request, job.folder, Device.choose(self._device), self._memory, job.told)
+
+
+def _opened(job: Job, identity: Identity) -> AbstractContextManager[Journal]:
+    return opened(job.output, identity, restart=job.restart, anywhere=job.anywhere)
 
 
 @dataclass(slots=True)
@@ -315,6 +336,8 @@ class _Shift:
                 self.writer.write(pictures)
                 figures = {"window": window.index, "first_frame": window.first_frame, **asdict(window.drift)}
                 self.journal.commit(window.index + 1, window.count, window.past, self.lodging, figures)
+                if self.job.kept is not None:
+                    self.job.kept(self.journal.folder)
                 self.clock.advance()
 
     def _with_place(self, error: MachineError) -> MachineError:
@@ -354,6 +377,7 @@ def _account(job: Job, writer: VideoWriter, journal: Journal, clock: StageClock,
                 frames=writer.frames,
                 complete=complete,
                 windows=journal.figures(),
+                told=job.told,
             )
     return Made(
         video=job.output,

@@ -61,15 +61,21 @@ class Identity:
 
     @classmethod
     def of(
-        cls, request: TalkRequest, folder: ModelFolder, device: "Device", memory: MemorySettings | None
-    ) -> "Identity":
-        """Reads every file that the request names, and of the model's large files samples."""
+        cls, request: TalkRequest, folder: ModelFolder, device: "Device", memory: MemorySettings | None,
+        told: TalkRequest | None = None,
+    ) -> "Identity":  # fmt: skip
+        """Reads every file that the request names, and of the model's large files samples.
+
+        Args:
+            told: the same request with its files where their owner has them, if they are read from elsewhere.
+        """
         import torch
 
-        whole = absolute(request)
+        whole = absolute(told or request)
+        named = zip(input_paths(whole), input_paths(absolute(request)), strict=True)
         return cls(
             request=whole.to_json(),
-            inputs={str(path): _digest(path) for path in input_paths(whole)},
+            inputs={str(name): _digest(path) for name, path in named},
             model={str(path): _sampled(path) for path in _model_files(folder)},
             pins={
                 "device": device.name,
@@ -91,9 +97,14 @@ class Identity:
         """As the journal holds it."""
         return {"request_hash": self.request_hash, **asdict(self)}
 
-    def difference(self, written: Mapping[str, Any]) -> str | None:
-        """What a journal's job has that this one has not, in words; None if they are one job."""
+    def difference(self, written: Mapping[str, Any], *, anywhere: bool = False) -> str | None:
+        """What a journal's job has that this one has not, in words; None if they are one job.
+
+        With `anywhere`, what computes may be another device with other kernels, but no other libraries.
+        """
         mine = self.to_json()
+        if anywhere:
+            written = {**written, "pins": mine["pins"] | _libraries(written)}
         for part, kind in (("request", "setting"), ("inputs", "file"), ("model", "model file"), ("pins", "machine's")):
             now, then = mine[part], written.get(part, {})
             for name in (*now, *then):
@@ -222,13 +233,14 @@ def begun(output: Path, request: TalkRequest) -> bool:
 
 
 @contextmanager
-def opened(output: Path, identity: Identity, *, restart: bool = False) -> Iterator[Journal]:
+def opened(output: Path, identity: Identity, *, restart: bool = False, anywhere: bool = False) -> Iterator[Journal]:
     """The journal of a job, held for this process while the block runs.
 
     Args:
         output: the video.
         identity: the job.
         restart: forget a job that was begun there.
+        anywhere: go on with one that was begun on another kind of device; from there on frames differ in rounding.
 
     Raises:
         RequestError: another process makes this video, or an unfinished job there is another one.
@@ -242,7 +254,7 @@ def opened(output: Path, identity: Identity, *, restart: bool = False) -> Iterat
     journal = None
     try:
         with _alone(folder, output):
-            reached = Reached() if restart else _read(output, identity)
+            reached = Reached() if restart else _read(output, identity, anywhere=anywhere)
             if not reached.windows:
                 _clear(folder)
             journal = Journal(output, identity, reached)
@@ -271,7 +283,12 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _read(output: Path, identity: Identity) -> Reached:
+def _libraries(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a journal's pins those that say which libraries wrote it."""
+    return {name: value for name, value in written.get("pins", {}).items() if name in (*_LIBRARIES, "demucs")}
+
+
+def _read(output: Path, identity: Identity, *, anywhere: bool) -> Reached:
     path = job_path(output) / "journal.json"
     if not path.exists():
         return Reached()
@@ -283,11 +300,13 @@ def _read(output: Path, identity: Identity) -> Reached:
         raise RequestError("output", output, f"{path} is no journal that can be read; {others}") from error
     if found != FORMAT:
         raise RequestError("output", output, f"{path} has the format {found}, not {FORMAT}; {others}")
-    if (difference := identity.difference(content)) is not None:
+    if (difference := identity.difference(content, anywhere=anywhere)) is not None:
         raise RequestError(
             "output", output, f"{path.parent} holds an unfinished job of another kind: {difference}; {others}"
         )
     lodging = content["lodging"]
+    if content["pins"] != identity.pins:
+        lodging = None  # what another device had room for may not fit here
     if lodging is not None:
         lodging = Lodging(**lodging | {"tier": Tier(lodging["tier"])})
     return Reached(content["windows"], content["count"], lodging)

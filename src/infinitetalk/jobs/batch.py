@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from infinitetalk.core.errors import InfiniteTalkError, MachineError, RequestError
 from infinitetalk.core.files import durable
@@ -20,6 +20,9 @@ from infinitetalk.engine.progress import Progress
 from infinitetalk.media.paths import sidecar_path
 from infinitetalk.media.sidecar import settings_hash
 from infinitetalk.media.voices import arranged
+
+if TYPE_CHECKING:
+    from infinitetalk.core.planner import Plan
 
 OUTPUT = "output"
 _SEVERAL = (Kind.FILES, Kind.LORAS, Kind.STRENGTHS)
@@ -40,6 +43,14 @@ class Line:
     """Why it cannot be made."""
     done: bool = False
     """Whether its video is there already, made by the same settings."""
+
+
+class Planner(Protocol):
+    """What tells how jobs will be done: a `Workshop`."""
+
+    def check_fit(self, job: Job) -> "Plan":
+        """The plan of a job."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +76,15 @@ class Outcome:
     """`done`, `before` (by an earlier run), `failed` or `refused`."""
     made: Made | None = None
     error: str | None = None
+    url: str | None = None
+    """Where the video is, if it was made elsewhere; paths of `made` mean nothing then."""
+
+    @property
+    def facts(self) -> dict[str, Any] | None:
+        """What came of it, for programs."""
+        if self.made is None or self.url is None:
+            return None if self.made is None else self.made.to_json()
+        return self.made.to_json() | {"video": self.url, "sidecar": f"{self.url}.json"}
 
 
 def read_lines(path: Path, folder: Path, defaults: Mapping[str, Any]) -> list[Line]:
@@ -181,8 +201,8 @@ def _made_before(job: Job) -> bool:
     return same and content.get("complete") is True and job.output.is_file()
 
 
-def forecast(line: Line, workshop: Workshop) -> Forecast:
-    """What a checked line will take on this device.
+def forecast(line: Line, workshop: Planner) -> Forecast:
+    """What a checked line will take on this device, or wherever the planner plans for.
 
     Raises:
         MachineError: it does not fit; the line names the nearest setting that does.
@@ -251,7 +271,8 @@ def write_table(path: Path, outcomes: Sequence[Outcome]) -> None:
             table.writeheader()
             for outcome in sorted(outcomes, key=lambda one: one.line.number):
                 made = {} if outcome.made is None else outcome.made.to_json()
-                own = {"line": outcome.line.number, "output": outcome.line.output, "state": outcome.state}
+                own = {"line": outcome.line.number, "output": outcome.url or outcome.line.output,
+                       "state": outcome.state}  # fmt: skip
                 table.writerow({**made, **made.get("stage_seconds", {}), **own, "error": outcome.error or ""})
     except OSError as error:
         raise MachineError(

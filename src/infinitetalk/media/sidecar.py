@@ -28,19 +28,21 @@ def write_sidecar(
     frames: int,
     complete: bool,
     windows: Sequence[Mapping[str, Any]] = (),
+    told: TalkRequest | None = None,
 ) -> Path:
     """Writes the settings of a finished video beside it and returns their path.
 
     The request is stored with every default left open and every path made absolute, so that it can be repeated from any
     folder; `settings` are the numbers that were used. `complete` is false for a job that was stopped. `windows` are the
-    figures of each window.
+    figures of each window. `told` is the same request with its files where their owner has them, if they were read from
+    elsewhere.
 
     Raises:
         MachineError: the disk is full or gone, or an input was taken away meanwhile.
     """
     path = sidecar_path(output)
     try:
-        content = _content(request, settings, stage_seconds, frames=frames, complete=complete)
+        content = _content(request, settings, stage_seconds, told or request, frames=frames, complete=complete)
         _write(output, content | {"windows": list(windows)})
     except OSError as error:
         reason = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
@@ -49,16 +51,17 @@ def write_sidecar(
 
 
 def _content(
-    request: TalkRequest, settings: Settings, stage_seconds: Mapping[str, float], *, frames: int, complete: bool
-) -> dict[str, Any]:
-    whole = absolute(request)
+    request: TalkRequest, settings: Settings, stage_seconds: Mapping[str, float], told: TalkRequest, *, frames: int,
+    complete: bool,
+) -> dict[str, Any]:  # fmt: skip
+    named = zip(input_paths(absolute(told)), input_paths(absolute(request)), strict=True)
     return {
         "format": FORMAT,
         "infinitetalk": own_version(),
-        "model": request.model,
-        **_settings(request, settings),
-        "settings_sha256": settings_hash(request, settings),
-        "inputs": [_facts(path) for path in dict.fromkeys(input_paths(whole))],
+        "model": told.model,
+        **_settings(told, settings),
+        "settings_sha256": settings_hash(told, settings),
+        "inputs": [_facts(name, path) for name, path in dict.fromkeys(named)],
         "frames": frames,
         "complete": complete,
         "stage_seconds": {name: round(seconds, 3) for name, seconds in stage_seconds.items()},
@@ -117,7 +120,7 @@ def absolute(request: TalkRequest) -> TalkRequest:
     )
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(name: Path, path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"path": path.as_posix(), "bytes": path.stat().st_size, "sha256": digest}
+    return {"path": name.as_posix(), "bytes": path.stat().st_size, "sha256": digest}
