@@ -13,7 +13,7 @@ from infinitetalk.core.memory import MemorySettings, Tier
 from infinitetalk.models.dit import AudioDiT, Branch
 from infinitetalk.ops.replay import Replay, shape, tensors, with_tensors
 from infinitetalk.runtime.device import Device
-from infinitetalk.runtime.replay import SHORT, choose_replay
+from infinitetalk.runtime.replay import SHORT, choose_replay, forget
 from tests.kernels.test_eight import SMALL
 from tests.nets.random_nets import noise, shaken
 
@@ -162,3 +162,17 @@ def test_auto_records_short_passes_only() -> None:
     assert auto is not None and always is not None
     assert auto.worth(SHORT - 1) and not auto.worth(SHORT)
     assert always.worth(1e15)
+
+
+def test_all_recordings_are_forgotten_before_a_group_is_left() -> None:
+    gpu = replace(Device.choose("cpu"), torch_device=torch.device("cuda"), capability=(9, 0))
+    replay, recorder = choose_replay(gpu, MemorySettings(graphs="on"), Tier.RESIDENT), Fake()
+    assert replay is not None
+    replay._recorder = recorder
+    for expected in (0, 1, 1):
+        replay(added, noise(3), Pair(noise(3), None), "how")
+        assert recorder.recorded == expected
+    forget()
+    for expected in (1, 2):
+        replay(added, noise(3), Pair(noise(3), None), "how")
+        assert recorder.recorded == expected

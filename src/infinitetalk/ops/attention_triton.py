@@ -22,13 +22,13 @@ class Sizes(NamedTuple):
 
     tile: int = 64
     """Tokens that are brought to 8 bits together."""
-    tiles: int = 8
+    tiles: int = 16
     """Tiles of one head that one program goes through, with the matrix at hand."""
     warps: int = 4
-    stages: int = 3
+    stages: int = 1
     heads_first: bool = True
     """Neighbouring programs have the same tokens of different heads, which lie side by side in memory."""
-    splits: int = 4
+    splits: int = 8
     """Programs that look at the tokens of one head; each sums all keys for their mean."""
 
 

@@ -77,6 +77,11 @@ class Replay:
         recording.again()
         return [answer.clone() for answer in recording.answers]
 
+    def clear(self) -> None:
+        """Forgets all recordings, from any thread."""
+        self._known.clear()
+        self._seen.clear()
+
     def _see(self, kind: Hashable) -> None:
         self._seen[kind] = None
         if len(self._seen) > 4 * self._most:

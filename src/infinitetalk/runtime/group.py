@@ -1,5 +1,6 @@
 """The group of processes within which tensors are exchanged: formed, split, and left, also when one is missing."""
 
+import os
 import traceback
 from contextlib import suppress
 from datetime import timedelta
@@ -11,6 +12,7 @@ from torch._C._distributed_c10d import Store, TCPStore
 from infinitetalk.core.errors import MachineError
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.links import HOST
+from infinitetalk.runtime.replay import forget
 
 PATIENCE = timedelta(minutes=30)
 """How long an exchange may take; whoever is gone is noticed at once, by other means."""
@@ -43,6 +45,8 @@ def join(store: Store, device: Device, rank: int, size: int) -> None:
     where = device.torch_device
     if where.type == "cuda":
         torch.cuda.set_device(where)
+        # Else the exchanges of a CUDA graph agree on its memory while it is recorded, and wait for each other for ever.
+        os.environ.setdefault("NCCL_GRAPH_REGISTER", "0")
         dist.init_process_group("nccl", store=store, rank=rank, world_size=size, timeout=PATIENCE, device_id=where)
     else:
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
@@ -54,6 +58,7 @@ def leave() -> None:
         return
     with suppress(RuntimeError, ValueError):  # what is left of a broken group says so in many ways
         if dist.get_backend() == "nccl":
+            forget()
             dist.distributed_c10d._abort_process_group()
         else:
             dist.destroy_process_group()

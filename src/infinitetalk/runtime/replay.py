@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -16,6 +17,17 @@ SHORT = 2e11
 kernels of a block in 8 bits before a host has started them."""
 SPARE = 6 * 2**30
 """Bytes of a GPU that must be free for `auto` to record."""
+
+_CHOSEN: WeakSet[Replay] = WeakSet()
+
+
+def forget() -> None:
+    """Forgets all recordings of this process; from any thread.
+
+    A group of GPUs cannot be left while a recording that exchanges tensors within it is kept.
+    """
+    for replay in list(_CHOSEN):
+        replay.clear()
 
 
 class CudaRecorder:
@@ -68,6 +80,7 @@ def choose_replay(device: Device, settings: MemorySettings, tier: Tier) -> Repla
     on_gpu = device.torch_device.type == "cuda" and tier == Tier.RESIDENT
     if settings.graphs == OFF or not on_gpu or (settings.graphs == AUTO and settings.vram is not None):
         return None
-    if settings.graphs == ON:
-        return Replay(CudaRecorder(device.torch_device))
-    return Replay(CudaRecorder(device.torch_device, SPARE), largest=SHORT)
+    wanted, where = settings.graphs == ON, device.torch_device
+    chosen = Replay(CudaRecorder(where)) if wanted else Replay(CudaRecorder(where, SPARE), largest=SHORT)
+    _CHOSEN.add(chosen)
+    return chosen
