@@ -13,6 +13,7 @@ from infinitetalk.cli import (
     demo,
     doctor,
     download,
+    evaluate,
     generate,
     inspect,
     live,
@@ -43,6 +44,7 @@ COMMANDS: tuple[Command, ...] = (
     inspect.COMMAND,
     verify.COMMAND,
     verify_media.COMMAND,
+    evaluate.COMMAND,
     doctor.COMMAND,
     bench.COMMAND,
 )
