@@ -50,10 +50,13 @@ def pose(look: Look) -> dict[str, float]:
 
 def head_speed(poses: dict[str, Floats]) -> Floats:
     """How fast a head moves and turns, (F,), in distances of the eyes a second: a turn by one radian counts as one.
+    Not a number if there is no face at all.
 
     Args:
         poses: what `pose` says of each frame, (F,) by name.
     """
+    if not np.isfinite(poses["eyes"]).any():
+        return np.full_like(poses["eyes"], np.nan)
     eyes = filled(poses["eyes"])
     usual = float(np.median(eyes)) or 1.0
     total = np.zeros(len(eyes), np.float64)
@@ -66,7 +69,7 @@ def head_speed(poses: dict[str, Floats]) -> Floats:
 
 def head_motion(poses: dict[str, Floats]) -> float | None:
     """The mean of `head_speed`; None without a face."""
-    return mean(head_speed(poses)) if np.isfinite(poses["eyes"]).any() else None
+    return mean(head_speed(poses))
 
 
 class Body:

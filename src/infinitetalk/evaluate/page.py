@@ -11,7 +11,7 @@ from infinitetalk.core.sizes import FPS
 from infinitetalk.evaluate import motion, plots
 from infinitetalk.evaluate.measure import Result, flickers
 from infinitetalk.evaluate.plots import Line
-from infinitetalk.evaluate.series import Floats, smoothed
+from infinitetalk.evaluate.series import Floats, filled, smoothed
 from infinitetalk.evaluate.table import FIGURES, Figure, shown, value_of
 
 STYLE: Final = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
@@ -103,13 +103,17 @@ def _sections(result: Result) -> Iterator[str]:
         "Motion",
         "How fast the head moves and turns, and what is below it, in distances of the eyes a second.",
         plots.lines([Line("head", seconds, motion.head_speed(poses)),
-                     Line("body", seconds, smoothed(np.nan_to_num(rows["body"]), 5), "b")], "seconds", zero=True),
+                     Line("body", seconds, _smooth(rows["body"]), "b")], "seconds", zero=True),
     )  # fmt: skip
     if facts["truth"]:
         yield _section("Against the truth: PSNR", "Decibels of each frame.",
                        plots.lines([Line("", seconds, rows["psnr"])], "seconds"))  # fmt: skip
         yield _section("Against the truth: SSIM", "Structural similarity of each frame; 1 is the same picture.",
                        plots.lines([Line("", seconds, rows["ssim"])], "seconds"))  # fmt: skip
+
+
+def _smooth(values: Floats) -> Floats:
+    return smoothed(filled(values), 5) if np.isfinite(values).any() else values
 
 
 def _sync(found: Mapping[str, Any], seconds: Floats, openness: Floats, heard: Floats) -> Iterator[str]:
