@@ -227,7 +227,7 @@ def swaying(sample: Sample, strength: float) -> Mapping[str, float]:
     made = []
     for frame, wave, other in zip(sample.frames, np.sin(2.5 * time), np.sin(1.7 * time + 1), strict=True):
         move = cv2.getRotationMatrix2D((width / 2, height / 2), 0.5 * strength * wave, 1.0)
-        move[:, 2] += strength * np.array([other, 0.5 * wave])
+        move[:, 2] = move[:, 2] + strength * np.array([other, 0.5 * wave])
         made.append(np.asarray(cv2.warpAffine(frame, move, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8))
     rows, body = Series(), motion.Body()
     for look in follow(made):
@@ -392,7 +392,7 @@ def morphed(studio: Any, count: int, strangers: Strangers) -> dict[str, Any]:
     rows = []
     for index in range(count):
         pictures = [morph(studio.mouths, index, share) for share in SHARES]
-        rows.append([strangers.far(pictures[0][0], frames[1:]) for frames in pictures])
+        rows.append([strangers.far(pictures[0][0], [*frames[1:]]) for frames in pictures])
     return {"strengths": list(SHARES), "measures": {"identity": figures(SHARES, rows, 1)}}
 
 

@@ -31,7 +31,7 @@ def test_cepstra_are_those_of_python_speech_features() -> None:
 def test_towers_and_figures_are_the_authors(network: SyncNet) -> None:
     frames, count = faces(), len(RECORDED["faces"])
     seen = torch.cat([network.faces(frames[at : at + FRAMES].transpose(0, 1)[None]) for at in range(count)])
-    wave = sound().astype(np.float32) / 32767
+    wave = (sound() / 32767).astype(np.float32)
     heard = syncnet.heard_by(network, wave, 0, count)
     assert seen[:, ::16].numpy() == pytest.approx(RECORDED["faces"].numpy(), rel=1e-3, abs=1e-3)
     assert heard[:, ::16].numpy() == pytest.approx(RECORDED["sounds"].numpy(), rel=1e-3, abs=1e-3)
@@ -50,7 +50,7 @@ def test_a_video_in_blocks_is_the_video_as_a_whole(network: SyncNet, monkeypatch
     figures = []
     for block in (3, 100):
         monkeypatch.setattr(syncnet, "_BLOCK", block)
-        listener = Listener(network, sound().astype(np.float32) / 32767, len(pictures))
+        listener = Listener(network, (sound() / 32767).astype(np.float32), len(pictures))
         for index, picture in enumerate(pictures):
             listener.see(Look(index, picture, face, None))
         figures.append(listener.result())

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def write(path: Path, clips: Sequence[HeldOut]) -> None:
     """Writes clips: pictures as PNG and voices as FLAC, so that nothing changes."""
     import soundfile
 
-    parts: dict[str, NDArray[np.generic]] = {"names": np.array(json.dumps([clip.name for clip in clips]))}
+    parts: dict[str, Any] = {"names": np.array(json.dumps([clip.name for clip in clips]))}
     for clip in clips:
         picture, voice = io.BytesIO(), io.BytesIO()
         Image.fromarray(clip.picture).save(picture, "PNG", optimize=True)

@@ -147,7 +147,7 @@ def _reference(job: Job, clip: Clip, files: ExitStack, notes: list[str]) -> tupl
     """What the person should look like, and its name."""
     if job.reference is not None:
         return _opened(job.reference, files), str(job.reference)
-    named = clip.request and (clip.request.image or clip.request.video)
+    named = None if clip.request is None else clip.request.image or clip.request.video
     if named is not None:
         try:
             return _opened(named, files), str(named)

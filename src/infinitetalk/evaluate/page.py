@@ -74,7 +74,7 @@ def _section(title: str, text: str, drawn: str) -> str:
 
 def _sections(result: Result) -> Iterator[str]:
     rows, facts = result.series, result.facts
-    seconds = np.arange(len(rows), dtype=np.float32) / FPS
+    seconds = (np.arange(len(rows)) / FPS).astype(np.float32)
     starts = [start / FPS for start in facts["windows"] if start]
     if facts["sync"]:
         yield from _sync(facts["sync"], seconds, rows["openness"], result.heard)

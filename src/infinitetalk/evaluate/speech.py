@@ -57,8 +57,8 @@ class Ear:
 @cache
 def _filters() -> Floats:
     """Triangles [BANDS, bins] that are as wide as the ear's, from 60 to 7600 Hz."""
-    ends = 2595 * np.log10(1 + np.array([60.0, 7600.0]) / 700)
-    edges = 700 * (10 ** (np.linspace(*ends, BANDS + 2) / 2595) - 1)
+    low, high = (2595 * float(np.log10(1 + hertz / 700)) for hertz in (60, 7600))
+    edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
     bins = np.fft.rfftfreq(_SIZE, 1 / SAMPLE_RATE)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]

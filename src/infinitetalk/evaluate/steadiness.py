@@ -34,7 +34,7 @@ def shades(picture: Picture) -> Shades:
     own = grey(picture)
     step = max(1, round(min(own.shape) / _SIDE))
     size = (max(GRID, own.shape[1] // step), max(GRID, own.shape[0] // step))
-    small = cv2.resize(own.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(own.astype(np.float32), size, interpolation=cv2.INTER_AREA), np.float32)
     return Shades(small, np.asarray(cv2.resize(small, (GRID, GRID), interpolation=cv2.INTER_AREA), np.float32))
 
 

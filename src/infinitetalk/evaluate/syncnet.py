@@ -125,7 +125,8 @@ def cepstra(sound: NDArray[np.int16]) -> NDArray[np.float64]:
     banded = power @ _triangles(filters, size).T
     logs = np.log(np.where(banded == 0, least, banded))
     order = np.arange(13)[:, None] * (2 * np.arange(filters) + 1) * np.pi / (2 * filters)
-    basis = np.cos(order) * np.where(np.arange(13) == 0, np.sqrt(1 / filters), np.sqrt(2 / filters))[:, None]
+    basis = np.cos(order) * np.sqrt(2 / filters)
+    basis[0] = np.sqrt(1 / filters)
     found = logs @ basis.T * (1 + 11 * np.sin(np.pi * np.arange(13) / 22))
     found[:, 0] = np.log(np.where(energy == 0, least, energy))
     return np.asarray(found)
