@@ -33,7 +33,7 @@ def test_lips_that_follow_another_sound_do_not_pass() -> None:
         return np.stack([clip.picture] * 50)
 
     still = measure(stand, {"flite": clips}, others=False)
-    assert any("jaw openness" in line for line in worse(still, FIGURES["large"]))
+    assert any("jaw openness" in line for line in worse(still, FIGURES["small"]))
 
 
 def test_a_figure_may_fall_by_a_little_alone() -> None:
