@@ -1,5 +1,6 @@
 """What the second edition adds: varied people, networks that name the video, growth, and distillation."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from infinitetalk.diffusion.schedule import timesteps
 from infinitetalk.models.dit import AudioDiT
 from tests.training.test_nano import LATENTS, TINY, some_clips, telling_voices
 from training.clock import RunLog
-from training.heads import render
+from training.heads import render, speed
 from training.heads.blendshapes import JAW_OPEN, shape_indices
 from training.heads.dataset import ClipOptions, sample_clip
 from training.heads.details import Details
 from training.heads.example import babble_tracks
+from training.heads.materials import kind_masks
+from training.heads.mesh import BODY, HAIR
 from training.heads.noise import noise, noise_and_slope
 from training.heads.render import HeadRenderer
 from training.heads.scene import Grade, Light
@@ -31,6 +34,7 @@ from training.nano.pixels import worn
 from training.nano.preview import Told, guided, sample
 from training.nano.reading import begin
 from training.nano.settings import DITS, EDITIONS
+from training.nano.store import create
 from training.nano.train_dit import Data, Trainer
 
 CPU = torch.device("cpu")
@@ -83,23 +87,28 @@ def test_details_change_the_skin_and_no_details_change_nothing(monkeypatch: pyte
     assert (renderer.render(spec).frames.int() - plain.int()).abs().max() <= 1
 
 
-def test_pieces_of_one_size_are_shaded_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    speech = babble_tracks(2, 1.0, seed=0)
-    renderer = HeadRenderer("cpu", size=32)
-    monkeypatch.setattr(render, "PIECE", 700)
-    sizes = []
+def test_every_visible_part_is_shaded_as_one_kind() -> None:
+    masks = kind_masks(torch.arange(HAIR + 1))
+    assert torch.stack(list(masks.values())).sum(0).eq(1).all()
+    assert masks["hair"].nonzero().flatten().tolist() == [HAIR]
+    assert masks["body"].nonzero().flatten().tolist() == [BODY]
 
-    def compiled(parts: list[torch.Tensor], *rest: torch.Tensor, plain: bool) -> torch.Tensor:
-        sizes.append(len(parts[0]))
-        return render._lit(parts, *rest, plain=plain)
 
-    for people in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
-        spec = sample_clip(speech, 0, seed=3, options=replace(VARIED, frames=1, people=people)).spec
-        monkeypatch.setattr(renderer, "_compiled", None)
-        whole = renderer.render(spec).frames
-        monkeypatch.setattr(renderer, "_compiled", compiled)
-        assert torch.equal(renderer.render(spec).frames, whole)
-    assert len(sizes) > 2 and set(sizes) == {700}
+def test_speed_is_measured_by_stages_and_by_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(speed, "DRAWN", replace(VARIED, frames=2))
+    stored: list[int] = []
+    monkeypatch.setattr(speed, "fill", lambda *told: stored.append(told[1]))
+    setting = speed.Setting(device="cpu", size=16, supersampling=1, at_once=None, workers=0)
+    found = speed.by_stages(setting, create(tmp_path / "clips", speed.STORED, 16), 0.0)
+    assert found["clips"] == 1
+    times = found["ms_per_clip"]
+    assert isinstance(times, dict) and {"bake", "geometry", "raster", "shade body", "write"} < set(times)
+    assert 0 <= times["between stages"] < times["whole drawing"] and min(times.values()) >= 0
+    moments = speed.draw_share(speed.Share(setting, 0, seconds=0.0, latest=math.inf))
+    assert len(moments) == 2 and len(stored) == 3
+    assert speed.summed([[1.0, 2.0, 3.0, 4.0], [2.5, 3.5, 4.5]], 0.5) == {
+        "first_clip_after_s": 2.0, "clips": 3, "seconds": 1.5, "clips_per_s": 2.0,
+    }  # fmt: skip
 
 
 def test_varied_clips_repeat_and_move_as_strongly_as_they_say() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -171,7 +171,7 @@ def make_clips(
     batch: int = 16,
     workers: int = 0,
     renderer: HeadRenderer | None = None,
-) -> Iterator[ClipBatch]:
+) -> Generator[ClipBatch, None, None]:
     """Render clips ``first`` to ``first + count`` of a split, ``batch`` at a time.
 
     Args:
@@ -185,10 +185,11 @@ def make_clips(
     renderer = renderer or HeadRenderer(device)
     sampled = _sampled(indices or range(first, first + count), _Sampler(speech, seed, split, options), workers)
     while items := list(islice(sampled, batch)):
-        yield _collect([(item, renderer.render(item.spec)) for item in items])
+        yield collect([(item, renderer.render(item.spec)) for item in items])
 
 
-def _collect(items: Sequence[tuple[SampledClip, Clip]]) -> ClipBatch:
+def collect(items: Sequence[tuple[SampledClip, Clip]]) -> ClipBatch:
+    """Drawn clips of the same length and size as a batch."""
     clips = [clip for _, clip in items]
     device = clips[0].frames.device
     utterance = [[*item.utterance, *[NOBODY] * (MAX_PEOPLE - len(item.utterance))] for item, _ in items]

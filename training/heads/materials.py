@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from training.heads.details import (
 )
 from training.heads.identity import Identity
 from training.heads.mesh import (
+    BODY,
     HAIR,
     LEFT_EYE,
     LOWER_TEETH,
@@ -61,27 +62,32 @@ class Looks:
 
     def __init__(self, packed: Tensor, person: Tensor) -> None:
         """``packed [P, fields]``; ``person [N]`` says who is at each pixel (one person costs no look-up)."""
-        self.values = packed[0] if len(packed) == 1 else packed[person]
-
-    @staticmethod
-    def of(values: Tensor) -> Looks:
-        """Looks whose ``values`` were taken from another."""
-        looks = object.__new__(Looks)
-        looks.values = values
-        return looks
+        # A row per field: neighbouring pixels' numbers lie side by side.
+        self._values = packed[0] if len(packed) == 1 else packed.T[:, person]
 
     def colour(self, name: str) -> Tensor:
         start = 3 * _COLOURS.index(name)
-        return self.values[..., start : start + 3]
+        return self._values[start : start + 3].movedim(0, -1)
 
     def number(self, name: str) -> Tensor:
-        return self.values[..., 3 * len(_COLOURS) + _NUMBERS.index(name)]
+        return self._values[3 * len(_COLOURS) + _NUMBERS.index(name)]
+
+
+Kind = Literal["body", "hair", "rest"]
+"""What pixels may show that are shaded together: the body (skin and cloth), the sheet of hair, eyes, lashes, mouth."""
+
+
+def kind_masks(part: Tensor) -> dict[Kind, Tensor]:
+    """Which pixels ``[N]`` are of each kind; every pixel is of one."""
+    body, hair = part == BODY, part == HAIR
+    return {"body": body, "hair": hair, "rest": ~(body | hair)}
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What is visible at each of N pixels."""
+    """What is visible at each of N pixels, all of one kind."""
 
+    kind: Kind
     part: Tensor  # [N] int64
     place: Tensor  # [N, 3] template coordinates
     normal: Tensor  # [N, 3] unit, camera space
@@ -91,19 +97,6 @@ class Surface:
     strand: Tensor  # [N, 2]
     looks: Looks
     plain: bool = False  # nobody has details
-
-    def parts(self) -> tuple[Tensor, ...]:
-        """Everything as tensors, for ``of``; those of one person's look have no pixels."""
-        return (
-            *(self.part, self.place, self.normal, self.masks, self.light, self.growth, self.strand),
-            self.looks.values,
-        )
-
-    @staticmethod
-    def of(parts: Sequence[Tensor], *, plain: bool) -> Surface:
-        """What ``parts`` took apart."""
-        part, place, normal, masks, light, growth, strand, values = parts
-        return Surface(part, place, normal, masks, light, growth, strand, Looks.of(values), plain)
 
 
 @dataclass(frozen=True)
@@ -157,31 +150,42 @@ def eyeball_direction(place: Tensor) -> Tensor:
 
 
 def materials(surface: Surface) -> Material:
-    """Colours of everything that can be visible."""
-    part, place = surface.part, surface.place
-    grain = _noise(place, 4.0, surface.looks.number("phase"))
-    fine = _noise(place, 19.0, surface.looks.number("phase"))
+    """Colours of what is visible."""
+    if surface.kind == "body":
+        return _body(surface)
+    if surface.kind == "rest":
+        return _rest(surface)
+    bright = torch.ones_like(surface.light)
+    colour = _hair(surface, _noise(surface.place, 4.0, surface.looks.number("phase")))
+    return Material(colour, torch.zeros_like(bright), 20.0 * bright, bright)
+
+
+def _body(surface: Surface) -> Material:
+    """Skin and cloth."""
+    place, looks = surface.place, surface.looks
+    grain, fine = (_noise(place, frequency, looks.number("phase")) for frequency in (4.0, 19.0))
     skin, lips, hairy = _skin(surface, grain, fine)
     cloth = _cloth_share(surface)
-    colour = _mix(skin, cloth_tone(surface, surface.looks.colour("cloth") * (1.0 + 0.02 * fine[..., None])), cloth)
+    colour = _mix(skin, cloth_tone(surface, looks.colour("cloth") * (1.0 + 0.02 * fine[..., None])), cloth)
     gloss = (0.13 + 0.13 * lips) * (1.0 - 0.9 * cloth) * (1.0 - 0.9 * hairy)
-    gloss = gloss * (1.0 + 0.8 * surface.looks.number("shine"))
-    sharpness = 14.0 + 22.0 * lips
-    is_hair = part == HAIR
-    colour = torch.where(is_hair[..., None], _hair(surface, grain), colour)
-    gloss, sharpness = torch.where(is_hair, 0.0, gloss), torch.where(is_hair, 20.0, sharpness)
-    lash = (part > TONGUE) & (part < HAIR)
-    colour = torch.where(lash[..., None], _lashes(surface, skin), colour)
+    gloss = gloss * (1.0 + 0.8 * looks.number("shine"))
+    return Material(colour, gloss, 14.0 + 22.0 * lips, _mouth_shade(surface))
+
+
+def _rest(surface: Surface) -> Material:
+    """Eyeballs, lashes, teeth and tongue."""
+    part, place = surface.part, surface.place
+    ball, depth_shade = is_eye(part), _step(place[..., 2], 0.85, 1.42).clamp(min=0.12)
     eye, white_shade = _eyes(surface)
-    ball = is_eye(part)
-    colour = torch.where(ball[..., None], eye, colour)
-    gloss, sharpness = torch.where(ball, 0.25, gloss), torch.where(ball, 200.0, sharpness)
     is_tooth, is_tongue = (part == UPPER_TEETH) | (part == LOWER_TEETH), part == TONGUE
+    wet = is_tooth | is_tongue
+    colour = torch.where(ball[..., None], eye, _lashes(surface))
     colour = torch.where(is_tooth[..., None], tooth_tone(surface, _teeth(place)), colour)
     colour = torch.where(is_tongue[..., None], place.new_tensor([0.62, 0.30, 0.29]).expand_as(colour), colour)
-    wet = is_tooth | is_tongue
-    gloss, sharpness = torch.where(wet, 0.25, gloss), torch.where(wet, 35.0, sharpness)
-    shade = torch.where(wet, _step(place[..., 2], 0.85, 1.42).clamp(min=0.12), _mouth_shade(surface))
+    shine = 0.13 * (1.0 + 0.8 * surface.looks.number("shine"))
+    gloss = torch.where(ball | wet, 0.25, shine)
+    sharpness = torch.where(ball, 200.0, torch.where(wet, 35.0, 14.0))
+    shade = torch.where(wet, depth_shade, _mouth_shade(surface))
     return Material(colour, gloss, sharpness, torch.where(ball, white_shade, shade))
 
 
@@ -256,10 +260,11 @@ def _hair(surface: Surface, grain: Tensor) -> Tensor:
     return strand_tone(surface, looks.colour("hair") * tone[..., None])
 
 
-def _lashes(surface: Surface, skin: Tensor) -> Tensor:
+def _lashes(surface: Surface) -> Tensor:
+    skin = surface.looks.colour("skin").expand_as(surface.place)
     dark = skin.new_tensor([0.05, 0.04, 0.035]).expand_as(skin)
     share = (0.45 + 0.5 * surface.looks.number("lashes")).expand(len(skin))
-    return _mix(surface.looks.colour("skin").expand_as(skin), dark, share)
+    return _mix(skin, dark, share)
 
 
 def _eyes(surface: Surface) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,10 @@ def noise_and_slope(place: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         noise ``[...]`` and its gradient ``[..., 3]``.
     """
+    if place.is_cuda:
+        from training.heads import noise_triton
+
+        return noise_triton.noise_and_slope(place, slopes=True)
     cell = place.floor()
     x, y, z = cell.to(torch.int32).unbind(-1)
     part = place - cell
@@ -55,6 +59,10 @@ def _plane(
 
 def noise(place: Tensor) -> Tensor:
     """The noise of ``noise_and_slope`` alone, ``[...]``."""
+    if place.is_cuda:
+        from training.heads import noise_triton
+
+        return noise_triton.noise_and_slope(place, slopes=False)[0]
     return noise_and_slope(place)[0]
 
 

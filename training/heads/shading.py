@@ -11,7 +11,7 @@ from torch import Tensor
 from training.heads.details import sheen_unevenness
 from training.heads.hair import CENTRE
 from training.heads.materials import Material, Surface, is_eye
-from training.heads.mesh import HAIR, TONGUE, UPPER_TEETH
+from training.heads.mesh import TONGUE, UPPER_TEETH
 
 _WRAP: Final = (0.42, 0.26, 0.20)  # light creeps around the skin's terminator, red farthest
 _CROWN: Final = (0.0, 8.6, 0.25)
@@ -52,10 +52,14 @@ def _highlights(surface: Surface, material: Material, towards: Tensor, strength:
     viewer = towards.new_tensor([0.0, 0.0, 1.0])
     halfway = F.normalize(towards + viewer, dim=0)
     sharp = (surface.normal @ halfway).clamp(0.0, 1.0)
+    if surface.kind == "hair":
+        return strength * _hair_sheen(surface, halfway)
     gloss = material.gloss * sharp**material.sharpness
-    window = F.normalize(towards.new_tensor([0.16, 0.36, 1.0]), dim=0)  # the small catchlight of every eye
-    gloss = gloss + torch.where(is_eye(surface.part), 0.8 * (surface.normal @ window).clamp(0.0, 1.0) ** 200, 0.0)
-    return strength * (gloss + torch.where(surface.part == HAIR, _hair_sheen(surface, halfway), 0.0))
+    if surface.kind == "rest":
+        window = F.normalize(towards.new_tensor([0.16, 0.36, 1.0]), dim=0)  # the small catchlight of every eye
+        light = 0.8 * (surface.normal @ window).clamp(0.0, 1.0) ** 200
+        gloss = gloss + torch.where(is_eye(surface.part), light, 0.0)
+    return strength * gloss
 
 
 def _hair_sheen(surface: Surface, halfway: Tensor) -> Tensor:

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from training.checkpoint import Progress
 from training.clock import RunLog
-from training.heads.blendshapes import BLENDSHAPES, JAW_OPEN
-from training.heads.dataset import ClipBatch, ClipOptions, Split, make_clips, sample_clip
-from training.heads.render import HeadRenderer
+from training.heads.blendshapes import JAW_OPEN
+from training.heads.dataset import ClipBatch, ClipOptions, Split, make_clips
+from training.heads.render import SUPERSAMPLING, HeadRenderer
 from training.heads.tracks import tracks
-from training.nano.settings import EDITIONS, Edition
+from training.nano.settings import EDITIONS
 from training.nano.store import FRAMES, Clips, create, extend, finished
 from training.nano.voices import frames_of, spoken
 from training.speech.corpus import Utterance
@@ -73,15 +73,20 @@ def render(
     missing = [index for index in part if not store.people[index]]
     known: dict[str, Any] = {"split": split, "renderer": renderer, "options": ClipOptions(varied=varied)}
     drawn = _drawn(missing, speech, workers, known)
+    begun = time.monotonic()
+
+    def rate(made: int) -> str:
+        return f"{made / max(time.monotonic() - begun, 1e-9):.2f} clips per second"
+
     for number, index in enumerate(missing):
         if time.monotonic() > stop:
-            log(f"{number} of {len(missing)} clips of {split}: time is up")
+            log(f"{number} of {len(missing)} clips of {split}: time is up; {rate(number)}")
             drawn.close()
             return
         fill(store, index, next(drawn))
         if log.due():
-            log(f"{number + 1} of {len(missing)} clips of {split}")
-    log(f"all {len(missing)} clips of {split} done")
+            log(f"{number + 1} of {len(missing)} clips of {split}; {rate(number + 1)}")
+    log(f"all {len(missing)} clips of {split} done; {rate(len(missing))}")
 
 
 def _drawn(
@@ -100,7 +105,8 @@ def helpers(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "training.nano.make_data", str(options.data), "--corpus", str(options.corpus)]
     command += ["--clips", str(options.clips), "--processes", str(options.processes), "--device", options.device]
     command += ["--at-most", str(options.at_most), "--edition", options.edition, "--workers", str(options.workers)]
-    command += ["--compiled"] if options.compiled else []
+    command += ["--supersampling", str(options.supersampling)]
+    command += ["--at-once", str(options.at_once)] if options.at_once else []
     return [subprocess.Popen([*command, "--index", str(index)]) for index in range(1, options.processes)]
 
 
@@ -120,23 +126,6 @@ def opened(folder: Path, count: int, size: int) -> Clips:
     return store
 
 
-def made_renderer(device: str, edition: Edition, log: RunLog, *, compiled: bool) -> HeadRenderer:
-    """A renderer of an edition's pictures; one that cannot compile says so and draws without."""
-    if compiled:
-        try:
-            renderer, begun = HeadRenderer(device, size=edition.size, compiled=True), time.monotonic()
-            silence = [np.zeros((2, len(BLENDSHAPES)), np.float32)]
-            for people in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
-                options = ClipOptions(frames=2, people=people, varied=edition.varied)
-                renderer.render(sample_clip(silence, 0, seed=0, options=options).spec)
-        except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and drawing need not)
-            log(f"COMPILING FAILED, drawing goes on without: {type(error).__name__}: {str(error)[:300]}")
-        else:
-            log(f"compiled in {time.monotonic() - begun:.0f} s")
-            return renderer
-    return HeadRenderer(device, size=edition.size)
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -149,7 +138,8 @@ def main() -> None:
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
     parser.add_argument("--edition", choices=tuple(EDITIONS), default="1", help="whose pictures")
     parser.add_argument("--workers", type=int, default=0, help="processes that think of clips, for each that renders")
-    parser.add_argument("--compiled", action="store_true", help="shade by compiled code")
+    parser.add_argument("--supersampling", type=int, default=SUPERSAMPLING, help="1 draws coarse edges, but faster")
+    parser.add_argument("--at-once", type=int, help="frames drawn together")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     log = RunLog(options.data / f"render_log_{options.index}.txt")
@@ -159,7 +149,8 @@ def main() -> None:
     clips = options.data / "clips"
     store = opened(clips, options.clips, edition.size) if options.index == 0 else extend(clips)
     others = helpers(options) if options.index == 0 else []
-    renderer = made_renderer(options.device, edition, log, compiled=options.compiled)
+    renderer = HeadRenderer(options.device, size=edition.size, supersampling=options.supersampling,
+                            frames_at_once=options.at_once)  # fmt: skip
     if options.index == 0:
         held = mouth_tracks(spoken(options.corpus, "test"), seed=1)
         render(opened(options.data / "held", options.held, edition.size), range(options.held), held, "heldout",
