@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import gzip
-from collections.abc import Iterator
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -249,6 +251,15 @@ def bake(head: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]
     return {"light": np.round(light * 255).astype(np.uint8), "skull": skull}
 
 
+def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes arrays for `numpy.load`, by LZMA, which makes two thirds of what numpy's own compression does."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.save(content, array, allow_pickle=False)
+            file.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_LZMA)
+
+
 def main() -> None:
     """Command line: data folder of the wheel, and the folder to write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -257,8 +268,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     head = build_head(arguments.source)
-    np.savez_compressed(arguments.out / "head.npz", allow_pickle=False, **head)
-    np.savez_compressed(arguments.out / "baked.npz", allow_pickle=False, **bake(head))
+    save(arguments.out / "head.npz", head)
+    save(arguments.out / "baked.npz", bake(head))
 
 
 if __name__ == "__main__":
