@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from infinitetalk.core.sizes import Pixels
+from infinitetalk.evaluate.series import correlation, filled
 from infinitetalk.media.landmarks import EYE_CORNERS, LOWER_LIP, POINTS, UPPER_LIP
 from training.evaluate import measures, sheets
-from training.evaluate.landmarks import filled, openness
+from training.evaluate.landmarks import openness
 from training.evaluate.report import Check, write
 from training.evaluate.sheet import moments, phone_at
 from training.evaluate.videos import Still
@@ -33,9 +34,9 @@ def test_openness_is_relative_to_the_eyes_and_bridges_gaps() -> None:
 
 def test_correlation_and_loudness() -> None:
     rise = np.arange(10, dtype=np.float32)
-    assert measures.correlation(rise, 3 * rise + 1) == pytest.approx(1)
-    assert measures.correlation(rise, -rise) == pytest.approx(-1)
-    assert measures.correlation(rise, np.ones(10, np.float32)) == 0
+    assert correlation(rise, 3 * rise + 1) == pytest.approx(1)
+    assert correlation(rise, -rise) == pytest.approx(-1)
+    assert correlation(rise, np.ones(10, np.float32)) == 0
     voice = np.repeat(np.array([0, 0.5, 0.1], np.float32), 640)
     assert measures.loudness(voice, 4) == pytest.approx([0, 0.5, 0.1, 0])
 

@@ -20,8 +20,8 @@ from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLES_PER_FRAME, Pixels
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.protocols import Inputs, Picture, Waveform
+from infinitetalk.evaluate.series import correlation
 from training.evaluate import measures, sheets
-from training.evaluate.measures import correlation
 from training.evaluate.nano import ADDED, WINDOW
 from training.evaluate.report import Check, write
 from training.evaluate.scenes import ALONE, CHAIN, Floats, Studio

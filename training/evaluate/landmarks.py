@@ -3,8 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from infinitetalk.evaluate.lips import openness as apart
+from infinitetalk.evaluate.series import filled
 from infinitetalk.media.faces import find_faces
-from infinitetalk.media.landmarks import EYE_CORNERS, LOWER_LIP, POINTS, UPPER_LIP
+from infinitetalk.media.landmarks import POINTS
 from infinitetalk.media.landmarks import FaceMesh as Mesh
 
 Floats = NDArray[np.float32]
@@ -29,15 +31,4 @@ class FaceMesh:
 
 def openness(points: Floats) -> Floats:
     """How far lips are apart relative to the distance of the eyes, (F,); gaps are filled from their neighbours."""
-    apart = np.linalg.norm(points[:, UPPER_LIP] - points[:, LOWER_LIP], axis=-1)
-    eyes = np.linalg.norm(points[:, EYE_CORNERS[0]] - points[:, EYE_CORNERS[1]], axis=-1)
-    return filled(apart / eyes)
-
-
-def filled(values: Floats) -> Floats:
-    """Values (F,) with gaps (not a number) bridged by straight lines; all zero if there is nothing but gaps."""
-    there = np.isfinite(values)
-    if not there.any():
-        return np.zeros_like(values)
-    place = np.arange(len(values))
-    return np.interp(place, place[there], values[there]).astype(np.float32)
+    return filled(apart(points))

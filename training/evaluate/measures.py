@@ -25,14 +25,6 @@ RIGID: Final = (10, 338, 297, 332, 284, 251, 389, 356, 127, 162, 21, 54, 103, 67
 EYES: Final = (33, 133, 159, 145, 158, 153, 263, 362, 386, 374, 385, 380)
 
 
-def correlation(a: Floats, b: Floats) -> float:
-    """Pearson's r over the shorter one's length; 0 if one of them does not change."""
-    count = min(len(a), len(b))
-    a, b = a[:count] - a[:count].mean(), b[:count] - b[:count].mean()
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / size if size > 0 else 0.0
-
-
 def loudness(voice: Floats, frames: int) -> Floats:
     """Root mean square of the sound under each video frame."""
     samples = 16_000 // FPS

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from infinitetalk.engine.model import SpeechPart
+from infinitetalk.evaluate.series import correlation
 from infinitetalk.weights.folder import ModelFolder
 from training.evaluate import measures, sheets
 from training.evaluate.fetch import JUDGES
 from training.evaluate.identity import Recogniser
 from training.evaluate.landmarks import FaceMesh, Floats, openness
-from training.evaluate.measures import correlation
 from training.evaluate.report import Check, write
 from training.evaluate.scenes import CHAIN, DOUBLE, SINGLE, Studio
 from training.evaluate.videos import Camera, Video

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from infinitetalk.evaluate.series import correlation
 from infinitetalk.models.speech import normalise
 from training.heads.tracks import openness, tracks
 from training.heads.visemes import GESTURES, LIPS_CLOSED, PHONE_CLASSES
@@ -83,11 +84,6 @@ def hear(reader: PhoneReader, utterance: Utterance, device: torch.device) -> Hea
     return Heard(
         utterance.engine, states.flatten(1).cpu(), logits.argmax(-1).cpu(), grid[: 2 * frames].long(), openness(track)
     )
-
-
-def correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Pearson's r."""
-    return float(np.corrcoef(a, b)[0, 1])
 
 
 def with_one(states: Tensor) -> Tensor:
