@@ -290,20 +290,23 @@ from ray._common.usage.usage_lib import usage_stats_enabled
 print(code, usage_stats_enabled(), os.environ["RAY_USAGE_STATS_ENABLED"])
 """
 
-# Every process of Python that the program starts says whom it speaks to; a datagram socket that is connected sends
-# nothing: so Ray asks the system for this machine's address.
+# Every process of Python that the program starts says whom it speaks to. A datagram socket that is connected sends
+# nothing: so Ray asks the system for this machine's address. And whatever is switched off, Ray asks the cloud's own
+# address within the machine's link which cloud this is.
 WATCH = """
 import socket, sys
-own = ("127.", "::1", "0.0.0.0", {address!r})
+own = ("127.", "::1", "0.0.0.0", "169.254.169.254", "metadata.google.internal", {address!r})
 def watch(event, words):
-    if event == "socket.getaddrinfo" and words[0] and not str(words[0]).startswith((*own, "localhost")):
-        told(event, words)
+    if event == "socket.getaddrinfo" and words[0]:
+        host = words[0].decode() if isinstance(words[0], bytes) else str(words[0])
+        if not host.startswith((*own, "localhost")):
+            told(event, words)
     if event == "socket.connect" and isinstance(words[1], tuple) and words[0].type != socket.SOCK_DGRAM:
         if not str(words[1][0]).startswith(own):
             told(event, words)
 def told(event, words):
     with open({log!r}, "a") as file:
-        file.write(event + " " + str(words[1:]) + " " + " ".join(sys.argv)[:200] + chr(10))
+        file.write(event + " " + str(words) + " " + " ".join(sys.argv)[:200] + chr(10))
 sys.addaudithook(watch)
 """
 

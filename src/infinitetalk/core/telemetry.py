@@ -8,6 +8,7 @@ OFF: Mapping[str, str] = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",  # `ray start` tells that its statistics are off, if to nobody
 }
 """Environment variable → the value that switches a dependency's telemetry off."""
 
