@@ -14,6 +14,7 @@ from infinitetalk.core.knobs import CONTROLS, Kind
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.engine.job import Job, Made
 from infinitetalk.engine.planning import work_of
+from infinitetalk.jobs.record import JobProgress
 from infinitetalk.media.sidecar import absolute, settings_hash
 
 _ROUGH = 256
@@ -54,6 +55,8 @@ class Ended:
     error: str | None = None
     resumed: int = 0
     """Windows that were finished before."""
+    progress: JobProgress | None = None
+    """How far it was at its end."""
 
 
 def order_of(job: Job, vault: Vault, output: str, *, inputs: str = f"{OWN}/inputs", preview: bool = False) -> Order:

@@ -109,7 +109,7 @@ class Station:
         ledger = Ledger(self._vault, order.ledger, order.attempt)
         room = self._scratch.room("job")
         try:
-            return self._made(order, ledger, room)
+            return replace(self._made(order, ledger, room), progress=JobProgress.of(self._board))
         except DeviceLostError:
             raise
         except InfiniteTalkError as error:

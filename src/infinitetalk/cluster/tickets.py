@@ -66,5 +66,6 @@ class Ticket:
 
     def end(self, ended: Ended) -> None:
         """It is over."""
+        self.progress = ended.progress or self.progress
         self.ended = ended
         self._over.set()
