@@ -138,7 +138,7 @@ def test_a_killed_worker_costs_at_most_one_window(pool: Pool, vault: Vault, make
 
 
 def test_two_workers_work_at_the_same_time(pool: Pool, vault: Vault, make_job: MakeJob) -> None:
-    tickets = [submitted(pool, vault, make_job(1, seed=seed), f"both-{seed}.mp4") for seed in range(4)]
+    tickets = [submitted(pool, vault, make_job(4, seed=seed, steps=10), f"both-{seed}.mp4") for seed in range(4)]
     until("both work", lambda: len({one.facts.process for one in pool.at_work() if one.facts is not None}) == 2)
     assert all((ended := one.wait(PATIENT)) is not None and ended.state == "done" for one in tickets)
 

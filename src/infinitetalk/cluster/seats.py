@@ -115,10 +115,13 @@ def match(seats: Sequence[Seat], tickets: Sequence[Ticket]) -> tuple[Seat, Ticke
     """
     living = [seat for seat in seats if seat.facts is not None]
     kinds = {seat.facts.device for seat in living if seat.facts is not None}
+    free = [seat for seat in living if seat.ticket is None]
+    # Whoever answers first would else get what fits elsewhere as well.
+    told = [one for one in tickets if all(one.shape in seat.plans for seat in free)]
     for seat in sorted((seat for seat in living if seat.idle), key=_memory):
         assert seat.facts is not None
         mine = seat.facts.device
-        fitting = [one for one in tickets if seat.fits(one) and (one.device in (None, mine) or one.device not in kinds)]
+        fitting = [one for one in told if seat.fits(one) and (one.device in (None, mine) or one.device not in kinds)]
         if fitting:
             return seat, min(fitting, key=partial(_urgency, seat, living))
     return None

@@ -33,13 +33,13 @@ def forget() -> None:
 class CudaRecorder:
     """Records kernels, those that exchange tensors with other GPUs too."""
 
-    def __init__(self, device: torch.device, spare: int = 0) -> None:
+    def __init__(self, device: Device, spare: int = 0) -> None:
         self._device, self._spare = device, spare
         self._pool: Any = None
 
     def room(self) -> bool:
         """See `Recorder`."""
-        return not self._spare or torch.cuda.mem_get_info(self._device)[0] >= self._spare
+        return not self._spare or (self._device.free_memory or 0) >= self._spare
 
     def record(self, compute: Callable[[], list[Tensor]]) -> tuple[Callable[[], object], list[Tensor]]:
         """See `Recorder`."""
@@ -80,7 +80,7 @@ def choose_replay(device: Device, settings: MemorySettings, tier: Tier) -> Repla
     on_gpu = device.torch_device.type == "cuda" and tier == Tier.RESIDENT
     if settings.graphs == OFF or not on_gpu or (settings.graphs == AUTO and settings.vram is not None):
         return None
-    wanted, where = settings.graphs == ON, device.torch_device
-    chosen = Replay(CudaRecorder(where)) if wanted else Replay(CudaRecorder(where, SPARE), largest=SHORT)
+    wanted = settings.graphs == ON
+    chosen = Replay(CudaRecorder(device)) if wanted else Replay(CudaRecorder(device, SPARE), largest=SHORT)
     _CHOSEN.add(chosen)
     return chosen
