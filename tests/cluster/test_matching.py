@@ -111,3 +111,11 @@ def test_progress_elsewhere_is_told_as_if_it_were_here(planned: int) -> None:
     assert here.rows[Stage.DENOISING].done == 3 and here.rows[Stage.DENOISING].total == planned
     assert here.rows[Stage.KEY_FRAMES].skipped
     assert here.notes == ["resumed at window 1", "a worker was lost"]
+
+
+def test_an_order_waits_until_all_free_workers_have_said_whether_it_fits() -> None:
+    small, large, order = seat("4060", 8, "small"), seat("h100", 79, "small"), ticket(1, "small")
+    small.plans.clear()
+    assert match([small, large], [order]) is None, "the small one has not answered"
+    small.plans["small"] = FITS
+    assert match([small, large], [order]) == (small, order)
