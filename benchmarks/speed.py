@@ -32,7 +32,6 @@ PARTS: Mapping[str, Part] = {
     "rates": speed_network.rates,
     "kernels": speed_kernels.kernels,
     "ready_sizes": speed_kernels.ready_sizes,
-    "projected": speed_kernels.projected,
     "vae": speed_vae.vae,
     "exact": speed_network.exact,
     "reference": speed_network.reference,

@@ -13,8 +13,7 @@ from infinitetalk.core.memory import MemorySettings
 from infinitetalk.ops import attention_eight
 from infinitetalk.ops.conv import Reading, side_by_side
 from infinitetalk.ops.pixels import Pixels
-from infinitetalk.ops.rope import Grid, video_rotation
-from infinitetalk.runtime.regions import choose_pixels, choose_regions, runs_fused
+from infinitetalk.runtime.regions import choose_pixels, runs_fused
 
 Frames = Callable[[], tuple[Tensor, Tensor | None]]
 """Frames as a convolution reads them, and those that are kept."""
@@ -105,59 +104,6 @@ def ready_sizes(bench: Bench) -> dict[str, Any]:
             found[name] = {"failed": str(failure).partition("\n")[0]}
             continue
         found[name] = {"ms": spent * 1e3, "same_scales": same, "difference": error}
-        sys.stderr.write(f"{name}: {found[name]}\n")
-    return found
-
-
-PROJECTED: Sequence[Mapping[str, Any]] = (
-    {},
-    {"warps": 8},
-    {"warps": 8, "stages": 2},
-    {"tokens": 4},
-    {"tokens": 16},
-    {"tokens": 32, "warps": 8},
-    {"splits": 64},
-    {"splits": 256},
-)
-"""Changes to the sizes that are in use."""
-
-
-def projected(bench: Bench) -> dict[str, Any]:
-    """Milliseconds from projections to what attention in 8 bits takes: in two steps, and in one pass."""
-    if not runs_fused(bench.device):
-        return {"left_out": "it needs Triton and an NVIDIA GPU"}
-    from triton.errors import TritonError
-
-    from infinitetalk.ops import attention_triton, projections_triton
-
-    generator = torch.Generator(bench.where).manual_seed(1)
-    grid, heads = Grid(21, 40, 40), 40
-    rotation, regions = video_rotation(grid, 128, bench.where), choose_regions(bench.device, MemorySettings())
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, device=bench.where, generator=generator, dtype=bench.device.dtype)
-
-    asked = [
-        projections_triton.Projection(normal(1, grid.tokens, heads * 128), 1 + normal(heads * 128) / 4, 1e-6)
-        for _ in range(2)
-    ]
-    values = normal(1, grid.tokens, heads, 128)
-
-    def steps() -> tuple[attention_eight.Ready, ...]:
-        turned = [regions.turned(*one, rotation) for one in asked]
-        return attention_triton.ready(turned[0], turned[1], values)
-
-    truth = steps()
-    found: dict[str, Any] = {"two steps": {"ms": bench.seconds(steps, 20)["seconds"] * 1e3}}
-    for change in PROJECTED:
-        sizes = projections_triton.SIZES._replace(**change)
-        name = ", ".join(f"{field} {value}" for field, value in sizes._asdict().items())
-        call = partial(projections_triton.ready, asked[0], asked[1], values, rotation, sizes)
-        try:
-            error = [_relative(_wide(ours), _wide(theirs)) for ours, theirs in zip(call(), truth, strict=True)]
-            found[name] = {"ms": bench.seconds(call, 20)["seconds"] * 1e3, "differences": error}
-        except (RuntimeError, TritonError) as failure:
-            found[name] = {"failed": str(failure).partition("\n")[0]}
         sys.stderr.write(f"{name}: {found[name]}\n")
     return found
 
