@@ -5,6 +5,7 @@ Parameter names are those of the original checkpoints (Wan 2.1 image-to-video wi
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -76,6 +77,10 @@ class Branch(NamedTuple):
         text = None if self.text is None else self.text.at(index)
         picture = None if self.picture is None else self.picture[index]
         return Told(text, picture, self.sound.at(index), self.sound.places)
+
+
+Given = tuple[tuple[Tensor, Tensor], tuple[Tensor, tuple[Branch, ...]]]
+"""Latents and timestep, and what the network is told besides: condition and branches."""
 
 
 class Added:
@@ -232,45 +237,24 @@ class AudioDiT(nn.Module):
         Returns:
             a velocity [B, out_dim, T, h, w] float32 per branch.
         """
-        if self._replays(latent) and added is None:
-            return self._replayed(latent, timestep, condition, branches, exact_blocks)
-        return self._evaluate(
-            latent, timestep, condition, branches, added=added, ahead=ahead, exact_blocks=exact_blocks
-        )
-
-    def _replays(self, latent: Tensor) -> bool:
-        """Whether passes over such latents are replayed: weights that come and go are not where they were."""
-        if self.replay is None or self._lender is not None:
-            return False
-        tokens = self.grid(latent).tokens / self.parallel.size
-        return self.replay.worth(tokens * self.config.dim**2)
-
-    def _replayed(
-        self, latent: Tensor, timestep: Tensor, condition: Tensor, branches: Sequence[Branch], exact_blocks: int
-    ) -> list[Tensor]:
-        assert self.replay is not None
-
-        def compute(given: tuple[tuple[Tensor, Tensor], tuple[Tensor, tuple[Branch, ...]]]) -> list[Tensor]:
-            (state, when), (known, told) = given
-            return self._evaluate(state, when, known, told, exact_blocks=exact_blocks)
-
+        fresh, told = (latent, timestep.to(latent.device)), (condition, tuple(branches))
+        compute = partial(self._evaluate, added=added, ahead=ahead, exact_blocks=exact_blocks)
+        # Weights that come and go are not where a recording read them, and what is kept for later steps changes hands.
+        if self.replay is None or self._lender is not None or added is not None or not self._short(latent):
+            return compute((fresh, told))
         how = self.parallel, self.attend_by, self.regions, self.frames_at_once, exact_blocks
-        return self.replay(compute, (latent, timestep.to(latent.device)), (condition, tuple(branches)), how)
+        return self.replay(compute, fresh, told, how)
 
-    def _evaluate(
-        self,
-        latent: Tensor,
-        timestep: Tensor,
-        condition: Tensor,
-        branches: Sequence[Branch],
-        *,
-        added: Added | None = None,
-        ahead: float | None = None,
-        exact_blocks: int,
-    ) -> list[Tensor]:
+    def _short(self, latent: Tensor) -> bool:
+        """Whether passes over such latents are short enough to be replayed."""
+        tokens = self.grid(latent).tokens / self.parallel.size
+        return self.replay is not None and self.replay.worth(tokens * self.config.dim**2)
+
+    def _evaluate(self, given: Given, *, added: Added | None, ahead: float | None, exact_blocks: int) -> list[Tensor]:
+        (latent, timestep), (condition, branches) = given
         setting = self._setting(self.grid(latent), latent.device)
         x = self._patches(latent, condition, setting)
-        time, time6 = self._embed_time(timestep.to(x.device).expand(x.shape[0]))
+        time, time6 = self._embed_time(timestep.expand(x.shape[0]))
         if ahead is not None:
             assert added is not None, "nothing is kept that could be followed"
             followed = [self._answer(tokens, time, setting) for tokens in added.onto(x, ahead)]

@@ -6,6 +6,7 @@ and writes the same memory each time, so what differs between passes is copied t
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
+from weakref import ref
 
 from torch import Tensor
 
@@ -28,8 +29,8 @@ class Recording(NamedTuple):
 
     inputs: list[Tensor]
     """What it reads."""
-    copied: list[Tensor]
-    """Of which these are copies."""
+    copied: list[ref[Tensor]]
+    """Of which these are copies; whoever made them may let them go."""
     again: Callable[[], object]
     answers: list[Tensor]
 
@@ -71,9 +72,9 @@ class Replay:
                 return compute((fresh, told))
             recording = self._known[kind] = self._record(compute, (fresh, told), [*new, *old])
         for number, tensor in enumerate([*new, *old]):
-            if number < len(new) or recording.copied[number] is not tensor:
+            if number < len(new) or recording.copied[number]() is not tensor:
                 recording.inputs[number].copy_(tensor)
-                recording.copied[number] = tensor
+                recording.copied[number] = ref(tensor)
         recording.again()
         return [answer.clone() for answer in recording.answers]
 
@@ -93,7 +94,7 @@ class Replay:
         inputs = [tensor.clone() for tensor in now]
         own = with_tensors(given, iter(inputs))
         again, answers = self._recorder.record(lambda: compute(own))
-        return Recording(inputs, list(now), again, answers)
+        return Recording(inputs, [ref(tensor) for tensor in now], again, answers)
 
 
 def tensors(given: Any) -> Iterator[Tensor]:
