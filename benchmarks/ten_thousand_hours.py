@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quantisation import put
+from benchmarks.quantisation import RESULTS, put
 from infinitetalk.core.sizes import FPS
 
-RESULTS = Path(__file__).parent / "results"
 MARKS = "10,000 hours"
 HOURS = 10_000
 DAYS = 30
@@ -63,7 +62,7 @@ WAYS = (
     Way(
         "14B, 640x640, 4 steps, two branches, 8 bits: H100", "speed_fast_h100.json", _window("windows", "two branches")
     ),
-    Way("the first, four H200 on each window", "parallel_h200x4.json", _window("fast", "on_4: windows"), gpus=4),
+    Way("the first, four H200 on each window", "gpus_h200.json", _window("four", "windows"), gpus=4),
     Way("14B, 640x640, 40 steps, three branches, exact: H100", "speed_h100.json", _extrapolated),
     Way(
         "the bundled model nano: H100",
