@@ -119,3 +119,12 @@ def test_an_order_waits_until_all_free_workers_have_said_whether_it_fits() -> No
     assert match([small, large], [order]) is None, "the small one has not answered"
     small.plans["small"] = FITS
     assert match([small, large], [order]) == (small, order)
+
+
+def test_a_free_worker_on_which_nothing_fits_makes_room_for_another() -> None:
+    small, order = seat("4060", 8, "small"), ticket(1, "large")
+    assert small.refuses([order]) and small.refuses([order, ticket(2, "large")])
+    assert not small.refuses([order, ticket(2, "small")]) and not small.refuses([])
+    small.plans.clear()
+    assert not small.refuses([order]), "it has not answered"
+    assert not seat("4060", 8, "small", busy=True).refuses([order])

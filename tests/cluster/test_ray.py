@@ -177,6 +177,11 @@ def test_placement_by_memory(vault: Vault, make_job: MakeJob) -> None:
     assert uses_gpus("auto") and not uses_gpus("cpu")
     small, large = make_job(0.5), make_job(0.5, size="2048x2048", window_frames=81, name="large")
     with Pool(vault, "auto", MemorySettings(ram=24)) as pool:
+        alone = submitted(pool, vault, large, "alone.mp4")
+        until("the second worker is hired for it", lambda: alone.facts is not None)
+        assert alone.facts is not None and alone.facts.device == LARGE
+        alone.stop()
+        assert alone.wait(PATIENT) is not None
         plans = pool.survey(order_of(large, vault, "large.mp4"), shape_of(large))
         assert sorted(isinstance(plan, Plan) for plan in plans) == [False, True]
         assert any("NVIDIA GeForce RTX 4060" in f"{plan}" and "would fit" in f"{plan}" for plan in plans)

@@ -130,9 +130,17 @@ def test_what_cannot_be_gone_on_with_is_begun_anew(
     job = make_job(2)
     killed(vault, order_of(job, vault, "a.mp4"), monkeypatch, 2)
     monkeypatch.setattr(journals, "version", lambda _name: "another version")
-    worker = station(vault)
+    worker, kept = station(vault), list[dict[str, str]]()
+    keep = Ledger.keep
+
+    def noted(self: Ledger, journal: Path) -> None:
+        keep(self, journal)
+        kept.append(dict(self._files))
+
+    monkeypatch.setattr(Ledger, "keep", noted)
     ended = worker.make(order_of(job, vault, "a.mp4"))
     assert (ended.state, ended.resumed) == ("done", 0)
+    assert kept and all("/0002/" in place for files in kept for place in files.values()), "nothing of the old turn"
     assert "begun anew" in f"{worker.look()['notes']}"
     worker.close()
 

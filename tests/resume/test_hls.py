@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from infinitetalk.cli.main import main
+from infinitetalk.media.hls import fresh
 from tests.resume.conftest import WINDOWS, Case, environment, frames_of
 
 
@@ -74,3 +75,16 @@ def test_a_folder_with_other_things_is_refused(case: Case, tmp_path: Path, capsy
     assert "holds holidays.jpg" in lines[0]
     assert "is a file" in lines[1]
     assert "there is no folder" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted"),
+    [
+        ([], ["watch.html", "window-00000.ts", "window-00001.ts", "index.m3u8", "now.m3u8"]),
+        (["watch.html", "window-00000.ts"], ["window-00001.ts", "index.m3u8", "now.m3u8"]),
+        # The newest segment is written once more, with the last of the sound.
+        (["watch.html", "window-00000.ts", "window-00001.ts"], ["window-00001.ts", "index.m3u8", "now.m3u8"]),
+    ],
+)
+def test_what_a_copy_of_a_growing_preview_fetches(known: list[str], wanted: list[str]) -> None:
+    assert fresh(["window-00001.ts", "now.m3u8", "index.m3u8", "window-00000.ts", "watch.html"], known) == wanted

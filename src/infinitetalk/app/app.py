@@ -24,7 +24,7 @@ from infinitetalk.app.tickets import Counter
 from infinitetalk.app.vetting import Vetting
 from infinitetalk.core.errors import MachineError
 from infinitetalk.core.memory import MemorySettings
-from infinitetalk.core.serving import ServiceLimits
+from infinitetalk.core.serving import LOCAL, ServiceLimits
 from infinitetalk.engine.job import Workshop
 from infinitetalk.jobs.queue import JobQueue
 from infinitetalk.jobs.tidy import tidied
@@ -39,7 +39,6 @@ LARGEST = "4gb"
 """Of an uploaded file."""
 LOOK = 0.5
 """Seconds between two looks at a job."""
-_LOCAL = ("127.0.0.1", "localhost", "::1")
 
 _TITLE = """<header class="top"><svg viewBox="0 0 48 48" aria-hidden="true"><rect width="48" height="48" rx="13"/><path
 d="M10 24h3M17 18v12M24 11v26M31 17v14M38 24h-3"/></svg><div><h1>InfiniteTalk</h1><p>A picture or a video, a voice, and
@@ -235,7 +234,7 @@ def serving(
         closing.enter_context(_environment(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=str(uploads)))
         workshop = Workshop(device, memory)
         ModelFolder.open(model)
-        local = host in _LOCAL and not share
+        local = host in LOCAL and not share
         if limits is None and not local:
             limits = ServiceLimits()
         place, service, metrics = folder or scratch / "jobs", service or Service(), Metrics()

@@ -1,5 +1,6 @@
 """Who comes in: sessions by cookie, the password of the page, and the addresses of a job's files."""
 
+import errno
 import hashlib
 import json
 import os
@@ -82,6 +83,10 @@ class Sessions:
         await self._app(scope, receive, with_cookie)
 
 
+_STORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""What a disk says that is full or gone."""
+
+
 class FullDisk:
     """Says in one sentence that an upload cannot be stored; the page shows it."""
 
@@ -100,7 +105,7 @@ class FullDisk:
         try:
             await self._app(scope, receive, watched)
         except OSError as error:
-            if begun or scope["type"] != "http":
+            if begun or scope["type"] != "http" or error.errno not in _STORE:
                 raise
             line = f"the server cannot store this now ({error.strerror}); free its disk, or try again later"
             await PlainTextResponse(line, status_code=507)(scope, receive, send)

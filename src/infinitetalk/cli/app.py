@@ -13,10 +13,9 @@ from infinitetalk.cli.text import say
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.knobs import CONTROLS, LIMIT_CONTROLS, Kind, add_flags, given
 from infinitetalk.core.model_name import SEPARATOR
-from infinitetalk.core.serving import ServiceLimits
+from infinitetalk.core.serving import LOCAL, ServiceLimits
 
 LAST_PORT = 65535
-LOCAL = ("127.0.0.1", "localhost", "::1")
 _BY_JOB = ("model", "preview", "text", "voice", "boxes", "prompts")
 """Fields of a single job, as are all files but LoRAs: the page asks for them."""
 _USUAL = [

@@ -30,7 +30,6 @@ class Ledger:
     def __init__(self, vault: Vault, folder: str, attempt: int) -> None:
         self._vault, self._folder, self._attempt = vault, folder, attempt
         self._files: dict[str, str] = {}
-        self._kept = 0
 
     @staticmethod
     def last(vault: Vault, folder: str) -> int:
@@ -54,6 +53,10 @@ class Ledger:
         self._files = dict(ledger["files"])
         return int(ledger["windows"])
 
+    def forget(self) -> None:
+        """Takes nothing of earlier turns for granted any more: the job is begun anew."""
+        self._files = {}
+
     def keep(self, journal: Path) -> None:
         """Copies what is new in a journal's folder to the store; when it returns, a lost machine loses no window.
 
@@ -75,7 +78,7 @@ class Ledger:
         for place in set(self._files.values()) - set(files.values()):
             if place.startswith(mine):
                 self._vault.remove(place)
-        self._files, self._kept = files, windows
+        self._files = files
 
     def clear(self) -> None:
         """Deletes all turns: the video is complete."""

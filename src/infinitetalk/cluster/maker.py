@@ -14,6 +14,7 @@ from infinitetalk.engine.board import State
 from infinitetalk.engine.job import Job, Made, Stopped
 from infinitetalk.engine.progress import Progress
 from infinitetalk.jobs.record import JobProgress
+from infinitetalk.media.hls import fresh
 from infinitetalk.media.paths import sidecar_path
 
 _LOOK_EVERY = 0.25
@@ -53,30 +54,35 @@ class ClusterMaker:
         stopped = False
         with ExitStack() as stages:
             relay = None if listener is None else Relay(listener, stages)
-            while True:
-                ended = ticket.wait(_LOOK_EVERY)
-                try:
-                    if relay is not None and not stopped:
-                        relay.tell(ticket.progress, ticket.notes)
-                except KeyboardInterrupt:
-                    stopped = True
-                    ticket.stop()
-                self._show(ticket, job)
-                if ended is not None:
-                    return ended, stopped
+            shown = 0
+            try:
+                while True:
+                    ended, windows = ticket.wait(_LOOK_EVERY), ticket.progress.windows
+                    try:
+                        if relay is not None and not stopped:
+                            relay.tell(ticket.progress, ticket.notes)
+                    except KeyboardInterrupt:
+                        stopped = True
+                        ticket.stop()
+                    if windows != shown or ended is not None:
+                        shown = windows
+                        self._show(ticket, job)
+                    if ended is not None:
+                        return ended, stopped
+            except BaseException:
+                ticket.stop()  # nobody would hear of it any more
+                raise
 
     def _show(self, ticket: Ticket, job: Job) -> None:
         """Copies what is new of the preview to this machine."""
         if job.hls is None or ticket.order.preview is None:
             return
-        names = self._vault.names(ticket.order.preview)
         job.hls.mkdir(exist_ok=True)
-        for name in sorted(names, key=lambda name: name.endswith(".m3u8")):
+        for name in fresh(self._vault.names(ticket.order.preview), {path.name for path in job.hls.iterdir()}):
             here = job.hls / name
-            if name.endswith(".m3u8") or not here.exists():
-                fresh = here.with_name(f"{name}.new")
-                self._vault.get(f"{ticket.order.preview}/{name}", fresh)
-                fresh.replace(here)
+            arriving = here.with_name(f"{name}.new")
+            self._vault.get(f"{ticket.order.preview}/{name}", arriving)
+            arriving.replace(here)
 
     def _fetched(self, ended: Ended, job: Job, output: str) -> Made | None:
         if ended.made is None:
@@ -128,5 +134,4 @@ class Relay:
             if units := stage.done - done.get(stage.name, 0):
                 with self._listener.stage(Stage(stage.name)):
                     self._listener.advance(units)
-        if self._seen.stage is not None:
-            self._listener.advance(0)  # a listener stops its job only when it is called
+        self._listener.advance(0)  # a listener stops its job only when it is called

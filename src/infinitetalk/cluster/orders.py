@@ -10,7 +10,8 @@ from typing import Any
 from infinitetalk.cluster.ledger import Ledger
 from infinitetalk.cluster.vault import OWN, Vault
 from infinitetalk.core.defaults import Settings
-from infinitetalk.core.knobs import CONTROLS, Kind
+from infinitetalk.core.files import digest
+from infinitetalk.core.knobs import CONTROLS, Kind, with_files
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.engine.job import Job, Made
 from infinitetalk.engine.planning import work_of
@@ -107,20 +108,11 @@ def media_paths(request: TalkRequest) -> list[Path]:
 
 def moved(request: TalkRequest, places: Mapping[str, Path]) -> TalkRequest:
     """A request with some of its pictures, videos, sounds and masks elsewhere."""
-    changes: dict[str, Any] = {}
-    for control in CONTROLS:
-        value = getattr(request, control.name)
-        if control.kind is Kind.FILE and value is not None:
-            changes[control.name] = places.get(str(value), value)
-        elif control.kind is Kind.FILES:
-            changes[control.name] = tuple(places.get(str(path), path) for path in value)
-    return replace(request, **changes)
+    return with_files(request, lambda _field, _number, path: places.get(str(path), path))
 
 
 def _stage(path: Path, vault: Vault, folder: str) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    name = f"{folder}/{digest}{path.suffix.lower()}"
+    name = f"{folder}/{digest(path)}{path.suffix.lower()}"
     if not vault.has(name):
         vault.put(path, name)
     return name

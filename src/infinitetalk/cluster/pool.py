@@ -104,7 +104,7 @@ class Pool:
         """How an order would be done by each worker that the cluster has room for, or why it does not fit there.
 
         Raises:
-            MachineError: no worker starts.
+            MachineError: no worker starts, or there is room for none.
         """
         with self._lock:
             asked = Ticket(0, order, shape, self._news.set)
@@ -114,6 +114,9 @@ class Pool:
             with self._lock:
                 if self._why is not None:
                     raise MachineError(self._why)
+                if self._counted > float("-inf") and self._room == 0:
+                    self._surveyed.remove(asked)
+                    raise MachineError(f"the cluster has room for no worker ({self.offer}); start such a node first")
                 told = [seat.plans.get(shape) for seat in self._seats]
                 whole = self._room > 0 and len(told) >= self._room and None not in told
                 if whole:
@@ -151,6 +154,7 @@ class Pool:
                 self._looked = now
                 for seat in self._seats:
                     seat.look()
+                    seat.stop_if_asked()
             asked = {call: seat for seat in self._seats for call in seat.asked}
         if not asked:
             self._news.wait(_PULSE)
@@ -170,7 +174,8 @@ class Pool:
             self._counted, self._room = now, self.room
             self._wish_for(len(self._queue) + sum(seat.ticket is not None for seat in self._seats))
         busy = sum(seat.ticket is not None for seat in self._seats)
-        wanted = self._room if self._surveyed else min(self._room, busy + len(self._queue))
+        useless = sum(seat.refuses(self._queue) for seat in self._seats)
+        wanted = self._room if self._surveyed else min(self._room, busy + len(self._queue) + useless)
         while self._why is None and len(self._seats) < wanted:
             self._seats.append(Seat.hire(self._offer))
         for seat in [one for one in self._seats if one.idle]:
@@ -215,9 +220,6 @@ class Pool:
         for ticket in [one for one in self._queue if one.stopping]:
             self._queue.remove(ticket)
             ticket.end(Ended(state="stopped"))
-        for seat in self._seats:
-            if seat.ticket is not None and seat.ticket.stopping and "stop" not in seat.asked.values():
-                seat.asked[seat.actor.stop.remote()] = "stop"
 
     def _hear(self, seat: Seat, call: Any) -> None:
         kind = seat.asked.pop(call, None)

@@ -97,6 +97,15 @@ class Seat:
         if self.ticket is not None and "look" not in self.asked.values():
             self.asked[self.actor.look.remote()] = "look"
 
+    def stop_if_asked(self) -> None:
+        """Stops the order if that is wanted; again and again, as a worker may not have begun."""
+        if self.ticket is not None and self.ticket.stopping and "stop" not in self.asked.values():
+            self.asked[self.actor.stop.remote()] = "stop"
+
+    def refuses(self, tickets: Sequence[Ticket]) -> bool:
+        """Whether it has nothing to do, and none of the orders that wait fits."""
+        return self.idle and bool(tickets) and all(isinstance(self.plans.get(one.shape), str) for one in tickets)
+
     def dismiss(self) -> None:
         """Ends the worker; its folder goes with it."""
         ray = import_ray()

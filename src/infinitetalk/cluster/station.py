@@ -1,6 +1,5 @@
 """The work of one group of GPUs: takes orders, keeps each finished window in the store. Knows nothing of Ray."""
 
-import json
 import logging
 import os
 import socket
@@ -23,7 +22,9 @@ from infinitetalk.engine.board import Board
 from infinitetalk.engine.job import Job, Stopped, Workshop, prepare
 from infinitetalk.jobs.listener import Interrupted, Listener
 from infinitetalk.jobs.record import JobProgress
+from infinitetalk.media.hls import fresh
 from infinitetalk.media.paths import job_path, sidecar_path
+from infinitetalk.media.sidecar import tells_whole
 from infinitetalk.weights.folder import ModelFolder
 from infinitetalk.weights.hub.recipe import with_lora
 
@@ -134,6 +135,7 @@ class Station:
                     raise
                 # Another version of a library, say: the windows so far cannot be continued.
                 self._board.note(f"begun anew: {error.need}")
+                ledger.forget()
                 resumed, made = 0, self._workshop.make(replace(job, restart=True), listener)
         except (Stopped, Interrupted) as stop:
             made_so_far = stop.made if isinstance(stop, Stopped) and stop.made.windows else None
@@ -168,9 +170,8 @@ class Station:
         if preview is None or order.preview is None or not preview.exists():
             return
         known = set(self._vault.names(order.preview))
-        for path in sorted(preview.iterdir(), key=lambda path: path.suffix == ".m3u8"):
-            if path.suffix == ".m3u8" or path.name not in known:
-                self._vault.put(path, f"{order.preview}/{path.name}")
+        for name in fresh((path.name for path in preview.iterdir()), known):
+            self._vault.put(preview / name, f"{order.preview}/{name}")
 
     def _deliver(self, order: Order, job: Job) -> None:
         """Puts the video to the store, and the file beside it last: where that is, the video is."""
@@ -191,10 +192,4 @@ def _opened(order: Order) -> tuple[ModelFolder, TalkRequest]:
 
 def complete(vault: Vault, output: str, digest: str) -> bool:
     """Whether a whole video, made by the same settings, is in the store."""
-    content = vault.read(f"{output}.json")
-    try:
-        told = json.loads(content or b"null")
-    except ValueError:
-        return False
-    same = isinstance(told, dict) and told.get("settings_sha256") == digest
-    return same and told.get("complete") is True and vault.has(output)
+    return tells_whole(vault.read(f"{output}.json"), digest) and vault.has(output)

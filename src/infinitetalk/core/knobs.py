@@ -6,7 +6,7 @@ back what its user gave.
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -314,3 +314,15 @@ def from_form(values: Mapping[str, Any]) -> TalkRequest:
         RequestError: a value that cannot work.
     """
     return TalkRequest.from_json(form_values(values))
+
+
+def with_files(request: TalkRequest, change: Callable[[str, int, Path], Path]) -> TalkRequest:
+    """A request with other media files: `change` gets each field's name, the file's number in it, and its path."""
+    changes: dict[str, Any] = {}
+    for control in CONTROLS:
+        value = getattr(request, control.name)
+        if control.kind is Kind.FILE and value is not None:
+            changes[control.name] = change(control.name, 0, value)
+        elif control.kind is Kind.FILES:
+            changes[control.name] = tuple(change(control.name, number, path) for number, path in enumerate(value))
+    return replace(request, **changes)

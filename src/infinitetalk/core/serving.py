@@ -6,6 +6,8 @@ from infinitetalk.core.errors import RequestError
 from infinitetalk.core.request import Knob, knob
 
 LIMITS = "limits"
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Hosts that only this machine reaches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

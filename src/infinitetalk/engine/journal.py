@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infinitetalk.core.errors import MachineError, RequestError
-from infinitetalk.core.files import durable
+from infinitetalk.core.files import digest, durable
 from infinitetalk.core.memory import Lodging, MemorySettings, Tier
 from infinitetalk.core.ranks import crew_size, started_by_torchrun
 from infinitetalk.core.request import TalkRequest
@@ -75,7 +75,7 @@ class Identity:
         named = zip(input_paths(whole), input_paths(absolute(request)), strict=True)
         return cls(
             request=whole.to_json(),
-            inputs={str(name): _digest(path) for name, path in named},
+            inputs={str(name): digest(path) for name, path in named},
             model={str(path): _sampled(path) for path in _model_files(folder)},
             pins={
                 "device": device.name,
@@ -321,22 +321,17 @@ def _model_files(folder: ModelFolder) -> Iterable[Path]:
     yield from (lora.path for lora in folder.loras)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _sampled(path: Path) -> str:
     """A digest of a whole file, or of a large one's size and of samples of it."""
     size = path.stat().st_size
     if size <= _WHOLE:
-        return _digest(path)
-    digest = hashlib.sha256(str(size).encode())
+        return digest(path)
+    sample = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
         for number in range(_PIECES):
             file.seek((size - _PIECE) * number // (_PIECES - 1), os.SEEK_SET)
-            digest.update(file.read(_PIECE))
-    return digest.hexdigest()
+            sample.update(file.read(_PIECE))
+    return sample.hexdigest()
 
 
 def _short(values: Mapping[str, Any], name: str) -> str:

@@ -18,7 +18,7 @@ from infinitetalk.core.stages import Stage
 from infinitetalk.engine.job import Job, Made, Workshop, prepare
 from infinitetalk.engine.progress import Progress
 from infinitetalk.media.paths import sidecar_path
-from infinitetalk.media.sidecar import settings_hash
+from infinitetalk.media.sidecar import settings_hash, tells_whole
 from infinitetalk.media.voices import arranged
 
 if TYPE_CHECKING:
@@ -194,11 +194,10 @@ def _checked(line: Line, *, restart: bool) -> Line:
 def _made_before(job: Job) -> bool:
     """Whether the same settings made a whole video there; inputs that changed since are not looked at."""
     try:
-        content = json.loads(sidecar_path(job.output).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = sidecar_path(job.output).read_bytes()
+    except OSError:
         return False
-    same = isinstance(content, dict) and content.get("settings_sha256") == settings_hash(job.request, job.settings)
-    return same and content.get("complete") is True and job.output.is_file()
+    return tells_whole(content, settings_hash(job.request, job.settings)) and job.output.is_file()
 
 
 def forecast(line: Line, workshop: Planner) -> Forecast:

@@ -1,12 +1,11 @@
 """Where a job's files are. No name in here comes from a user."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from infinitetalk.core.errors import MachineError
-from infinitetalk.core.knobs import CONTROLS, Kind
+from infinitetalk.core.knobs import with_files
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.media.hls import PLAYLIST
 from infinitetalk.media.paths import job_path, require_file, sidecar_path
@@ -81,16 +80,7 @@ class JobFiles:
             MediaError: a file that is missing or empty.
             MachineError: the disk is full or gone.
         """
-        changes: dict[str, Any] = {}
-        for control in CONTROLS:
-            value = getattr(request, control.name)
-            if control.kind is Kind.FILE and value is not None:
-                changes[control.name] = self._own(control.name, 0, value)
-            elif control.kind is Kind.FILES:
-                changes[control.name] = tuple(
-                    self._own(control.name, number, path) for number, path in enumerate(value)
-                )
-        return replace(request, **changes)
+        return with_files(request, self._own)
 
     def _own(self, field: str, number: int, path: Path) -> Path:
         if path.parent == self.inputs:

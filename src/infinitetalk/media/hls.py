@@ -8,7 +8,7 @@ page that plays the copy and takes longer ones as they come.
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -82,6 +82,17 @@ def require_folder(folder: Path) -> None:
 
 def _ours(path: Path) -> bool:
     return _OURS.fullmatch(path.name) is not None
+
+
+def fresh(names: Iterable[str], known: Collection[str]) -> list[str]:
+    """Which files of a growing preview are to be copied now; lists come last and so name nothing that is missing.
+
+    Lists are written anew all the time, and the newest segment once more at the end, with the last of the sound.
+    """
+    names = sorted(names)
+    newest = [name for name in names if name.endswith(".ts")][-1:]
+    wanted = [name for name in names if name.endswith(".m3u8") or name not in known or name in newest]
+    return sorted(wanted, key=lambda name: name.endswith(".m3u8"))
 
 
 class HlsPreview:

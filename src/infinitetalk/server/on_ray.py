@@ -157,7 +157,7 @@ def serve_on_ray(address: str, service: Service, ready: Callable[[str], None]) -
         serve.start(http_options={"host": place.host, "port": port})
         try:
             serve.run(application(service, ray.util.get_node_ip_address()), name=APPLICATION, route_prefix="/")
-            ready(f"http://{place.host}:{port}")
+            ready(place.url(port))
             threading.Event().wait()
         except KeyboardInterrupt:
             pass

@@ -29,6 +29,11 @@ class Place:
     port: int = 8000
     database: str | None = None
 
+    def url(self, port: int) -> str:
+        """Where it answers, on the port that it got."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{port}"
+
 
 @contextmanager
 def opened_queue(place: Place, settings: ServerSettings, metrics: Metrics, device: str,
@@ -89,8 +94,7 @@ def serve(
         metrics = Metrics()
         # A signal may come before uvicorn listens for it.
         with opened_queue(place, settings, metrics, device, memory) as queue, suppress(KeyboardInterrupt):
-            shown = f"[{place.host}]" if ":" in place.host else place.host
-            ready(f"http://{shown}:{bound.getsockname()[1]}")
+            ready(place.url(bound.getsockname()[1]))
             run_app(create_app(queue, settings, metrics), bound)
 
 
