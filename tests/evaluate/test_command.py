@@ -127,6 +127,7 @@ def test_a_video_without_a_face_is_measured_as_far_as_it_goes(tmp_path: Path) ->
         (["{}", "--truth", "none.mp4"], "none.mp4: no such file"),
         (["{}", "--output", "page.txt"], "must end with .html"),
         (["{}", "--output", "nowhere/page.html"], "there is no folder nowhere"),
+        (["{0}", "--output", "{0}.html"], "would take the place of the settings"),
         (["{}", "--face", "0"], "counted from 1"),
         (["{}", "--face", "3"], "1 face in the first frame"),
         (["{}", "--syncnet", "{}"], "does not hold SyncNet's weights"),

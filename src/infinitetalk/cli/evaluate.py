@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from infinitetalk.cli.command import DONE, Command, add_json_flag
 from infinitetalk.cli.text import Cell, print_json, print_table, say
 from infinitetalk.core.errors import MachineError, RequestError, UsageError
+from infinitetalk.media.paths import sidecar_path
 
 if TYPE_CHECKING:
     from infinitetalk.evaluate.measure import Job, Result
@@ -53,6 +54,8 @@ def _pages(videos: Sequence[Path], output: Path | None) -> list[Path]:
             raise RequestError("output", page, "must end with .html")
         if not page.parent.is_dir():
             raise RequestError("output", page, f"there is no folder {page.parent}; make it first")
+        if any(page.with_suffix(".json").resolve() == sidecar_path(video).resolve() for video in videos):
+            raise RequestError("output", page, "its figures would take the place of the settings beside the video")
     return pages
 
 

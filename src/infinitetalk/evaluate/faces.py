@@ -8,12 +8,10 @@ import numpy as np
 
 from infinitetalk.core.errors import RequestError
 from infinitetalk.evaluate.series import Floats
-from infinitetalk.media.faces import Face, find_faces, find_near
+from infinitetalk.media.faces import LOOKED_AT, Face, find_faces, find_near
 from infinitetalk.media.inputs import Picture
 from infinitetalk.media.landmarks import EYE_CORNERS, FaceMesh
 
-_LOOKED_AT: Final = 2.2
-"""Edge of the square that is looked at for a known face, in edges of that face."""
 _SEARCH: Final = 10
 """Frames between two searches of the whole picture for a face that is lost."""
 
@@ -56,7 +54,7 @@ def follow(pictures: Iterable[Picture], which: int | None = None) -> Iterator[Lo
             found = find_faces(picture)
             face = _first(found, which) if last is None else _nearest(found, last)
         last = face or last
-        yield Look(index, picture, face, None if face is None else _points(mesh, picture, face))
+        yield Look(index, picture, face, None if face is None else mesh.points_near(picture, face))
 
 
 def look_at(picture: Picture) -> Look:
@@ -75,7 +73,7 @@ def _first(found: list[Face], which: int | None) -> Face | None:
 
 def _near(picture: Picture, last: Face) -> Face | None:
     edge = max(last.box[2] - last.box[0], last.height)
-    return _nearest(find_near(picture, last.middle, _LOOKED_AT * edge), last)
+    return _nearest(find_near(picture, last.middle, LOOKED_AT * edge), last)
 
 
 def _nearest(found: list[Face], last: Face) -> Face | None:
@@ -85,14 +83,3 @@ def _nearest(found: list[Face], last: Face) -> Face | None:
         return float(np.hypot(face.middle[0] - last.middle[0], face.middle[1] - last.middle[1])) / last.height
 
     return min((face for face in found if far(face) < 1), key=far, default=None)
-
-
-def _points(mesh: FaceMesh, picture: Picture, face: Face) -> Floats:
-    """The landmarks; only the part of the picture around the face is worked on."""
-    x, y = face.middle
-    reach = 2 * max(face.box[2] - face.box[0], face.height)
-    left, top = max(0, round(x - reach)), max(0, round(y - reach))
-    corner = np.array([left, top], np.float32)
-    box = face.box[0] - left, face.box[1] - top, face.box[2] - left, face.box[3] - top
-    part = picture[top : round(y + reach), left : round(x + reach)]
-    return mesh.points(part, Face(box, face.points - corner, face.score)) + corner

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from infinitetalk.core.errors import InfiniteTalkError, MediaError
 from infinitetalk.core.sizes import FPS
+from infinitetalk.core.version import own_version
 from infinitetalk.evaluate import color, detail, likeness, lips, motion, speech, steadiness, sync
 from infinitetalk.evaluate.clip import Clip, fitted, open_pictures, same_shape, voice_of
 from infinitetalk.evaluate.faces import Look, follow, look_at
@@ -26,10 +26,11 @@ from infinitetalk.evaluate.identity import (
     identity,
     same_person,
 )
-from infinitetalk.evaluate.series import Series, mean
+from infinitetalk.evaluate.series import Floats, Series, mean
 from infinitetalk.evaluate.syncnet import Listener, Lse, SyncNet
 from infinitetalk.media.faces import find_faces
 from infinitetalk.media.inputs import FrameSource, Picture, Wave
+from infinitetalk.media.picture import StillSource
 
 PEOPLE: Final = Path(__file__).parent.parent / "assets" / "demo"
 OTHERS: Final = ("portrait_1.png", "portrait_2.png", "pair.png")
@@ -86,6 +87,8 @@ class _Bench:
     faces: list[tuple[int, Numbers]] = field(default_factory=list)
     own: list[Numbers] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    wanted: tuple[Picture, Floats] | None = None
+    """The reference's last frame, and its colour."""
 
 
 def evaluate(job: Job, progress: Callable[[int, int], None] | None = None) -> Result:
@@ -154,29 +157,14 @@ def _reference(job: Job, clip: Clip, files: ExitStack, notes: list[str]) -> tupl
         except InfiniteTalkError as error:
             notes.append(f"the picture that the video was made from is gone ({error})")
     notes.append("no reference was given: the video's own first frame stands for it")
-    return _Still(next(clip.pictures())), "the video's first frame"
-
-
-class _Still:
-    def __init__(self, picture: Picture) -> None:
-        self._picture = picture
-
-    @property
-    def size(self) -> Any:
-        return self._picture.shape[:2]
-
-    def frame_at(self, seconds: float) -> Picture:  # noqa: ARG002 - a picture does not change
-        return self._picture
-
-    def frame_index(self, index: int) -> Picture:  # noqa: ARG002
-        return self._picture
+    return StillSource(next(clip.pictures())), "the video's first frame"
 
 
 def _numbers(bench: _Bench, look: Look, body: motion.Body, past: list[steadiness.Shades]) -> dict[str, float | None]:
     """The numbers of a frame. `past` holds the last two frames' shades."""
     seconds = look.index / FPS
     lab = color.mean_lab(look.picture)
-    wanted = color.mean_lab(fitted(bench.reference.frame_at(seconds), bench.clip.size, _framing(bench.clip)))
+    wanted = _wanted(bench, seconds)
     found: dict[str, float | None] = {
         "openness": None if look.points is None else float(lips.openness(look.points)),
         "sharpness": detail.of_face(look),
@@ -196,6 +184,14 @@ def _numbers(bench: _Bench, look: Look, body: motion.Body, past: list[steadiness
     if bench.recogniser is not None and look.index % EVERY == 0:
         found["identity"] = _recognise(bench, bench.recogniser, look)
     return found
+
+
+def _wanted(bench: _Bench, seconds: float) -> Floats:
+    """The reference's colour; that of a picture is found once."""
+    picture = bench.reference.frame_at(seconds)
+    if bench.wanted is None or bench.wanted[0] is not picture:
+        bench.wanted = picture, color.mean_lab(fitted(picture, bench.clip.size, _framing(bench.clip)))
+    return bench.wanted[1]
 
 
 def _framing(clip: Clip) -> str:
@@ -219,7 +215,8 @@ def _recognise(bench: _Bench, recogniser: Recogniser, look: Look) -> float | Non
 def _people(recogniser: Recogniser, paths: Sequence[Path]) -> Iterator[Numbers]:
     """The numbers of everybody in some pictures."""
     for path in paths:
-        picture = open_pictures(path).frame_at(0.0)
+        with ExitStack() as files:
+            picture = _opened(path, files).frame_at(0.0)
         for face in find_faces(picture):
             if (numbers := recogniser.describe(Look(0, picture, face, None))) is not None:
                 yield numbers
@@ -248,7 +245,7 @@ def _result(bench: _Bench) -> Result:
     shown = rows["openness"]
     facts: dict[str, Any] = {
         "format": FORMAT,
-        "infinitetalk": version("infinitetalk"),
+        "infinitetalk": own_version(),
         "video": str(bench.job.video),
         "reference": bench.reference_name,
         "size": str(clip.size),

@@ -83,9 +83,3 @@ def median(values: Floats) -> float | None:
     """The median of what is there; None if nothing is."""
     there = values[np.isfinite(values)]
     return float(np.median(there)) if there.size else None
-
-
-def largest(values: Floats) -> float | None:
-    """The largest of what is there; None if nothing is."""
-    there = values[np.isfinite(values)]
-    return float(there.max()) if there.size else None

@@ -84,6 +84,10 @@ def find_faces(picture: Picture) -> list[Face]:
     return sorted(_distinct(found), key=lambda face: face.middle[0])
 
 
+LOOKED_AT: Final = 2.2
+"""Edge of the square that is looked at for a known face, in edges of that face."""
+
+
 def find_near(picture: Picture, middle: tuple[float, float], edge: float) -> list[Face]:
     """The faces within a square of a picture [height, width, 3], in one look: where one is known to be about.
 

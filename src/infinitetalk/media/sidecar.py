@@ -10,6 +10,7 @@ from typing import Any
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.encoders import absolute_encoder
 from infinitetalk.core.errors import MachineError, RequestError
+from infinitetalk.core.files import digest
 from infinitetalk.core.model_name import absolute_model
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.version import own_version
@@ -121,6 +122,13 @@ def absolute(request: TalkRequest) -> TalkRequest:
 
 
 def _facts(name: Path, path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"path": name.as_posix(), "bytes": path.stat().st_size, "sha256": digest}
+    return {"path": name.as_posix(), "bytes": path.stat().st_size, "sha256": digest(path)}
+
+
+def tells_whole(content: bytes | None, settings: str) -> bool:
+    """Whether a sidecar's content is that of a whole video of settings with this hash; inputs are not looked at."""
+    try:
+        told = json.loads(content or b"null")
+    except ValueError:
+        return False
+    return isinstance(told, dict) and told.get("settings_sha256") == settings and told.get("complete") is True

@@ -15,7 +15,7 @@ from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import Pixels
-from infinitetalk.media.faces import Face, Floats, can_find_faces, find_faces, find_near
+from infinitetalk.media.faces import LOOKED_AT, Face, Floats, can_find_faces, find_faces, find_near
 from infinitetalk.media.fit import Focus
 from infinitetalk.media.inputs import FrameSource, MaskSource, Picture
 from infinitetalk.media.landmarks import FaceMesh
@@ -39,8 +39,6 @@ _NOTHING: Final = 1.25
 _BELOW: Final = 0.12
 """How much farther all this reaches straight below: an open mouth lowers the chin."""
 
-_LOOKED_AT: Final = 2.2
-"""Edge of the square that is looked at for a known face, in edges of that face."""
 _NEAR: Final = 1.5
 """Edges of a face within which one that was lost is found again."""
 _SIZES: Final = (0.5, 2.0)
@@ -158,7 +156,7 @@ class FaceTracker:
         outlines = []
         for voice, face in enumerate(chosen):
             if face is not None:
-                outlines.append(self._outline(picture, face))
+                outlines.append(outline(self._mesh.points_near(picture, face)))
             elif last is not None:
                 outlines.append(last[voice])
             else:
@@ -176,17 +174,17 @@ class FaceTracker:
         outlines = last.copy()
         missing, taken = [], list[Face]()
         for voice, reach in enumerate(last):
-            face = _nearest(find_near(picture, middle_of(reach), _LOOKED_AT * edge_of(reach)), reach, taken)
+            face = _nearest(find_near(picture, middle_of(reach), LOOKED_AT * edge_of(reach)), reach, taken)
             if face is None:
                 missing.append(voice)
             else:
                 taken.append(face)
-                outlines[voice] = self._outline(picture, face)
+                outlines[voice] = outline(self._mesh.points_near(picture, face))
         found = find_faces(picture) if missing and everywhere else []
         for voice in missing:
             if (face := _nearest(found, last[voice], taken)) is not None:
                 taken.append(face)
-                outlines[voice] = self._outline(picture, face)
+                outlines[voice] = outline(self._mesh.points_near(picture, face))
         return outlines
 
     def _chosen(self, faces: list[Face], size: Pixels, seconds: float) -> list[Face | None]:
@@ -202,16 +200,6 @@ class FaceTracker:
         if voices == 1:
             return [_largest(faces)]
         return [*faces] if len(faces) == voices else [None] * voices
-
-    def _outline(self, picture: Picture, face: Face) -> NDArray[np.float64]:
-        """The outline of a face's landmarks."""
-        x, y = face.middle
-        reach = 2 * max(face.box[2] - face.box[0], face.height)
-        left, top = max(0, round(x - reach)), max(0, round(y - reach))
-        part = picture[top : round(y + reach), left : round(x + reach)]  # large pictures take long
-        box = face.box[0] - left, face.box[1] - top, face.box[2] - left, face.box[3] - top
-        corner = np.array([left, top], np.float32)
-        return outline(self._mesh.points(part, Face(box, face.points - corner, face.score)) + corner)
 
 
 def _largest(faces: Sequence[Face]) -> Face | None:
