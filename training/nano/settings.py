@@ -65,7 +65,7 @@ class Edition:
 EDITIONS: dict[str, Edition] = {
     "1": Edition(128, VAE, DIT, varied=False, steps=10, shift=3.0, audio_scale=2.0),
     # Distilled: four steps, and no second pass for guidance.
-    "2": Edition(256, "middle", "320x12-wide", varied=True, steps=4, shift=1.5, audio_scale=1.0),
+    "2": Edition(256, "middle", "320x8-wide", varied=True, steps=4, shift=1.5, audio_scale=1.0),
 }
 
 RATE = 8e-4
