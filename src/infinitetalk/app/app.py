@@ -342,7 +342,7 @@ def launch(
         if protect is not None and protect.made:
             sys.stdout.write(f"Log in as {protect.user} with the password {protect.password}\n")
             sys.stdout.flush()
-        tokens = f"{place / 'token'}" if service is None or service.users is None else "those given"
+        tokens = f"{place / 'token'}" if service is None or service.users is None else "one of --tokens"
         sys.stdout.write(f"HTTP API at {page.local_url}v1 (token: {tokens})\n")
         sys.stdout.flush()
         if share and not page.share_url:

@@ -16,7 +16,7 @@ from infinitetalk.ops.eight import Operand
 from infinitetalk.ops.regions import Regions
 from infinitetalk.ops.rope import line_rotation, rotate
 
-Edges = tuple[int, int]
+Margins = tuple[int, int]
 """Tokens that are lacking before and behind some tokens for these to be whole latent frames."""
 
 
@@ -154,7 +154,7 @@ class AudioCrossAttention(nn.Module):
 
     def forward(
         self, x: Operand, sound: KeysValues, stands: Tensor | None, kernel: Kernel, regions: Regions, *,
-        edges: Edges = (0, 0),
+        edges: Margins = (0, 0),
     ) -> Tensor:  # fmt: skip
         """Answers [B, L, dim] for the video tokens x [B, L, dim] of the T latent frames that the sound is of.
 

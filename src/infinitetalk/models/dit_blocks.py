@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
-from infinitetalk.models.audio_attention import AudioCrossAttention, Edges, attention_to_places
+from infinitetalk.models.audio_attention import AudioCrossAttention, Margins, attention_to_places
 from infinitetalk.models.layers import KeysValues, LayerNorm, Linear, RMSNorm, in_float32, modulate
 from infinitetalk.ops.attention import Kernel, attention, sdpa
 from infinitetalk.ops.eight import Eight, Operand
@@ -83,7 +83,7 @@ class Setting:
         cuts = [own.start, *range(first + step, own.stop, step), own.stop]
         return [slice(begin - own.start, end - own.start) for begin, end in pairwise(cuts)]
 
-    def frames(self, part: slice | None = None) -> tuple[slice, Edges]:
+    def frames(self, part: slice | None = None) -> tuple[slice, Margins]:
         """The latent frames that some of the own tokens lie in, counted from the first of all the own tokens' frames,
         and how many tokens of the first and the last one are not among them."""
         own, each = self.own, self.grid.frame_tokens
@@ -232,7 +232,7 @@ class Block(nn.Module):
 
     def _finish(
         self, x: Tensor, answer: Tensor, modulation: Sequence[Tensor], told: Told, setting: Setting, *,
-        stands: Tensor | None, edges: Edges,
+        stands: Tensor | None, edges: Margins,
     ) -> Tensor:  # fmt: skip
         """All that follows self-attention: no token looks at another one any more."""
         regions, dtype = setting.regions, setting.dtype
