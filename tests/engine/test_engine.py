@@ -419,6 +419,23 @@ def test_too_little_memory_is_one_line(
         make_engine(13).generate(talk())
 
 
+def test_numbers_that_run_over_are_one_line_and_no_black_video(
+    make_engine: Make, tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate, calls = tiny.dit.evaluate, list[int]()
+
+    def overflowing(*arguments: Any, **words: Any) -> Any:
+        calls.append(0)
+        answers = evaluate(*arguments, **words)
+        return answers if len(calls) <= 2 else [answer / 0 for answer in answers]
+
+    monkeypatch.setattr(tiny.dit, "evaluate", overflowing)
+    windows = make_engine(30).stream(talk(steps=2))
+    assert next(windows).frames.isfinite().all()
+    with pytest.raises(MachineError, match="window 2 holds no picture: numbers ran over"):
+        next(windows)
+
+
 def test_other_errors_of_torch_stay_what_they_are(
     make_engine: Make, tiny: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from infinitetalk.cli.main import main
 from infinitetalk.core.stages import Stage
 from infinitetalk.media.sound import read_sound
+from tests.faces.conftest import write_portrait
 
 MEDIA = Path(__file__).parents[1] / "media" / "fixtures"
 
@@ -200,6 +201,35 @@ def test_a_pretended_t4_makes_the_video_in_every_tier(
     output = tmp_path / "t4.mp4"
     assert generate(*job, "--device", "auto", "--memory", tier, "--duration", 0.5, "--output", output) == 0
     assert len(frames_of(output)) == 12
+
+
+def test_several_seeds_go_on_where_they_were_stopped(
+    job: list[object],
+    portrait: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Stopped behind the first of two videos: it is kept; and the names of videos that are there are taken."""
+    monkeypatch.chdir(tmp_path)
+    first, second = Path("portrait-talking-seed1.mp4"), Path("portrait-talking-seed2.mp4")
+    words = [*job, "--duration", 0.2]
+    assert generate(*words, "--seed", 1, "--output", first, "--quiet") == 0
+    made = first.read_bytes()
+    assert generate(*words, "--seeds", "1,2") == 0
+    assert f"Kept:    {first}" in capsys.readouterr().out
+    assert first.read_bytes() == made
+    assert len(frames_of(second)) == 5
+    assert generate(*words, "--seeds", "1,2", "--quiet") == 0
+    assert capsys.readouterr().out.split() == [f"portrait-talking-2-seed{seed}.mp4" for seed in (1, 2)]
+    portrait.touch()
+    second.unlink()
+    assert generate(*words, "--seeds", "1,2", "--output", "portrait-talking.mp4", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["event"] == "kept"
+    write_portrait(portrait, 98)
+    second.unlink()
+    assert generate(*words, "--seeds", "1,2", "--output", "portrait-talking.mp4", "--quiet") == 0
+    assert first.read_bytes() != made, "of another picture"
 
 
 def test_several_seeds_make_several_videos(

@@ -1,5 +1,7 @@
 """Advice after a job: each line where it applies, and nothing about good inputs."""
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -12,11 +14,12 @@ from PIL import Image
 from infinitetalk.core.defaults import ModelFacts, resolve
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import SAMPLE_RATE, Pixels
-from infinitetalk.media import advice
+from infinitetalk.media import advice, files
 from infinitetalk.media.advice import advise
 from infinitetalk.media.hearing import for_speech
 from infinitetalk.media.inputs import Waveform
 from infinitetalk.media.sound import read_sound
+from infinitetalk.media.video import VideoSource
 from infinitetalk.weights.locate import ASSETS
 
 DEMO = ASSETS / "demo"
@@ -29,7 +32,7 @@ def told(facts: ModelFacts, **values: object) -> str:
     if "video" not in values:
         values = {"image": PORTRAIT, **values}
     request = TalkRequest(**values)  # type: ignore[arg-type]
-    return "\n".join(advise(request, resolve(request, facts, Pixels(512, 512))))
+    return "\n".join(advise(request, resolve(request, facts, Pixels(512, 512)), facts))
 
 
 def sound(path: Path, samples: Waveform) -> Path:
@@ -95,6 +98,24 @@ def test_a_cut_within_a_window(facts: ModelFacts, tmp_path: Path) -> None:
     assert "cuts" not in told(facts, video=still, cuts="ignore")
 
 
+def test_a_source_is_looked_at_forwards_also_on_its_way_back(
+    facts: ModelFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step back would start from the source's beginning; and of a long one a minute is looked at."""
+    asked, until, at, cuts = list[float](), list[float](), VideoSource.frame_at, files.find_cuts
+    monkeypatch.setattr(VideoSource, "frame_at", lambda self, time: (asked.append(time), at(self, time))[1])
+    monkeypatch.setattr(files, "find_cuts", lambda path, end: (until.append(end), cuts(path, end))[1])
+    face = np.asarray(Image.open(PORTRAIT).convert("RGB"))
+    shots = [face] * 30 + [255 - np.roll(face, 90, axis=1)] * 30
+    cut, settings = video(tmp_path / "cut.mp4", shots), {"source_end": "ping-pong"}
+    longer = sound(tmp_path / "long.wav", np.tile(for_speech(read_sound(VOICE)), 12))
+    assert "the source cuts" not in told(facts, video=cut, audio=(longer,), **settings)
+    assert until == [60]
+    asked.clear()
+    assert "the source cuts" in told(facts, video=cut, **settings, cuts="ignore", window_frames=41)
+    assert sum(after < before for before, after in pairwise(asked)) <= 2, "windows that look back"
+
+
 def video(path: Path, frames: list[NDArray[np.uint8]]) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -104,6 +125,11 @@ def video(path: Path, frames: list[NDArray[np.uint8]]) -> Path:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
         container.mux(stream.encode(None))
     return path
+
+
+def test_another_encoder_than_the_model_was_trained_on(facts: ModelFacts, tmp_path: Path) -> None:
+    other = replace(facts, encoder_doubt="voices were heard with another encoder")
+    assert told(other) == told(other, audio=(tmp_path / "gone.wav",)) == "voices were heard with another encoder"
 
 
 def test_inputs_that_are_gone_spoil_nothing(facts: ModelFacts, tmp_path: Path) -> None:

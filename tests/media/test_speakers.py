@@ -81,6 +81,11 @@ def test_speakers_take_turns_on_one_timeline() -> None:
     assert heard[0][:8].all()
     assert heard[1][18:30].all()
     np.testing.assert_array_equal(collected(output_sound(both)).samples[0], first + second)
+    three = request(text="(s1) a (s2) b (s3) c (s2) d", voice=["whistle:high"] * 3)
+    assert three.people == three.voice_count == 3
+    loud = [np.abs(sound.samples[0]).reshape(-1, 400).max(axis=1) > 0.5 for sound in spoken.spoken(three)]
+    assert [np.flatnonzero(voice)[[0, -1]].tolist() for voice in loud] == [[0, 3], [14, 45], [28, 31]]
+    assert np.sum(loud, axis=0).max() == 1, "nobody speaks while another one does"
 
 
 @pytest.mark.usefixtures("whistle")

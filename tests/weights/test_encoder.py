@@ -173,6 +173,10 @@ def test_published_encoders_are_found_by_name_and_told_of(large: str, cache: Pat
         "encoder english: InfiniteTalk's adapters were trained on chinese-wav2vec2-base, for speech in any language, "
         "so mouths may follow less well; --encoder chinese takes that one"
     )
+    assert folder.facts.encoder_doubt == (
+        "voices were heard with another encoder than the model was trained on, so mouths may follow less well: "
+        "--encoder chinese takes that one"
+    )
     own = ModelFolder.open(large)
     assert own.speech.files == (english,), "the only one there is"
     assert own.facts.encoder_advice == folder.facts.encoder_advice
@@ -181,6 +185,7 @@ def test_published_encoders_are_found_by_name_and_told_of(large: str, cache: Pat
     chinese = publish(cache, "TencentGameMate/chinese-wav2vec2-base")
     trained = ModelFolder.open(large, "chinese")
     assert (trained.speech.files, trained.facts.encoder_advice) == ((chinese,), TOLD)
+    assert trained.facts.encoder_doubt == ""
     both = ModelFolder.open(large)
     assert both.speech.files == (english,), "the default of several"
     assert both.facts.encoder_advice == folder.facts.encoder_advice

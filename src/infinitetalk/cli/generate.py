@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from infinitetalk.cli.command import Command, add_device_flag, add_json_flag, add_memory_flags, memory_settings
-from infinitetalk.cli.making import RunOn, make
+from infinitetalk.cli.making import RunOn, by_seed, done_before, make
 from infinitetalk.cli.text import near_path
 from infinitetalk.core.errors import UsageError
 from infinitetalk.core.input_json import read_input_json
@@ -102,21 +102,31 @@ def _read_job_file(path: Path, changes: Mapping[str, object]) -> TalkRequest:
     return replace(request, prompt=None)
 
 
-def free_name(request: TalkRequest, folder: Path = Path()) -> Path:
-    """A file name in a folder, after the source: the unfinished job's if there is one, else a new one."""
-    from infinitetalk.engine.journal import begun
+def free_name(request: TalkRequest, folder: Path = Path(), seeds: Sequence[int] = ()) -> Path:
+    """A file name in a folder, after the source: the unfinished job's if there is one, else a new one.
 
+    With seeds it is the name that those of their videos are made from.
+    """
     source = request.image or request.video
     stem = f"{source.stem}-talking" if source is not None else "talking"
     candidates = (folder / f"{stem}{'' if number == 1 else f'-{number}'}.mp4" for number in range(1, 10_000))
-    return next(path for path in candidates if begun(path, request) or not (path.exists() or job_path(path).exists()))
+    return next(path for path in candidates if _is_free(by_seed(request, path, seeds)))
+
+
+def _is_free(jobs: Sequence[tuple[TalkRequest, Path]]) -> bool:
+    """Whether jobs would overwrite nothing, or go on with what was begun."""
+    from infinitetalk.engine.journal import begun
+
+    if any(begun(path, one) for one, path in jobs) or done_before(jobs):
+        return True
+    return not any(path.exists() or job_path(path).exists() for _, path in jobs)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Makes the video, or one for each seed; exit code 0, or 130 after Ctrl-C."""
     request = read_request(arguments)
-    output: Path = arguments.output or free_name(request)
     seeds = arguments.seeds or ()
+    output: Path = arguments.output or free_name(request, seeds=seeds)
     if seeds and hasattr(arguments, "seed"):
         raise UsageError("give --seed for one video or --seeds for several, not both; see infinitetalk generate --help")
     if arguments.hls is not None and len(seeds) > 1:

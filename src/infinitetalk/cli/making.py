@@ -37,7 +37,8 @@ def make(
 ) -> int:
     """Runs one job with its progress on the terminal, or one for each seed; gives the exit code.
 
-    All are checked before the first is made.
+    All are checked before the first is made. Of several seeds, videos that are there already are kept, unless all are:
+    so the same command goes on after a stop, wherever that was.
 
     Raises:
         InfiniteTalkError: whatever the job refuses or cannot do.
@@ -46,7 +47,11 @@ def make(
 
     try:
         workshop = Workshop(*run_on)
-        prepared = [prepare(one, path, restart=restart, hls=hls) for one, path in _by_seed(request, output, seeds)]
+        jobs = by_seed(request, output, seeds)
+        kept = [] if restart else done_before(jobs)
+        prepared = [prepare(one, path, restart=restart, hls=hls) for one, path in jobs if path not in kept]
+        for path in kept:
+            _tell_kept(path, as_json=as_json, quiet=quiet)
         for job in prepared:
             with show(as_json=as_json, quiet=quiet) as board:
                 made = workshop.make(job, board)
@@ -57,12 +62,27 @@ def make(
     return DONE
 
 
-def _by_seed(request: TalkRequest, output: Path, seeds: Sequence[int]) -> list[tuple[TalkRequest, Path]]:
+def by_seed(request: TalkRequest, output: Path, seeds: Sequence[int]) -> list[tuple[TalkRequest, Path]]:
     """The jobs of several seeds: talk.mp4 becomes talk-seed7.mp4."""
     if not seeds:
         return [(request, output)]
     named = [(seed, output.with_name(f"{output.stem}-seed{seed}{output.suffix}")) for seed in seeds]
     return [(replace(request, seed=seed), path) for seed, path in named]
+
+
+def done_before(jobs: Sequence[tuple[TalkRequest, Path]]) -> list[Path]:
+    """The videos of jobs that were begun and not all done which are complete."""
+    from infinitetalk.engine.journal import made
+
+    kept = [path for one, path in jobs if made(path, one)]
+    return kept if len(kept) < len(jobs) else []
+
+
+def _tell_kept(path: Path, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        emit("kept", video=str(path.absolute()))
+    else:
+        say(str(path) if quiet else f"Kept:    {near_path(path)}  (complete already; --restart makes it anew)")
 
 
 def _report(made: "Made", *, as_json: bool, quiet: bool) -> None:

@@ -101,6 +101,8 @@ class ModelFacts:
     """What its user put in the place of its own speech encoder."""
     encoder_advice: str = ""
     """One line for every job: which encoder it was trained on; empty if it hears with one of its own."""
+    encoder_doubt: str = ""
+    """One line for after a job, if it hears with another encoder than it was trained on."""
 
 
 STANDARD_BUCKETS: Mapping[str, Buckets] = {"480": BUCKETS_480, "720": BUCKETS_720}

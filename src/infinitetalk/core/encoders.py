@@ -50,8 +50,8 @@ def encoder_advice(model: str, dit: DiTConfig, files: Sequence[Path], named: str
         files: the encoder's.
         named: the encoder that the user put in place of the model's own.
     """
-    published, own = encoder_name(files), DiTConfig()
-    if (dit.audio_blocks, dit.audio_channels) != (own.audio_blocks, own.audio_channels):
+    published = encoder_name(files)
+    if not _is_adapter(dit):
         trained = f"the model {model} was trained on its own"
         return f"encoder {named}: {trained}, so mouths may follow less well" if named else ""
     if published == TRAINED:
@@ -61,3 +61,17 @@ def encoder_advice(model: str, dit: DiTConfig, files: Sequence[Path], named: str
         f"encoder {named or published or files[0].name}: InfiniteTalk's adapters were trained on {trained}, for speech "
         f"in any language, so mouths may follow less well; --encoder {TRAINED} takes that one"
     )
+
+
+def encoder_doubt(dit: DiTConfig, files: Sequence[Path], named: str | None) -> str:
+    """One line for after a job whose model heard with another encoder than it was trained on; else empty."""
+    other = "voices were heard with another encoder than the model was trained on, so mouths may follow less well"
+    if not _is_adapter(dit):
+        return f"{other}: leave --encoder out" if named else ""
+    return "" if encoder_name(files) == TRAINED else f"{other}: --encoder {TRAINED} takes that one"
+
+
+def _is_adapter(dit: DiTConfig) -> bool:
+    """Whether a network listens as InfiniteTalk's adapters do, to a wav2vec2-base."""
+    own = DiTConfig()
+    return (dit.audio_blocks, dit.audio_channels) == (own.audio_blocks, own.audio_channels)

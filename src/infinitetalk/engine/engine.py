@@ -23,7 +23,7 @@ from infinitetalk.core.stages import Stage
 from infinitetalk.core.windows import Window, frames_of
 from infinitetalk.engine.codec import latent_count
 from infinitetalk.engine.denoise import Conditions, Script, passes
-from infinitetalk.engine.failures import machine_errors
+from infinitetalk.engine.failures import finite, machine_errors
 from infinitetalk.engine.finish import Finish
 from infinitetalk.engine.keyframes import KeyFrames, condition
 from infinitetalk.engine.live import LiveChunk, LiveTalk
@@ -405,7 +405,7 @@ class Engine:
                 index=window.index,
                 count=len(job.windows),
                 first_frame=window.first_frame,
-                frames=fetch(video[:, window.keep_from : end]),
+                frames=finite(fetch(video[:, window.keep_from : end]), window.index),
                 latent=latent.cpu(),
                 condition=told.condition.cpu(),
                 before=None if before is None else before.cpu(),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from infinitetalk.core.errors import DeviceLostError, MachineError
 
@@ -59,6 +60,20 @@ def _too_small(where: object, doing: str, stage: str | None, details: str = "") 
     )
     happened = "; ".join(part for part in (f"stage {stage}" if stage else "", details) if part)
     return f"{told}take less{f' ({happened})' if happened else ''}"
+
+
+def finite(frames: Tensor, number: int) -> Tensor:
+    """The frames themselves [3, F, H, W], on the CPU; `number` is the window's or chunk's, from 0.
+
+    Raises:
+        MachineError: they hold what is no number: nothing but black or grey would be seen, and so in all that follows.
+    """
+    if bool(frames.sum().isfinite()):  # a sum is not finite if one of its parts is not
+        return frames
+    raise MachineError(
+        f"window {number + 1} holds no picture: numbers ran over in the networks; weaker LoRAs, lower scales, "
+        "--linears exact or --vae-dtype float32 may help"
+    )
 
 
 def held(error: Exception) -> str:

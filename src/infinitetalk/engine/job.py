@@ -366,7 +366,7 @@ def _account(job: Job, writer: VideoWriter, journal: Journal, clock: StageClock,
         with clock.stage(Stage.ASSEMBLY):
             from infinitetalk.media.advice import advise  # it needs torch, which takes seconds to import
 
-            advice = advise(job.request, job.settings)
+            advice = advise(job.request, job.settings, job.folder.facts)
     if writer.windows:
         with clock.stage(Stage.ASSEMBLY):
             write_sidecar(

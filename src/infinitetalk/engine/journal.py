@@ -26,8 +26,9 @@ from infinitetalk.core.files import digest, durable
 from infinitetalk.core.memory import Lodging, MemorySettings, Tier
 from infinitetalk.core.ranks import crew_size, started_by_torchrun
 from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.version import own_version
 from infinitetalk.media.files import input_paths
-from infinitetalk.media.paths import job_path
+from infinitetalk.media.paths import job_path, sidecar_path
 from infinitetalk.media.sidecar import absolute
 from infinitetalk.runtime.platform import held
 from infinitetalk.weights.folder import ModelFolder
@@ -225,6 +226,23 @@ def begun(output: Path, request: TalkRequest) -> bool:
         found = json.loads((job_path(output) / "journal.json").read_text(encoding="utf-8"))["request"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
+    return _asks_for(found, request)
+
+
+def made(output: Path, request: TalkRequest) -> bool:
+    """Whether an output is this request's complete video, made by this version from files that are still the same."""
+    try:
+        beside = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
+        if not (output.is_file() and beside["complete"] and beside["infinitetalk"] == own_version()):
+            return False
+        same = all(_digest(Path(given["path"])) == given["sha256"] for given in beside["inputs"])
+        return same and _asks_for(beside["request"], request)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _asks_for(found: Any, request: TalkRequest) -> bool:
+    """Whether the JSON of a request is this one's; a file's has what was found out of it when the job began."""
     if not isinstance(found, dict):
         return False
     # A recipe adds LoRAs of its own later, and other faces stand behind the box of a single speaker.

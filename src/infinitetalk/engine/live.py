@@ -26,6 +26,7 @@ from infinitetalk.core.stages import Stage
 from infinitetalk.core.windows import Window, frames_of
 from infinitetalk.engine.codec import latent_count
 from infinitetalk.engine.denoise import Conditions, Script
+from infinitetalk.engine.failures import finite
 from infinitetalk.engine.keyframes import KeyFrames, condition
 from infinitetalk.engine.progress import Progress
 from infinitetalk.engine.protocols import NoiseSource, SpeechSource, Waveform
@@ -129,7 +130,7 @@ class LiveTalk:
             if self._tail is not None:
                 video = soften(video, self._tail[0], motion, self.settings.seam_frames)
             self._tail = video[None, :, -motion:].clone()
-            frames = fetch(video[:, motion : motion + heard.frames])
+            frames = finite(fetch(video[:, motion : motion + heard.frames]), self._index)
             latent = latent.cpu()
         index, self._index = self._index, self._index + 1
         return LiveChunk(index, index * self.new_frames, frames, latent, time.perf_counter() - heard.since)

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infinitetalk.core.defaults import Settings
+from infinitetalk.core.defaults import ModelFacts, Settings
 from infinitetalk.core.errors import InfiniteTalkError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLE_RATE, Pixels
@@ -34,6 +35,8 @@ MIXED: Final = 0.08
 CHANGED: Final = 0.5
 """Share of colours that change at a cut."""
 
+Colors = NDArray[np.float64]
+
 _HEARD: Final = 60 * SAMPLE_RATE
 _SEEN: Final = 60
 """Seconds of a source that are looked at for cuts."""
@@ -41,16 +44,18 @@ _APART: Final = 5
 """Frames between two looks."""
 
 
-def advise(request: TalkRequest, settings: Settings) -> tuple[str, ...]:
-    """Looks at the inputs of a finished job. Says nothing of inputs that are gone."""
+def advise(request: TalkRequest, settings: Settings, facts: ModelFacts) -> tuple[str, ...]:
+    """Looks at the model and the inputs of a finished job. Says nothing of inputs that are gone."""
+    encoder = (facts.encoder_doubt,) if facts.encoder_doubt else ()
     try:
         with ExitStack() as files:
-            # What was separated for the job would take as long again here.
-            inputs = FileMedia().open(replace(request, separate="none"))
+            # What was separated for the job would take as long again here, and so would all cuts of a long source.
+            looked_at = min(_SEEN, request.duration or _SEEN)
+            inputs = FileMedia().open(replace(request, separate="none", duration=looked_at))
             files.enter_context(inputs.files)
-            return tuple(_advice(request, settings, inputs))
+            return *encoder, *_advice(request, settings, inputs)
     except (InfiniteTalkError, OSError):
-        return ()
+        return encoder
 
 
 def _advice(request: TalkRequest, settings: Settings, inputs: Inputs) -> Iterator[str]:
@@ -138,23 +143,26 @@ def tonality(voice: Waveform) -> float:
 def cut_inside(inputs: Inputs, windows: tuple[Window, ...]) -> float | None:
     """The second of the video at which the source's shot changes within a window; None if none does."""
     for window in windows:
-        before: Picture | None = None
         shown = window.first_frame + window.keep  # what the network makes beyond it is thrown away
-        for frame in range(window.start, min(shown, _SEEN * FPS), _APART):
-            picture = inputs.source.frame_at(inputs.timeline.source_frame(frame) / FPS)
-            if before is not None and changed(before, picture) > CHANGED:
+        looks = range(window.start, min(shown, _SEEN * FPS), _APART)
+        course = [inputs.timeline.source_frame(frame) for frame in looks]
+        # Forwards, also where the source runs backwards: going back starts from its beginning.
+        seen = {number: colors(inputs.source.frame_at(number / FPS)) for number in sorted(set(course))}
+        for frame, (before, now) in zip(looks[1:], pairwise(course), strict=False):
+            if changed(seen[before], seen[now]) > CHANGED:
                 return (frame - _APART / 2) / FPS
-            before = picture
         if window.end >= _SEEN * FPS:
             break
     return None
 
 
-def changed(before: Picture, after: Picture) -> float:
-    """The share of pixels whose colour, in 64 kinds, has no counterpart in the other picture, 0 to 1."""
-    counts = [
-        np.bincount((picture[::4, ::4].reshape(-1, 3) // 64) @ np.array([16, 4, 1]), minlength=64)
-        for picture in (before, after)
-    ]
-    shares = [count / count.sum() for count in counts]
-    return float(np.abs(shares[0] - shares[1]).sum() / 2)
+def colors(picture: Picture) -> Colors:
+    """The share of a picture's pixels that each of 64 colours has."""
+    counts = np.bincount((picture[::4, ::4].reshape(-1, 3) // 64) @ np.array([16, 4, 1]), minlength=64)
+    shares: Colors = counts / counts.sum()
+    return shares
+
+
+def changed(before: Colors, after: Colors) -> float:
+    """The share of pixels whose colour has no counterpart in the other picture, 0 to 1."""
+    return float(np.abs(before - after).sum() / 2)

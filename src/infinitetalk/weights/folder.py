@@ -28,7 +28,7 @@ from infinitetalk.core.configs import (
     VisionConfig,
 )
 from infinitetalk.core.defaults import STANDARD_BUCKETS, ModelDefaults, ModelFacts
-from infinitetalk.core.encoders import encoder_advice
+from infinitetalk.core.encoders import encoder_advice, encoder_doubt
 from infinitetalk.core.errors import ModelError, RequestError
 from infinitetalk.core.loras import Lora
 from infinitetalk.core.presets import PRESETS
@@ -140,6 +140,7 @@ class ModelFolder:
             loras=self.loras,
             encoder=self.encoder,
             encoder_advice=encoder_advice(self.name, self.dit.config, self.speech.files, self.encoder),
+            encoder_doubt=encoder_doubt(self.dit.config, self.speech.files, self.encoder),
         )
 
 
