@@ -17,7 +17,8 @@ from infinitetalk.core.sizes import SAMPLE_RATE, Pixels
 from infinitetalk.media import advice, files
 from infinitetalk.media.advice import advise
 from infinitetalk.media.hearing import for_speech
-from infinitetalk.media.inputs import Waveform
+from infinitetalk.media.inputs import Picture, Waveform
+from infinitetalk.media.shots import find_cuts
 from infinitetalk.media.sound import read_sound
 from infinitetalk.media.video import VideoSource
 from infinitetalk.weights.locate import ASSETS
@@ -102,17 +103,26 @@ def test_a_source_is_looked_at_forwards_also_on_its_way_back(
     facts: ModelFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step back would start from the source's beginning; and of a long one a minute is looked at."""
-    asked, until, at, cuts = list[float](), list[float](), VideoSource.frame_at, files.find_cuts
-    monkeypatch.setattr(VideoSource, "frame_at", lambda self, time: (asked.append(time), at(self, time))[1])
-    monkeypatch.setattr(files, "find_cuts", lambda path, end: (until.append(end), cuts(path, end))[1])
+    asked, until, frame_at = list[float](), list[float](), VideoSource.frame_at
+
+    def noted(self: VideoSource, seconds: float) -> Picture:
+        asked.append(seconds)
+        return frame_at(self, seconds)
+
+    def searched(path: Path, end: float) -> tuple[int, ...]:
+        until.append(end)
+        return find_cuts(path, end)
+
+    monkeypatch.setattr(VideoSource, "frame_at", noted)
+    monkeypatch.setattr(files, "find_cuts", searched)
     face = np.asarray(Image.open(PORTRAIT).convert("RGB"))
     shots = [face] * 30 + [255 - np.roll(face, 90, axis=1)] * 30
-    cut, settings = video(tmp_path / "cut.mp4", shots), {"source_end": "ping-pong"}
+    cut = video(tmp_path / "cut.mp4", shots)
     longer = sound(tmp_path / "long.wav", np.tile(for_speech(read_sound(VOICE)), 12))
-    assert "the source cuts" not in told(facts, video=cut, audio=(longer,), **settings)
+    assert "the source cuts" not in told(facts, video=cut, audio=(longer,), source_end="ping-pong")
     assert until == [60]
     asked.clear()
-    assert "the source cuts" in told(facts, video=cut, **settings, cuts="ignore", window_frames=41)
+    assert "the source cuts" in told(facts, video=cut, source_end="ping-pong", cuts="ignore", window_frames=41)
     assert sum(after < before for before, after in pairwise(asked)) <= 2, "windows that look back"
 
 
