@@ -104,6 +104,24 @@ def test_a_mask_video_moves_its_person(tmp_path: Path) -> None:
     assert torch.equal(first[1], later[1])
 
 
+def test_people_may_leave_and_cross_while_the_video_runs(
+    tiny: Model, tmp_path: Path, voices: tuple[Path, Path]
+) -> None:
+    """Beyond what the cut keeps, over each other and out of the picture: a long job does not end for that."""
+    aside, nobody = masked((0, 16, 12, 80)), np.zeros(tuple(SIZE), np.bool_)
+    left, right = (masked(box) for box in PLACES)
+    first = mask_video(tmp_path / "first.mp4", [left] * 8 + [aside] * 4 + [right] * 4 + [nobody] * 4)
+    second = mask_video(tmp_path / "second.mp4", [right] * 20)
+    film = mask_video(tmp_path / "film.mp4", [left] * 20)
+    short: dict[str, Any] = {"steps": 1, "size": "64x96", "window_frames": 5, "motion_frames": 1, "cuts": "ignore"}
+    request = TalkRequest(model="tiny", video=film, audio=voices[1:] * 2, masks=(first, second), **short)
+    assert Engine(tiny, media=FileMedia()).generate(request).frames.isfinite().all()
+    with pytest.raises(RequestError, match="nothing of it is left in the video"):
+        Engine(tiny, media=FileMedia()).generate(
+            replace(request, masks=(mask_picture(tmp_path / "a.png", aside), second))
+        )
+
+
 def test_people_are_placed_by_their_faces_from_left_to_right() -> None:
     picture = read_picture(PAIR)
     people = People(talk(2, boxes=()), (), Pixels(128, 128))

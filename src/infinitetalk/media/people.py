@@ -71,12 +71,12 @@ class People:
         self._first = self._found = boxes
 
     def at(self, seconds: float, frame: Picture) -> Tensor | None:
-        """The grid of `media.places` for a window that starts at a time, with the source's frame of that time.
+        """The grid of `media.places` for a window that starts at a time of the source, with its frame of that time.
 
         The very same tensor as the last time if nothing has moved.
 
         Raises:
-            RequestError: places that cannot work, or another number of faces than voices in the first frame.
+            RequestError: places that cannot work, or another number of faces than voices, in the first frame.
             MachineError: faces are to be found, and the detector cannot run here.
         """
         if self._request.people == 1 and not (self._request.boxes or self._request.masks):
@@ -86,7 +86,9 @@ class People:
             if self._request.finds_faces:
                 self._look(frame)
             size = Pixels(*frame.shape[:2])
-            grid = places(self._request, size, masks, self._target, found=self._found, focus=self._focus)
+            grid = places(
+                self._request, size, masks, self._target, found=self._found, focus=self._focus, first=not seconds
+            )
             self._grid = grid if grid is None or self._most is None else _sharing(grid, self._most)
             self._looked = frame, masks
         return self._grid

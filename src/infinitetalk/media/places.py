@@ -31,6 +31,7 @@ def places(
     *,
     found: Sequence[Box] = (),
     focus: Focus | None = None,
+    first: bool = True,
 ) -> Tensor | None:
     """Which latent cells show each person and, last, nobody: [people + 1, h, w] of zeros and ones; None for one person.
 
@@ -40,10 +41,12 @@ def places(
         target: size of the video.
         found: boxes of people for whom the request has no place, in pixels.
         focus: what the cut keeps.
+        first: whether this is the video's first picture. In later ones people may walk out of what the cut keeps, as
+            well as out of the picture, and cross.
 
     Raises:
-        RequestError: a place of which nothing is left in the video, two that mean the same person, or a place for the
-            only one.
+        RequestError: in the first picture, a place of which nothing is left in the video, or two that mean the same
+            person; a place for the only one.
     """
     check_single_voice(request)
     if request.people == 1:
@@ -51,9 +54,10 @@ def places(
     people = _source_masks(request, size, masks, found)
     fitted = fit_masks(people, target, request.framing, focus)
     grid = _nearest_cells(fitted) if request.reference else _covered_cells(fitted)
-    shown = people.flatten(1).any(1)  # who has left the picture in a mask video may be nowhere
-    _check_visible(grid[:-1], request, shown.tolist())
-    if not request.reference:
+    if first or request.reference:
+        shown = people.flatten(1).any(1)  # who comes later in a mask video may be nowhere yet
+        _check_visible(grid[:-1], request, shown.tolist())
+    if first and not request.reference:
         _check_apart(people, request)
     return grid
 
