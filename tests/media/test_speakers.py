@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,9 +17,12 @@ from infinitetalk.cli.main import main
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.script import Turn, read_script
+from infinitetalk.engine.journal import Identity
 from infinitetalk.media import speakers, spoken
 from infinitetalk.media.files import output_sound
 from infinitetalk.media.sound import collected
+from infinitetalk.runtime.device import Device
+from infinitetalk.weights.folder import ModelFolder
 from tests.faces.conftest import write_portrait
 
 ESPEAK = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="the program espeak-ng is not installed")
@@ -96,6 +100,19 @@ def test_unknown_voices_are_told_with_those_that_work() -> None:
         spoken.spoken(request(voice="kokoro:nobody"))
     with pytest.raises(RequestError, match="named like kokoro:af_heart or espeak:en-gb"):
         spoken.spoken(request(voice="anna"))
+
+
+@pytest.mark.usefixtures("whistle")
+def test_a_job_knows_a_text_by_how_it_is_spoken(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(model=str(tiny_folder), image=write_portrait(tmp_path / "face.png"), voice="whistle:high")
+    known = partial(Identity.of, asked, ModelFolder.open(tiny_folder), Device.choose("cpu"), None)
+    first = known().to_json()
+    assert known().difference(first) is None
+    monkeypatch.setattr(Whistle, "speak", lambda *_: (np.ones(1600, np.float32), 16_000))
+    spoken._speak.cache_clear()
+    assert known().difference(first) == "the file of the text's speech changed since"
 
 
 def test_missing_programs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,9 @@ _WHOLE = 64 * 2**20
 _PIECES, _PIECE = 64, 2**20
 """Of a larger file so many pieces of so many bytes are read, evenly spread, its beginning and end among them."""
 
-_LIBRARIES = ("infinitetalk", "torch", "transformers", "numpy", "av")
+_LIBRARIES = ("infinitetalk", "torch", "transformers", "numpy", "av", "pillow", "soxr")
+_OPTIONAL = ("opencv-python-headless", "scenedetect-headless", "ai-edge-litert", "demucs")
+"""What jobs can do without: flow, cuts, faces, separated voices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class Identity:
 
     request: Mapping[str, Any]
     inputs: Mapping[str, str]
-    """Digests of the pictures, sounds and masks that the request names."""
+    """Digests of the pictures, sounds and masks that the request names, and of a text's speech."""
     model: Mapping[str, str]
     """Digests of the model's files."""
     pins: Mapping[str, Any]
@@ -76,7 +78,7 @@ class Identity:
         named = zip(input_paths(whole), input_paths(absolute(request)), strict=True)
         return cls(
             request=whole.to_json(),
-            inputs={str(name): digest(path) for name, path in named},
+            inputs={str(name): digest(path) for name, path in named} | _spoken_digest(request),
             model={str(path): _sampled(path) for path in _model_files(folder)},
             pins={
                 "device": device.name,
@@ -85,7 +87,8 @@ class Identity:
                 "threads": torch.get_num_threads(),
                 **(memory or MemorySettings()).kernels,
                 "gpus": crew_size((memory or MemorySettings()).gpus, started_by_torchrun()),
-                **{name: version(name) for name in (*_LIBRARIES, *(("demucs",) if request.separates else ()))},
+                **{name: version(name) for name in _LIBRARIES},
+                **{name: _version_if_there(name) for name in _OPTIONAL},
             },
         )
 
@@ -235,7 +238,7 @@ def made(output: Path, request: TalkRequest) -> bool:
         beside = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
         if not (output.is_file() and beside["complete"] and beside["infinitetalk"] == own_version()):
             return False
-        same = all(_digest(Path(given["path"])) == given["sha256"] for given in beside["inputs"])
+        same = all(digest(Path(given["path"])) == given["sha256"] for given in beside["inputs"])
         return same and _asks_for(beside["request"], request)
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -303,7 +306,7 @@ def _clear(folder: Path) -> None:
 
 def _libraries(written: Mapping[str, Any]) -> dict[str, Any]:
     """Of a journal's pins those that say which libraries wrote it."""
-    return {name: value for name, value in written.get("pins", {}).items() if name in (*_LIBRARIES, "demucs")}
+    return {name: value for name, value in written.get("pins", {}).items() if name in (*_LIBRARIES, *_OPTIONAL)}
 
 
 def _read(output: Path, identity: Identity, *, anywhere: bool) -> Reached:
@@ -337,6 +340,25 @@ def _model_files(folder: ModelFolder) -> Iterable[Path]:
             if part.tokenizer is not None:
                 yield from sorted(path for path in part.tokenizer.iterdir() if path.is_file())
     yield from (lora.path for lora in folder.loras)
+
+
+def _version_if_there(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _spoken_digest(request: TalkRequest) -> dict[str, str]:
+    """Another release of what speaks a text may speak it otherwise."""
+    if request.text is None:
+        return {}
+    from infinitetalk.media.spoken import spoken
+
+    heard = hashlib.sha256()
+    for sound in spoken(request):
+        heard.update(sound.samples.tobytes())
+    return {"of the text's speech": heard.hexdigest()}
 
 
 def _sampled(path: Path) -> str:
