@@ -29,4 +29,5 @@ def test_the_arithmetic() -> None:
     assert first["gpus"] * 0.9 * 30 * 24 == pytest.approx(first["gpu_hours"])
     assert first["cost"] == pytest.approx(first["gpu_hours"] / 0.9 * 2.5)
     four = hours.rows()[2]
-    assert four["rate"] == pytest.approx(4 * 2.8194349165 / 2.88)
+    together = json.loads((RESULTS / "gpus_h200.json").read_text())["four"]["windows"]
+    assert four["rate"] == pytest.approx(4 * together["seconds"] / (72 / 25))
