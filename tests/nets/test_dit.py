@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import attention_to_places, people_centres, place_positions
 from infinitetalk.models.dit import AudioDiT, Branch
 from infinitetalk.models.dit_blocks import Block, Setting, Use
-from infinitetalk.ops.attention import HEADS_AT_ONCE, attention, attention_in_place
+from infinitetalk.ops.attention import HEADS_AT_ONCE, attention, attention_in_place, sdpa
 from infinitetalk.ops.rope import Grid, video_rotation
 from tests.nets.random_nets import noise, shaken
 
@@ -194,7 +195,7 @@ def test_what_pads_a_text_is_kept_once() -> None:
     assert {part.shape[1] for pair in short.prepared for part in pair} == {text.shape[1] + 1}
     assert text.shape[1] + 1 < length
     for index in range(len(net.blocks)):
-        for kept, whole in zip(short.at(index), long.at(index), strict=True):
+        for kept, whole in zip(short.at(index).whole(), long.at(index).whole(), strict=True):
             assert kept.shape == whole.shape
             torch.testing.assert_close(kept, whole, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(run(net, given, text=text), run(net, given, text=zeros), atol=1e-6, rtol=1e-5)
@@ -214,6 +215,37 @@ def test_branches_together_are_branches_alone() -> None:
     for answer, alone in zip(answers, (run(net, first), run(net, first, **changed)), strict=True):
         torch.testing.assert_close(answer, alone, atol=0, rtol=0)
     assert not torch.equal(*answers)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("people", [1, 2])
+@pytest.mark.parametrize("at_once", [None, 1])
+def test_branches_share_the_self_attention_of_the_first_block(people: int, at_once: int | None) -> None:
+    """Nothing was told before it; one of the branches may hear people who have places, and another one silence."""
+    net, given = build(), inputs(people)
+    net.frames_at_once = at_once
+    asked: list[tuple[int, ...]] = []
+
+    def counted(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        asked.append(tuple(k.shape))
+        return sdpa(q, k, v)
+
+    net.attend_by = counted
+    heard = told(net, given)
+    grid = net.grid(given["latent"])
+    silence = torch.zeros_like(given["audio"][:, :1])
+    (silent,) = net.prepare_sounds([(silence, None)], grid, silent=[0])
+    ways = [heard, heard._replace(sound=silent), heard]
+    ask = partial(net.evaluate, given["latent"], given["timestep"], condition=given["condition"])
+    alone = [ask(branches=[way])[0] for way in ways]
+    apart = sum(shape[1] == grid.tokens for shape in asked)
+    asked.clear()
+    for answer, truth in zip(ask(branches=ways), alone, strict=True):
+        assert torch.equal(answer, truth)
+    together = sum(shape[1] == grid.tokens for shape in asked)
+    blocks = len(net.blocks)
+    assert (apart / blocks) % 3 == 0
+    assert together == apart - 2 * apart // (3 * blocks)
 
 
 @pytest.mark.parametrize("people", [1, 2])

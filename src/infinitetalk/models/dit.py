@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import AudioProjection
-from infinitetalk.models.dit_blocks import Block, CrossAttention, Head, Setting, Told, Use, velocities
+from infinitetalk.models.dit_blocks import Attended, Block, CrossAttention, Head, Setting, Told, Use, velocities
 from infinitetalk.models.layers import KeysValues, Linear, RMSNorm, in_float32, sinusoid
 from infinitetalk.ops.attention import Kernel, sdpa
 from infinitetalk.ops.attention_eight import exact_of
 from infinitetalk.ops.parallel import ALONE, Parallel
-from infinitetalk.ops.regions import Regions
+from infinitetalk.ops.regions import Known, Regions
 from infinitetalk.ops.replay import Replay
 from infinitetalk.ops.rope import Grid, video_rotation
 
@@ -52,17 +52,16 @@ class Words(NamedTuple):
     """A text, prepared for every block.
 
     Blocks read texts of one length. What pads a text to it is one token over and over, so its keys and values are kept
-    once, behind those of the text, and repeated when a block asks: most prompts are short.
+    once, behind those of the text, and count so many times: most prompts are short.
     """
 
     prepared: Prepared
     length: int
 
-    def at(self, index: int) -> KeysValues:
-        """Keys and values of one block, [B, length, heads, d]."""
+    def at(self, index: int) -> Known:
+        """Keys and values of one block."""
         known = self.prepared[index]
-        missing = self.length - known.keys.shape[1]
-        return known if not missing else KeysValues(*(_padded(part, missing) for part in known))
+        return Known(*known, last=self.length - known.keys.shape[1] + 1)
 
 
 class Branch(NamedTuple):
@@ -75,7 +74,7 @@ class Branch(NamedTuple):
     def at(self, index: int) -> Told:
         """What one block is told."""
         text = None if self.text is None else self.text.at(index)
-        picture = None if self.picture is None else self.picture[index]
+        picture = None if self.picture is None else Known(*self.picture[index])
         return Told(text, picture, self.sound.at(index), self.sound.places)
 
 
@@ -266,8 +265,10 @@ class AudioDiT(nn.Module):
         exactly = replace(setting, kernel=exact_of(setting.kernel))
         for index, block in enumerate(self._blocks(Use.STEP)):
             here = exactly if index < exact_blocks else setting
+            attended = None if index else _attended(block, tokens[0], time6, here, branches)
             for number, branch in enumerate(branches):
-                tokens[number] = block(tokens[number], time6, here, branch.at(index))
+                tokens[number] = block(tokens[number], time6, here, branch.at(index), attended)
+            del attended
         answers = [self._answer(x, time, setting) for x in tokens]
         if added is not None:
             added.finish(tokens)
@@ -468,9 +469,14 @@ def _repeated(part: Tensor, frames: int) -> Tensor:
     return torch.cat([part[:, :1], part[:, 1:].expand(-1, frames - 1, *part.shape[2:])], dim=1)
 
 
-def _padded(part: Tensor, missing: int) -> Tensor:
-    """[B, S, …] → [B, S + missing, …]: the last token over and over."""
-    return torch.cat([part, part[:, -1:].expand(-1, missing, *part.shape[2:])], dim=1)
+def _attended(
+    block: Block, tokens: Tensor, time: Tensor, setting: Setting, branches: Sequence[Branch]
+) -> Attended | None:
+    """What several branches have in common in the first block, which attends before it is told anything."""
+    places = [branch.sound.places for branch in branches if branch.sound.places is not None]
+    if len(branches) == 1 or any(others is not places[0] for others in places):
+        return None
+    return block.attend(tokens, time, setting, places[0] if places else None)
 
 
 def _cross(block: Block) -> CrossAttention:

@@ -14,10 +14,10 @@ from infinitetalk.core.configs import DiTConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import AudioCrossAttention, Margins, attention_to_places
 from infinitetalk.models.layers import KeysValues, LayerNorm, Linear, RMSNorm, in_float32, modulate
-from infinitetalk.ops.attention import Kernel, attention, sdpa
+from infinitetalk.ops.attention import Kernel, sdpa
 from infinitetalk.ops.eight import Eight, Operand
 from infinitetalk.ops.parallel import ALONE, Look, Parallel
-from infinitetalk.ops.regions import Norm, Regions
+from infinitetalk.ops.regions import Known, Norm, Regions
 from infinitetalk.ops.rope import Grid, Rotation
 
 
@@ -102,10 +102,19 @@ class Told(NamedTuple):
     person.
     """
 
-    text: KeysValues | None
-    picture: KeysValues | None
+    text: Known | None
+    picture: Known | None
     sound: KeysValues
     places: Tensor | None
+
+
+class Attended(NamedTuple):
+    """What the self-attention of a block found: it is the same whatever the block is told."""
+
+    answer: Tensor
+    """[B, L, dim]."""
+    seen: Tensor | None
+    """Where tokens look to, if several people are told."""
 
 
 class SelfAttention(nn.Module):
@@ -162,10 +171,8 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Operand, told: Told, kernel: Kernel, regions: Regions) -> Tensor:
         q = regions.root(self.q(x), self.norm_q.weight, self.norm_q.eps).unflatten(-1, (self.heads, -1))
-        answers = [
-            attention(q, *known, kernel=kernel).flatten(-2) for known in (told.text, told.picture) if known is not None
-        ]
-        answer: Tensor = self.o(regions.summed(*answers) if len(answers) > 1 else regions.operand(answers[0]))
+        known = [one for one in (told.text, told.picture) if one is not None]
+        answer: Tensor = self.o(regions.told(q, known, kernel))
         return answer
 
 
@@ -192,19 +199,22 @@ class Block(nn.Module):
         self.audio_cross_attn = AudioCrossAttention(config)
         self.norm_x = LayerNorm(dim, config.eps)
 
-    def forward(self, x: Tensor, time: Tensor, setting: Setting, told: Told) -> Tensor:
-        """Transforms tokens x [B, L, dim] at the time embedding [B, 6, dim] float32."""
-        shift1, scale1, *later = (self.modulation.float() + time).chunk(6, dim=1)
-        q, k, v = self._project(x, shift1, scale1, setting)
-        look: Look | None = None
-        if told.places is not None:
-            look = partial(attention_to_places, places=told.places, heads=self.self_attn.heads, kernel=setting.kernel)
-        answer, seen = setting.parallel.attend(
-            q, k, v, count=setting.grid.tokens, kernel=setting.kernel, in_place=not setting.whole, look=look
-        )
-        del q, k, v
-        answer = answer.flatten(-2)
-        stands = None if seen is None else self.audio_cross_attn.stands(seen)[:, setting.own]
+    def forward(
+        self, x: Tensor, time: Tensor, setting: Setting, told: Told, attended: Attended | None = None
+    ) -> Tensor:
+        """Transforms tokens x [B, L, dim] at the time embedding [B, 6, dim] float32.
+
+        Args:
+            attended: what `attend` found of the same tokens, if it was asked.
+        """
+        shift1, scale1, *later = self._modulated(time)
+        if attended is None:
+            attended = self._attend(x, shift1, scale1, setting, told.places)
+        answer, seen = attended
+        del attended
+        stands = None
+        if seen is not None and told.places is not None:
+            stands = self.audio_cross_attn.stands(seen)[:, setting.own]
         if setting.whole:
             return self._finish(x, answer, later, told, setting, stands=stands, edges=setting.frames()[1])
         finished = torch.empty_like(x)
@@ -214,6 +224,24 @@ class Block(nn.Module):
             now, here = told._replace(sound=sound), None if stands is None else stands[:, part]
             finished[:, part] = self._finish(x[:, part], answer[:, part], later, now, setting, stands=here, edges=edges)
         return finished
+
+    def attend(self, x: Tensor, time: Tensor, setting: Setting, places: Tensor | None) -> Attended:
+        """The self-attention alone, for several calls of `forward` with the same tokens."""
+        shift, scale, *_ = self._modulated(time)
+        return self._attend(x, shift, scale, setting, places)
+
+    def _modulated(self, time: Tensor) -> tuple[Tensor, ...]:
+        return (self.modulation.float() + time).chunk(6, dim=1)
+
+    def _attend(self, x: Tensor, shift: Tensor, scale: Tensor, setting: Setting, places: Tensor | None) -> Attended:
+        q, k, v = self._project(x, shift, scale, setting)
+        look: Look | None = None
+        if places is not None:
+            look = partial(attention_to_places, places=places, heads=self.self_attn.heads, kernel=setting.kernel)
+        answer, seen = setting.parallel.attend(
+            q, k, v, count=setting.grid.tokens, kernel=setting.kernel, in_place=not setting.whole, look=look
+        )
+        return Attended(answer.flatten(-2), seen)
 
     def _project(self, x: Tensor, shift: Tensor, scale: Tensor, setting: Setting) -> list[Tensor]:
         """Queries, keys and values of the own tokens, some frames at a time."""

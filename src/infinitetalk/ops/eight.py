@@ -4,6 +4,7 @@ On a GPU these are its own 8-bit products; on a CPU the same numbers are multipl
 measured without such a GPU.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ class Rows(NamedTuple):
     """[..., 1] float32."""
     dtype: torch.dtype
     """What a product with them is given in."""
+    multiply: "Multiply | None" = None
+    """Computes products of whole numbers; None for plain operations."""
 
     def wide(self) -> Tensor:
         """The values in `dtype`."""
@@ -38,6 +41,8 @@ class Rows(NamedTuple):
 
 Operand = Tensor | Rows
 """What a product takes."""
+Multiply = Callable[[Rows, Scaled, Tensor | None], Tensor]
+"""Rows [M, K] of whole numbers, a matrix [N, K] of them with a scale for each row, a bias → [M, N]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +86,12 @@ def product(x: Rows, matrix: Scaled, bias: Tensor | None) -> Tensor:
     """[..., K] by [N, K] of the same format with a scale for each row: [..., N] in x's `dtype`."""
     assert matrix.scale is not None
     data, scale = x.data.reshape(-1, x.data.shape[-1]), x.scale.reshape(-1, 1)
-    if not data.is_cuda:
+    if x.multiply is not None:
+        made = x.multiply(Rows(data, scale, x.dtype), matrix, bias)
+    elif not data.is_cuda:
         made = _emulated(data, scale, matrix, bias).to(x.dtype)
     elif data.dtype == torch.int8:
-        made = _whole(data, scale, matrix, bias, x.dtype)
+        made = _whole(Rows(data, scale, x.dtype), matrix, bias)
     else:
         made = torch._scaled_mm(
             data,
@@ -104,16 +111,16 @@ def _emulated(data: Tensor, scale: Tensor, matrix: Scaled, bias: Tensor | None) 
     return made if bias is None else made.add_(bias.float())
 
 
-def _whole(data: Tensor, scale: Tensor, matrix: Scaled, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Products of whole numbers; the sums in 32 bits are scaled some rows at a time."""
+def _whole(x: Rows, matrix: Scaled, bias: Tensor | None) -> Tensor:
+    """See `Multiply`; the sums in 32 bits are scaled some rows at a time."""
     assert matrix.scale is not None
-    made = torch.empty(len(data), len(matrix.data), dtype=dtype, device=data.device)
-    for start in range(0, len(data), ROWS_AT_ONCE):
+    made = torch.empty(len(x.data), len(matrix.data), dtype=x.dtype, device=x.data.device)
+    for start in range(0, len(x.data), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        some = data[rows]
+        some = x.data[rows]
         if len(some) <= STEP:  # fewer are refused
             some = F.pad(some, (0, 0, 0, STEP + 1 - len(some)))
         sums = torch._int_mm(some, matrix.data.t())[: len(made[rows])]
-        scaled = sums * scale[rows] * matrix.scale
+        scaled = sums * x.scale[rows] * matrix.scale
         made[rows] = scaled if bias is None else scaled.add_(bias.float())
     return made

@@ -4,12 +4,14 @@
 kernel each: every value is read once and written once. A network is given one or the other.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from infinitetalk.ops.attention import Kernel, attention
 from infinitetalk.ops.eight import Eight, Operand, Rows
 from infinitetalk.ops.rope import Rotation, rotate
 
@@ -25,6 +27,22 @@ class Norm(NamedTuple):
     """Whether gain and offset are a modulation and not weights."""
 
 
+class Known(NamedTuple):
+    """Keys and values of what all tokens are told, [B, S, heads, d] each."""
+
+    keys: Tensor
+    values: Tensor
+    last: int = 1
+    """How many times the last one counts."""
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """Keys and values with the last one as often as it counts."""
+        return (self.keys, self.values) if self.last == 1 else (self._repeated(self.keys), self._repeated(self.values))
+
+    def _repeated(self, part: Tensor) -> Tensor:
+        return torch.cat([part, part[:, -1:].expand(-1, self.last - 1, *part.shape[2:])], dim=1)
+
+
 class Regions:
     """The plain form; with `eight`, what goes into a product comes in 8 bits."""
 
@@ -38,6 +56,11 @@ class Regions:
     def summed(self, first: Tensor, second: Tensor) -> Operand:
         """What a product takes of the sum of two."""
         return self._given(first + second, first.dtype)
+
+    def told(self, q: Tensor, known: Sequence[Known], kernel: Kernel) -> Operand:
+        """What a product takes of the sum of the answers that queries [B, L, heads, d] get from one or two sources."""
+        answers = [attention(q, *one.whole(), kernel=kernel).flatten(-2) for one in known]
+        return self.summed(*answers) if len(answers) > 1 else self.operand(answers[0])
 
     def gelu(self, x: Tensor) -> Operand:
         """What a product takes behind GELU, approximated by tanh."""

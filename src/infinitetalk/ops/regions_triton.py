@@ -6,6 +6,7 @@ Values are rounded where the plain form rounds them, so the two differ by the or
 # A kernel takes its pointers and sizes one by one, and they have no types that Python knows.
 # ruff: noqa: PLR0917
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,9 +14,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from infinitetalk.ops import products_triton, told_triton
+from infinitetalk.ops.attention import Kernel
 from infinitetalk.ops.eight import Operand, Rows
 from infinitetalk.ops.pack import LEAST
-from infinitetalk.ops.regions import Norm, Regions
+from infinitetalk.ops.regions import Known, Norm, Regions
 from infinitetalk.ops.rope import Rotation
 
 EXACT, FLOATS, WHOLE = 0, 1, 2
@@ -220,6 +223,12 @@ class FusedRegions(Regions):
         """See `Regions`."""
         return first + second if self.eight is None else self._operand(first, second, gelu=False)
 
+    def told(self, q: Tensor, known: Sequence[Known], kernel: Kernel) -> Operand:
+        """See `Regions`."""
+        if not told_triton.serves(q, known):
+            return super().told(q, known, kernel)
+        return self.operand(told_triton.told(q, known))
+
     def gelu(self, x: Tensor) -> Operand:
         """See `Regions`."""
         return super().gelu(x) if self.eight is None else self._operand(x, None, gelu=True)
@@ -295,7 +304,7 @@ class FusedRegions(Regions):
             return _Room(made, made, made)
         made = torch.empty(x.shape, dtype=self.eight.dtype, device=x.device)
         scales = torch.empty(*x.shape[:-1], 1, dtype=torch.float32, device=x.device)
-        return _Room(made, scales, Rows(made, scales, dtype))
+        return _Room(made, scales, Rows(made, scales, dtype, products_triton.whole if self._kind == WHOLE else None))
 
     @property
     def _kind(self) -> int:
