@@ -12,6 +12,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from infinitetalk.core.configs import SpeechConfig
 from infinitetalk.core.errors import ModelError, RequestError
+from infinitetalk.engine.model import SpeechPart
 from infinitetalk.models.speech import SpeechEncoder, normalise, shortest
 from infinitetalk.weights.keymaps import SPEECH
 from infinitetalk.weights.load import assemble
@@ -57,6 +58,12 @@ def test_normalise_is_the_feature_extractors() -> None:
     expected = oracle(samples, sampling_rate=16_000).input_values[0]
     torch.testing.assert_close(normalise(torch.from_numpy(samples)), torch.from_numpy(expected), atol=1e-5, rtol=1e-5)
     assert not normalise(torch.zeros(100)).any()
+    part = SpeechPart(SpeechEncoder(SMALL), torch.device("cpu"))
+    np.testing.assert_allclose(part.normalise(samples), expected, atol=1e-5, rtol=1e-5)
+    assert part.normalise(samples).dtype == np.float32
+    assert not part.normalise(np.zeros(100, np.float32)).any()
+    plain = SpeechPart(SpeechEncoder(replace(SMALL, do_normalize=False)), torch.device("cpu"))
+    assert plain.normalise(samples) is samples
 
 
 def test_unstretched_states_are_transformers_own(encoder: SpeechEncoder, relative_error: Error) -> None:

@@ -19,7 +19,7 @@ from infinitetalk.engine.codec import decode, encode
 from infinitetalk.engine.crew import Crew
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
-from infinitetalk.engine.tasks import Decode, Encode, Station
+from infinitetalk.engine.tasks import Decode, Encode, EncodeAside, Station
 from tests.engine.inputs import Memory, pictures, talk, voice
 from tests.parallel.tasks import FewFrames, Probe, Trouble
 
@@ -96,6 +96,19 @@ def test_the_vae_by_rows(shared: Model, alone: Model, relative_error: Error, row
     latent = encode(alone.vae, video)
     assert relative_error(together(shared, Encode(video)), latent) <= limit
     assert relative_error(together(shared, Decode(latent)), decode(alone.vae, latent)) <= limit
+
+
+@torch.inference_mode()
+def test_one_process_may_encode_for_all(shared: Model, alone: Model) -> None:
+    """Exactly what it encodes when there is no other one; frames that make no whole latent are left out."""
+    video = torch.rand(1, 3, 7, 32, 48, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    truth = encode(alone.vae, video)
+    for rank in range(shared.crew.size):
+        found = together(shared, EncodeAside(video, rank))
+        torch.testing.assert_close(found, truth, rtol=0, atol=1e-6)
+    sharing = together(shared, Encode(video))
+    torch.testing.assert_close(sharing, truth, rtol=1e-4, atol=1e-4)
+    assert torch.equal(together(alone, EncodeAside(video, 0)), truth)
 
 
 def test_live(shared: Model, alone: Model, relative_error: Error) -> None:

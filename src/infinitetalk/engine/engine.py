@@ -254,7 +254,8 @@ class Engine:
             prompt=texts.get(settings.prompt),
             negative=texts.get(settings.negative_prompt),
             speech=self._speech,
-            encode=self._encode,
+            company=self.model.crew,
+            station=self._station,
             decode=self._decode,
             denoise=lambda noise, told: self._steps(
                 Denoise(script.number, noise, told, request, settings, groups, live=True), script

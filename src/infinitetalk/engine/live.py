@@ -25,6 +25,7 @@ from infinitetalk.core.sizes import SAMPLES_PER_FRAME, Latents
 from infinitetalk.core.stages import Stage
 from infinitetalk.core.windows import Window, frames_of
 from infinitetalk.engine.codec import latent_count
+from infinitetalk.engine.company import Company
 from infinitetalk.engine.denoise import Conditions, Script
 from infinitetalk.engine.failures import finite
 from infinitetalk.engine.keyframes import KeyFrames, condition
@@ -32,6 +33,7 @@ from infinitetalk.engine.progress import Progress
 from infinitetalk.engine.protocols import NoiseSource, SpeechSource, Waveform
 from infinitetalk.engine.results import rgb
 from infinitetalk.engine.seams import soften
+from infinitetalk.engine.tasks import EncodeAside, Station
 from infinitetalk.engine.voices import surround
 from infinitetalk.media.arriving import blocks
 from infinitetalk.media.color import match_colors
@@ -91,8 +93,9 @@ class LiveTalk:
     prompt: Tensor | None
     negative: Tensor | None
     speech: SpeechSource
-    encode: Callable[[Tensor], Tensor]
-    """Video [1, 3, F, H, W] → latents [1, 16, T, h, w]."""
+    company: Company
+    """The other processes, if there are any."""
+    station: Station
     decode: Callable[[Tensor], Tensor]
     denoise: Callable[[Tensor, Conditions], Iterator[Tensor]]
     """Noise of all steps [steps, 16, T, h, w] and what the network is told → the latent [16, T, h, w] after each."""
@@ -142,21 +145,27 @@ class LiveTalk:
             return pixels, self.keys.latent(pixels)
 
     def _conditions(self, samples: Waveform) -> Conditions:
-        with self.listener.stage(Stage.AUDIO_ENCODING):
-            audio = self._hear(samples)
-        with self.listener.stage(Stage.KEY_FRAMES):
-            pixels, key = self._portrait()
-            motion = key[:, :1] if self._tail is None else self.encode(self._tail)[0]
+        pixels, key = self._portrait()
+        if self._tail is None:
+            motion, audio = key[:, :1], self._hear(samples)
+        else:
+            # The last process sees where the chunk before ended while the first one hears.
+            seen = EncodeAside(self._tail, self.company.size - 1)
+            with self.company.together(seen):
+                audio = self._hear(samples)
+                with self.listener.stage(Stage.KEY_FRAMES):
+                    motion = seen.run(self.station)[0]
         picture = condition(key, latent_count(self.settings.window_frames))
         return Conditions(picture, motion, audio, None, self.prompt, self.negative, self.keys.tokens(pixels))
 
     def _hear(self, samples: Waveform) -> Tensor:
         """Features around each frame of the chunk, [1, frames, width, layers, channels]."""
-        level = self.speech.normalise(samples * speech_gain(samples))
-        features = self.speech.encode(level, HEARD_FRAMES, 0)
-        frames = range(HEARD_FRAMES - self.settings.window_frames, HEARD_FRAMES)
-        around = surround(features.cpu(), frames, self.script.dit.config.audio_window)
-        return around[None].to(self.device)
+        with self.listener.stage(Stage.AUDIO_ENCODING):
+            level = self.speech.normalise(samples * speech_gain(samples))
+            features = self.speech.encode(level, HEARD_FRAMES, 0)
+            frames = range(HEARD_FRAMES - self.settings.window_frames, HEARD_FRAMES)
+            around = surround(features.cpu(), frames, self.script.dit.config.audio_window)
+            return around[None].to(self.device)
 
     def _denoise(self, told: Conditions) -> Tensor:
         """The finished latent [16, T, h, w]; one draw of noise holds that of all steps."""

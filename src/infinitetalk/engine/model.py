@@ -26,7 +26,7 @@ from infinitetalk.engine.progress import Progress, StageClock
 from infinitetalk.engine.protocols import SpeechSource, TextSource, VisionSource, Wave, Waveform
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.long_speech import LongFeatures, encode_long, fits
-from infinitetalk.models.speech import SpeechEncoder, normalise
+from infinitetalk.models.speech import VARIANCE_FLOOR, SpeechEncoder
 from infinitetalk.models.text import TextEncoder
 from infinitetalk.models.tokenizer import PromptEncoder, Tokenizer
 from infinitetalk.models.vae import VideoVAE
@@ -115,7 +115,10 @@ class SpeechPart:
         """Zero mean and unit variance, if this encoder was trained so."""
         if not self.encoder.config.do_normalize:
             return samples
-        level: Waveform = normalise(torch.from_numpy(samples)).numpy()
+        # By one thread: waking torch's took 40 ms of a chunk of a live talk, and this takes less than one.
+        centred = samples - samples.mean(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
+        variance = np.square(centred).mean(axis=-1, keepdims=True, dtype=np.float64)
+        level: Waveform = centred / np.sqrt(variance + VARIANCE_FLOOR).astype(np.float32)
         return level
 
     def encode(self, samples: Waveform, frames: int, person: int) -> Tensor:  # noqa: ARG002 - all are heard alike

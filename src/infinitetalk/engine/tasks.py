@@ -11,7 +11,8 @@ from torch import Tensor
 
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.engine.codec import decode, encode
+from infinitetalk.core.sizes import TEMPORAL_STRIDE, Latents, Pixels
+from infinitetalk.engine.codec import decode, encode, latent_count
 from infinitetalk.engine.denoise import Conditions, Script, denoise, renoised
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.spread import Spread
@@ -67,6 +68,30 @@ class Encode:
         lodging = station.model.lodging
         with station.model.coding() as vae:
             return encode(vae, self.video, lodging.tile, lodging.coded_at_once)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeAside:
+    """The same by one process alone, for everybody: the others have something else to do."""
+
+    video: Tensor
+    rank: int
+
+    def run(self, station: Station) -> Tensor:
+        """See `codec.encode`."""
+        everybody, vae, lodging = station.all, station.model.vae, station.model.lodging
+        if everybody is None or everybody.rank == self.rank:
+            before, vae.parallel = vae.parallel, ALONE
+            try:
+                with station.model.coding() as coder:
+                    latent = encode(coder, self.video, lodging.tile, lodging.coded_at_once)
+            finally:
+                vae.parallel = before
+        else:
+            frames, height, width = self.video.shape[2:]
+            size = Latents.of((latent_count(frames) - 1) * TEMPORAL_STRIDE + 1, Pixels(height, width))
+            latent = self.video.new_empty(1, vae.config.z_dim, *size, dtype=torch.float32)
+        return latent if everybody is None else everybody.share(latent.contiguous(), self.rank)
 
 
 @dataclass(frozen=True, slots=True)
