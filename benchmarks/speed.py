@@ -33,6 +33,7 @@ PARTS: Mapping[str, Part] = {
     "kernels": speed_kernels.kernels,
     "ready_sizes": speed_kernels.ready_sizes,
     "vae": speed_vae.vae,
+    "vae_sizes": speed_vae.sizes,
     "exact": speed_network.exact,
     "reference": speed_network.reference,
     "profile": speed_network.profile,
@@ -42,6 +43,7 @@ PARTS: Mapping[str, Part] = {
     "profile_eight": speed_network.profile,
     "steps_eight": speed_windows.steps,
     "windows": speed_windows.windows,
+    "cached": speed_windows.cached,
     "convolutions": speed_vae.convolutions,
 }
 """In the order in which they run: `eight` packs the matrices, and what comes after it computes in 8 bits."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,19 @@ from torch import Tensor
 from benchmarks.speed_network import Bench, _told_of_syncs, kernels_of
 from benchmarks.speed_vae import make
 from infinitetalk.core.configs import DiTConfig
-from infinitetalk.core.defaults import ModelDefaults, ModelFacts
+from infinitetalk.core.defaults import ModelDefaults, ModelFacts, resolve
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import FPS, SAMPLES_PER_FRAME, Pixels
+from infinitetalk.engine.denoise import Script
 from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
+from infinitetalk.engine.progress import StageClock
 from infinitetalk.engine.protocols import Inputs, Picture, Waveform
 
 WAYS = {"three branches": (5.0, 4.0), "two branches": (1.0, 2.0), "one branch": (1.0, 1.0)}
 """Text and audio scale."""
+LONG = 40
+"""Steps of a run of the best quality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,19 @@ def steps(bench: Bench) -> dict[str, Any]:
     """A step of three branches, and what 40 of them would take: the sum is extrapolated."""
     row = bench.seconds(lambda: bench.ask(3), 1)
     return {"three branches": row, "H3_40_steps_extrapolated": 40 * row["seconds"]}
+
+
+def cached(bench: Bench) -> dict[str, Any]:
+    """A window of 40 steps of three branches, whole, of which step caching lets 12 ask the network's blocks."""
+    request = replace(_request(bench, LONG, WAYS["three branches"]), step_cache="taylorseer", cache_interval=4)
+    engine, clock = _engine(bench, 1), StageClock()
+    settings = resolve(request, engine.model.facts, bench.pixels)
+    asked = Script(engine.model.dit).course(settings).count(None)
+    bench.peak()
+    spent = bench.timed(lambda: list(engine.stream(request, clock)))
+    stages = {stage.value: seconds for stage, seconds in clock.seconds.items() if seconds}
+    row = {"steps": LONG, "steps_that_ask": asked, "passes": 3 * asked, "passes_saved": 1 - asked / LONG}
+    return row | {"seconds": spent, "H3_cached": spent, "stage_seconds": stages} | bench.peak()
 
 
 def _profile(bench: Bench) -> dict[str, Any]:

@@ -204,14 +204,15 @@ def test_lightx2v_is_asked_in_all_ways_that_import(monkeypatch: pytest.MonkeyPat
     base = Task(subject="ours", **SMALL)
     work = run.tasks(base, {"lightx2v": "x", "reference": "y"}, gpu=True, fp8=True, attends=("fa3", "fp8"))
     assert [task.name for task in work] == [
-        "rates", "ours", "ours, fp8", "ours, fp8, attention too",
+        "rates", "ours", "ours, fp8", "ours, fp8, attention too", "ours, int8",
         "lightx2v, Default, flash_attn3", "lightx2v, Default, torch_sdpa",
         "lightx2v, fp8-torchao, flash_attn3", "lightx2v, fp8-triton, flash_attn3",
         "lightx2v, int8-triton, flash_attn3",
         "reference, sdpa", "reference, flash", "ours, again",
     ]  # fmt: skip
     assert work[3].memory == {"linears": "fp8", "attention": "fp8"}
-    assert work[4].parts == (FORWARD, STEP, VAE, WINDOW)
+    assert work[4].memory == {"linears": "int8"}
+    assert work[5].parts == (FORWARD, STEP, VAE, WINDOW)
     old = run.tasks(base, {"lightx2v": "x"}, gpu=True, fp8=False)
     assert not [task for task in old if "fp8" in task.mode]
     assert [task.mode for task in run.tasks(base, {"lightx2v": "x"}, gpu=False, fp8=False)][2] == "Default, torch_sdpa"

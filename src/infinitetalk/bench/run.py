@@ -72,6 +72,9 @@ def tasks(
         if "fp8" in attends and base.memory.get("attention", AUTO) == AUTO:
             both = {**eight.memory, "attention": "fp8"}
             found.append(replace(found[-1], mode="fp8, attention too", memory=both))
+    if gpu and base.memory.get("linears", EXACT) == EXACT:
+        whole = {**base.memory, "linears": "int8"}
+        found.append(replace(base, subject="ours", mode="int8", memory=whole, parts=(FORWARD, STEP, WINDOW)))
     for name, folder in rivals.items():
         found += [replace(base, checkout=folder, **way) for way in _ways(name, gpu=gpu, fp8=fp8)]
     if rivals:
