@@ -16,7 +16,7 @@ the best. Each stage's share of one H100's time:
     distil             teaches it to make in few steps what it makes in many (second edition only)
     export        20   puts the model folder together, as a check
 
-With `--edition 2` pictures have 256 pixels, and `--start FOLDER` holds parts of an earlier edition with which the VAE
+With `--edition 2` pictures have 192 pixels, and `--start FOLDER` holds parts of an earlier edition with which the VAE
 and the transformer begin (`python -m training.nano.unpack nano FOLDER vae dit`).
 
 Every stage has the GPU for itself: side by side, two stages take longer than one after the other.

@@ -36,7 +36,8 @@ DITS: dict[str, DiTConfig] = {
         "256x12": (256, 768, 4, 12, 2),
         "384x6": (384, 1024, 4, 6, 2),
         "320x7": (320, 1280, 4, 7, 2),
-        # A token holds 256 numbers, too many to carry their noise through: these name the clean video.
+        # A token holds 256 numbers, too many to carry their noise through: these name the clean video. Trained for 256
+        # pixels, the first of them lost eyes and colours after half a second (benchmarks/results/nano_second.jpg).
         "320x8-wide": (320, 1024, 4, 8, 4),
         "320x12-wide": (320, 1024, 4, 12, 4),
         "384x10-wide": (384, 1280, 4, 10, 4),
@@ -65,7 +66,7 @@ class Edition:
 EDITIONS: dict[str, Edition] = {
     "1": Edition(128, VAE, DIT, varied=False, steps=10, shift=3.0, audio_scale=2.0),
     # Distilled: four steps, and no second pass for guidance.
-    "2": Edition(256, "middle", "320x8-wide", varied=True, steps=4, shift=1.5, audio_scale=1.0),
+    "2": Edition(192, "middle", "320x8", varied=True, steps=4, shift=1.5, audio_scale=1.0),
 }
 
 RATE = 8e-4
