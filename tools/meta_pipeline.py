@@ -133,8 +133,9 @@ def stage_peaks(
     # The meta device has no autocast to switch off, and its tensors cannot leave it.
     with (
         patch.object(torch, "autocast", lambda *_, **__: nullcontext()),
-        # Figures of drift are read from tensors, which have none here.
+        # Numbers are read from tensors, which have none here.
         patch("infinitetalk.engine.engine.measure_drift", lambda *_, **__: Drift(0.0, 0.0, 0.0, None, None)),
+        patch("infinitetalk.engine.engine.finite", lambda frames, _number: frames),
         patch.object(Tensor, "cpu", lambda self: self.new_empty(0) if self.is_meta else self),
         memory,
     ):
