@@ -150,6 +150,18 @@ def test_a_cut_changes_source_and_face_at_once(tiny: Model, dub: Dub) -> None:
         assert changed[:, 100:].any() == behind
 
 
+@pytest.mark.parametrize("cuts", ["ignore", "detect"])
+def test_nothing_is_made_where_no_face_is_any_more(tiny: Model, dub: Dub, cuts: str) -> None:
+    """Somebody who is suddenly gone fades; behind a cut to a picture without a face nothing is made at all."""
+    source = [*shot(8), *[255 - scene(SIZE)] * 30]
+    request = dub(source, output_size="source", blend="face", cuts=cuts, duration=1.5)
+    made, true = shown(tiny, request), source_frames(request, 38)
+    changed = [bool((picture != frame[:120, :200]).any()) for picture, frame in zip(made, true, strict=True)]
+    assert changed == sorted(changed, reverse=True)
+    first, last = (8, 8) if cuts == "detect" else (8 + 15, 8 + 23)  # 0.8 s, and what is averaged
+    assert first <= sum(changed) <= last
+
+
 def test_a_source_that_runs_backwards(tiny: Model, dub: Dub) -> None:
     request = dub(shot(12, step=4), output_size="source", source_end="ping-pong")
     made, true = shown(tiny, request), source_frames(request, 12)

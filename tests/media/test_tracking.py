@@ -69,14 +69,28 @@ def test_the_mask_moves_as_the_face_does() -> None:
     np.testing.assert_allclose(moved[:, 1], 0, atol=2.5)
 
 
-def test_a_face_that_is_gone_leaves_its_place_and_is_found_again() -> None:
-    tracker = FaceTracker(talk())
+def test_a_face_that_is_gone_fades_where_it_was_and_is_found_again() -> None:
+    """What is made must not be seen where there is no face any more."""
+    tracker, empty = FaceTracker(talk(), rate=10), scene(SIZE)
     outlines = tracker.begin(one(60), 0.0)
-    gone = tracker.follow(scene(SIZE), outlines, everywhere=True)
-    np.testing.assert_array_equal(gone, outlines)
+    strengths, gone = list[float](), outlines
+    for _ in range(10):
+        gone = tracker.follow(empty, gone, everywhere=True)
+        strengths.append(strongest(gone))
+    np.testing.assert_allclose(strengths, [1 - step / 8 for step in range(1, 9)] + [0, 0], atol=1e-6)
+    np.testing.assert_array_equal(gone[:, :-1], outlines[:, :-1])
     near = tracker.follow(one(120), gone, everywhere=True)
     assert weighed(near)[1][0] == pytest.approx(weighed(outlines)[1][0] + 60, abs=3)
-    np.testing.assert_array_equal(tracker.begin(scene(SIZE), 1.0, last=near), near)
+    assert strongest(near) == pytest.approx(0.5)
+    assert strongest(tracker.follow(one(120), near, everywhere=True)) == 1
+    shot = tracker.begin(empty, 1.0, last=near)
+    np.testing.assert_array_equal(shot[:, :-1], near[:, :-1])
+    assert strongest(shot) == 0
+
+
+def strongest(outlines: Outlines) -> float:
+    """The most that the mask weighs."""
+    return float(mask(outlines, SIZE).weights.max())
 
 
 def test_without_a_face_the_first_frame_is_refused() -> None:

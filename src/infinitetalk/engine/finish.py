@@ -86,7 +86,7 @@ class Finish:
             if request.video is not None and settings.strength == 1:
                 listener.note(_ASTRAY)
             check_faces(request, settings, inputs.source, inputs.masks, focus)
-            self._tracker = FaceTracker(request, inputs.masks)
+            self._tracker = FaceTracker(request, inputs.masks, settings.rate)
             self._looked_at = _again(inputs, files)
             self._around = round(_SMOOTHED * settings.rate)
             self._registration = Registration(self._tracker, self._paste, self._around)

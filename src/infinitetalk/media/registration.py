@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from infinitetalk.media.inputs import Picture
 from infinitetalk.media.paste import Paste
-from infinitetalk.media.tracking import FaceTracker, Outlines, edge_of, middle_of, moved, steady_points
+from infinitetalk.media.tracking import FaceTracker, Outlines, edge_of, middle_of, moved, same_place, steady_points
 
 Maps = NDArray[np.complex128]
 """Similarity maps of the plane, [..., 2]: a place z = x + iy goes to map[0] * z + map[1]."""
@@ -52,7 +52,7 @@ class Registration:
         seen = self._tracker.follow(picture, expected, everywhere=False)
         maps = np.full((len(source), 2), np.nan, np.complex128)
         for voice, (there, before, wanted) in enumerate(zip(seen, expected, source, strict=True)):
-            if not np.array_equal(there, before):  # what is not found stays as it was expected
+            if not same_place(there, before):  # what is not found stays as it was expected
                 found = similarity(steady_points(moved(there, scale, corner)), steady_points(wanted))
                 if _sane(found, wanted):
                     maps[voice] = found

@@ -1,11 +1,13 @@
 """Where the talking faces are in a source, frame after frame, and the soft mask around them.
 
-A face is its outline: how far its landmarks reach in each of some directions, measured from the picture's corner, and
-where some points are that speech does not move. The mean of outlines is the outline of a mean face at its mean place,
-so outlines are smoothed over time by averaging them.
+A face is its outline: how far its landmarks reach in each of some directions, measured from the picture's corner,
+where some points are that speech does not move, and how much of it is there: a face that is lost stays where it was and
+fades. The mean of outlines is the outline of a mean face at its mean place, so outlines are smoothed over time by
+averaging them.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.errors import MachineError, RequestError
 from infinitetalk.core.request import TalkRequest
-from infinitetalk.core.sizes import Pixels
+from infinitetalk.core.sizes import FPS, Pixels
 from infinitetalk.media.faces import LOOKED_AT, Face, Floats, can_find_faces, find_faces, find_near
 from infinitetalk.media.fit import Focus
 from infinitetalk.media.inputs import FrameSource, MaskSource, Picture
@@ -23,8 +25,8 @@ from infinitetalk.media.paste import Paste, Patch
 from infinitetalk.media.places import pixels_of
 
 Outlines = NDArray[np.float64]
-"""Of each talking face: how far it reaches in each direction, then x and y of the steady points, in pixels: [voices,
-DIRECTIONS + 2 * len(STEADY)]."""
+"""Of each talking face: how far it reaches in each direction, x and y of the steady points, in pixels, and at last how
+much of it is there, 0 to 1: [voices, DIRECTIONS + 2 * len(STEADY) + 1]."""
 
 DIRECTIONS: Final = 32
 _TURNS = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
@@ -39,6 +41,9 @@ _NOTHING: Final = 1.25
 _BELOW: Final = 0.12
 """How much farther all this reaches straight below: an open mouth lowers the chin."""
 
+_GOING, _COMING = 0.8, 0.2
+"""Seconds in which a face that is lost fades, and comes back when it is found."""
+
 _NEAR: Final = 1.5
 """Edges of a face within which one that was lost is found again."""
 _SIZES: Final = (0.5, 2.0)
@@ -46,21 +51,26 @@ _SIZES: Final = (0.5, 2.0)
 
 
 def outline(points: Floats) -> NDArray[np.float64]:
-    """The outline of a face's landmarks (468, 2)."""
+    """The outline of a face's landmarks (468, 2), all there."""
     reach = (points.astype(np.float64) @ _NORMALS.T).max(axis=0)
-    return np.concatenate([reach, points[list(STEADY)].astype(np.float64).ravel()])
+    return np.concatenate([reach, points[list(STEADY)].astype(np.float64).ravel(), [1.0]])
 
 
 def steady_points(reach: NDArray[np.float64]) -> NDArray[np.float64]:
     """The points (n, 2) of an outline that speech does not move."""
-    return reach[DIRECTIONS:].reshape(-1, 2)
+    return reach[DIRECTIONS:-1].reshape(-1, 2)
+
+
+def same_place(reach: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether two outlines are at one place to the bit, as of a face that was not found."""
+    return np.array_equal(reach[:-1], other[:-1])
 
 
 def moved(reach: NDArray[np.float64], scale: NDArray[np.float64], corner: NDArray[np.float64]) -> NDArray[np.float64]:
     """The outline of a face whose points are scaled by (2,), right and down, and then moved by (2,)."""
     # Reaching in a direction means little when scales differ; they do by parts of a pixel only.
     far = reach[:DIRECTIONS] * (_NORMALS**2 @ scale) + _NORMALS @ corner
-    return np.concatenate([far, (steady_points(reach) * scale + corner).ravel()])
+    return np.concatenate([far, (steady_points(reach) * scale + corner).ravel(), reach[-1:]])
 
 
 def _box(reach: NDArray[np.float64]) -> tuple[float, float, float, float]:
@@ -82,7 +92,7 @@ def edge_of(reach: NDArray[np.float64]) -> float:
 
 
 def mask(outlines: Outlines, size: Pixels) -> Patch:
-    """The weights of the made picture: 1 on the faces, falling to 0 around them."""
+    """The weights of the made picture: 1 on the faces, falling to 0 around them; less on faces that are lost."""
     sides = [_reaching(reach, size) for reach in outlines]
     top, left = (min(side[number] for side in sides) for number in (0, 1))
     bottom, right = (max(side[number] for side in sides) for number in (2, 3))
@@ -90,7 +100,7 @@ def mask(outlines: Outlines, size: Pixels) -> Patch:
     for reach, (y0, x0, y1, x1) in zip(outlines, sides, strict=True):
         if y0 < y1 and x0 < x1:
             part = weights[y0 - top : y1 - top, x0 - left : x1 - left]
-            np.maximum(part, _weights(reach, (y0, x0, y1, x1)), out=part)
+            np.maximum(part, np.float32(reach[-1]) * _weights(reach, (y0, x0, y1, x1)), out=part)
     return Patch(top, left, weights)
 
 
@@ -128,8 +138,13 @@ class FaceTracker:
     right. One voice is the largest face.
     """
 
-    def __init__(self, request: TalkRequest, masks: Sequence[MaskSource] = ()) -> None:
+    def __init__(self, request: TalkRequest, masks: Sequence[MaskSource] = (), rate: Fraction | int = FPS) -> None:
         """Reads the networks.
+
+        Args:
+            request: names the voices.
+            masks: the request's.
+            rate: pictures a second.
 
         Raises:
             MachineError: `ai-edge-litert`, which runs them, is not there.
@@ -139,6 +154,7 @@ class FaceTracker:
             raise MachineError(f"faces cannot be followed without the package ai-edge-litert; {need}")
         self._request, self._masks = request, masks
         self._mesh = FaceMesh()
+        self._going, self._coming = (1 / (seconds * float(rate)) for seconds in (_GOING, _COMING))
 
     def begin(self, picture: Picture, seconds: float, last: Outlines | None = None) -> Outlines:
         """The faces in the first frame of a shot.
@@ -146,7 +162,7 @@ class FaceTracker:
         Args:
             picture: [height, width, 3].
             seconds: its time in the source.
-            last: where they were before, for those who are not found; None: everybody must be.
+            last: where they were before, for those who are not found and so not there; None: everybody must be.
 
         Raises:
             RequestError: a voice has no face.
@@ -158,13 +174,13 @@ class FaceTracker:
             if face is not None:
                 outlines.append(outline(self._mesh.points_near(picture, face)))
             elif last is not None:
-                outlines.append(last[voice])
+                outlines.append(np.append(last[voice, :-1], 0.0))
             else:
                 raise _faceless(self._request, voice, len(found))
         return np.stack(outlines)
 
     def follow(self, picture: Picture, last: Outlines, *, everywhere: bool) -> Outlines:
-        """The faces in the next frame; one that is not found stays where it was.
+        """The faces in the next frame; one that is not found stays where it was and fades.
 
         Args:
             picture: [height, width, 3].
@@ -179,13 +195,21 @@ class FaceTracker:
                 missing.append(voice)
             else:
                 taken.append(face)
-                outlines[voice] = outline(self._mesh.points_near(picture, face))
+                outlines[voice] = self._again(picture, face, reach)
         found = find_faces(picture) if missing and everywhere else []
         for voice in missing:
             if (face := _nearest(found, last[voice], taken)) is not None:
                 taken.append(face)
-                outlines[voice] = outline(self._mesh.points_near(picture, face))
+                outlines[voice] = self._again(picture, face, last[voice])
+            else:
+                outlines[voice, -1] = max(0.0, last[voice, -1] - self._going)
         return outlines
+
+    def _again(self, picture: Picture, face: Face, last: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The outline of a face that is found, and comes back if it was lost."""
+        found = outline(self._mesh.points_near(picture, face))
+        found[-1] = min(1.0, last[-1] + self._coming)
+        return found
 
     def _chosen(self, faces: list[Face], size: Pixels, seconds: float) -> list[Face | None]:
         """Each voice's face among those of a picture, from left to right."""
