@@ -238,8 +238,8 @@ def made(output: Path, request: TalkRequest) -> bool:
         beside = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
         if not (output.is_file() and beside["complete"] and beside["infinitetalk"] == own_version()):
             return False
-        same = all(digest(Path(given["path"])) == given["sha256"] for given in beside["inputs"])
-        return same and _asks_for(beside["request"], request)
+        same = (digest(Path(given["path"])) == given["sha256"] for given in beside["inputs"])
+        return _asks_for(beside["request"], request) and all(same)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
