@@ -85,7 +85,7 @@ def main(words: Sequence[str] | None = None) -> None:
             checks.append(measure(size, given.heads, speed))
             sys.stdout.write(checks[-1].line() + "\n")
             sys.stdout.flush()
-    write(given.out, checks, {})
+            write(given.out, checks, {})
 
 
 if __name__ == "__main__":
