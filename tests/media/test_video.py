@@ -1,13 +1,16 @@
 """Videos of every rate, orientation, size and format, read by time and by number."""
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 from infinitetalk.core.sizes import Pixels
+from infinitetalk.media import video
 from infinitetalk.media.sound import read_sound
 from infinitetalk.media.video import VideoSource
 
@@ -154,6 +157,68 @@ def test_long_videos_are_walked_through(tmp_path: Path) -> None:
         for index in (0, 100, 599):
             assert source.frame_at(index / 25)[0, 0, 0] == index % 256
         assert source.frame_at(1e6)[0, 0, 0] == 599 % 256
+
+
+def _moving_video(path: Path, codec: str, options: dict[str, str], seconds: int = 30) -> None:
+    """A pattern that moves by a pixel and gets brighter, so that a frame from broken references is seen."""
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 200, (48, 400, 3)).astype(np.uint8)
+    wide = wide.repeat(4, 0)[:48].repeat(4, 1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for index in range(25 * seconds):
+            picture = wide[:, index : index + 64] + np.uint8(index % 50)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("closed.mp4", "libx264", {"g": "50"}),
+        ("open.mp4", "libx264", {"g": "50", "x264-params": "open-gop=1:bframes=6"}),
+        ("refresh.mkv", "libx264", {"g": "50", "x264-params": "intra-refresh=1"}),
+        ("pieces.ts", "libx264", {"g": "50", "x264-params": "open-gop=1"}),
+        ("hevc.mp4", "libx265", {"x265-params": "keyint=50:open-gop=1:log-level=none"}),
+        ("old.ts", "mpeg2video", {"g": "15", "bf": "2"}),
+        ("old.avi", "mpeg4", {"g": "50", "bf": "2"}),
+        ("vp9.webm", "libvpx-vp9", {"g": "50", "deadline": "realtime", "cpu-used": "8"}),
+        ("pictures.mov", "mjpeg", {}),
+        ("one_key.mp4", "libx264", {"g": "5000", "sc_threshold": "0"}),
+        ("bare.264", "libx264", {"g": "50"}),
+    ],
+)
+def test_jumping_gives_what_walking_does(tmp_path: Path, name: str, codec: str, options: dict[str, str]) -> None:
+    path = tmp_path / name
+    _moving_video(path, codec, options)
+    times = [28.0, 12.4, 12.44, 12.0, 29.92, 3.0, 2.96, 1.0, 27.0, 26.96, 0.0]
+    with VideoSource(path) as source:
+        walked = {time: source.frame_at(time).copy() for time in np.arange(0, 30, 0.04).round(2).tolist()}
+    with VideoSource(path) as source:
+        for time in times:
+            assert (source.frame_at(time) == walked[time]).all(), time
+        assert (source.frame_index(300) == walked[12.0]).all(), "numbers are still those of the whole video"
+
+
+def test_going_back_in_a_long_video_does_not_read_it_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _moving_video(tmp_path / "long.mp4", "libx264", {"g": "50"})
+    read: list[video.Shot] = []
+    shots = video._shots
+
+    def counted(*given: Any) -> Iterator[video.Shot]:
+        for shot in shots(*given):
+            read.append(shot)
+            yield shot
+
+    monkeypatch.setattr(video, "_shots", counted)
+    with VideoSource(tmp_path / "long.mp4") as source:
+        source.frame_at(29.0)
+        assert len(read) < 200, "far ahead it jumps"
+        read.clear()
+        source.frame_at(27.0)
+        assert len(read) < 200, "and back too"
 
 
 def test_a_video_cut_off_in_the_middle(tmp_path: Path) -> None:
