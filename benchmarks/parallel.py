@@ -226,9 +226,9 @@ class Bench:
         return station
 
     @torch.inference_mode()
-    def forward(self, size: str) -> dict[str, Any]:
-        """The pass on all GPUs, then on the first one alone; how they differ, and what exchanges take."""
-        task, crew = Forward(size, self.scale.frames, REPEATS), self.model.crew
+    def forward(self, size: str, frames: int) -> dict[str, Any]:
+        """The pass on all GPUs, then on the first one alone, and how they differ."""
+        task, crew = Forward(size, frames, REPEATS), self.model.crew
         with crew.together(task):
             seconds, many = task.run(self.station)
         self.model.dit.parallel = ALONE
@@ -396,12 +396,14 @@ def crew_parts(report: Report, mode: Mode, device: Device, size: int, arguments:
         return
     bench = started[0]
     alone = replace(bench, model=replace(bench.model, crew=Nobody()))
-    parts: list[tuple[str, float, Callable[[], Any]]] = [("forward", 45, lambda: bench.forward(scale.size))]
+    parts: list[tuple[str, float, Callable[[], Any]]] = []
+    parts.append(("forward", 45, lambda: bench.forward(scale.size, scale.frames)))
     if size == 2:
         parts.append(("windows_512", 25, lambda: bench.windows(scale.small)))
     else:
         parts.append(("windows", 30, lambda: bench.windows(scale.size)))
     parts.append(("live", 20, lambda: bench.live(scale.live)))
+    parts.append(("live_pass", 10, lambda: bench.forward(scale.live, scale.live_frames)))
     if size == arguments.gpus:
         parts.append(("live_on_one", 35, lambda: alone.live(scale.live)))
         parts.append(("exchanges", 20, lambda: bench.exchanges(scale.size)))

@@ -56,8 +56,8 @@ PHASES = (
 def large_phases(size: int) -> tuple[Phase, ...]:
     """For larger pictures, by a VAE that knows smaller ones already.
 
-    Mostly whole windows: one that saw 17 frames for three quarters of its time kept held-out clips at 39 dB there, and
-    at 32 dB from the twentieth frame on, by wrong colours above all.
+    Mostly whole windows: one that saw 17 frames for three quarters of its time had wrong colours from the twentieth
+    frame on.
     """
     return (
         Phase(0.25, Crop(size=SIZE, frames=17, batch=8)),

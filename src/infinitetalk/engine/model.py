@@ -115,7 +115,7 @@ class SpeechPart:
         """Zero mean and unit variance, if this encoder was trained so."""
         if not self.encoder.config.do_normalize:
             return samples
-        # By one thread: waking torch's took 40 ms of a chunk of a live talk, and this takes less than one.
+        # By one thread: waking torch's takes longer than all else of it, and a chunk of a live talk waits for that.
         centred = samples - samples.mean(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
         variance = np.square(centred).mean(axis=-1, keepdims=True, dtype=np.float64)
         level: Waveform = centred / np.sqrt(variance + VARIANCE_FLOOR).astype(np.float32)

@@ -146,7 +146,7 @@ def cut_inside(inputs: Inputs, windows: tuple[Window, ...]) -> float | None:
         shown = window.first_frame + window.keep  # what the network makes beyond it is thrown away
         looks = range(window.start, min(shown, _SEEN * FPS), _APART)
         course = [inputs.timeline.source_frame(frame) for frame in looks]
-        # Forwards, also where the source runs backwards: going back starts from its beginning.
+        # Forwards, also where the source runs backwards: going back decodes a stretch of it anew.
         seen = {number: colors(inputs.source.frame_at(number / FPS)) for number in sorted(set(course))}
         for frame, (before, now) in zip(looks[1:], pairwise(course), strict=False):
             if changed(seen[before], seen[now]) > CHANGED:

@@ -120,6 +120,7 @@ class VideoSource:
             raise MediaError(self._path, "the video has no frames; one frame or more would work")
         self._counted, self._since = True, -math.inf
         self._zero = _stamp(self._now.frame, stream)
+        self._searchable = self._searchable and self._zero is not None
         return stream
 
     def _reopen(self) -> "tuple[InputContainer, VideoStream]":
