@@ -51,7 +51,8 @@ class Distiller(Trainer):
         self, teacher: AudioDiT, edition: Edition, device: torch.device, *, compiled: Sequence[Kind],
         rate: float = RATE * SHARE_OF_RATE, capture: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(teacher.config, device, compiled=compiled, rate=rate, capture=capture, main=MAIN)
+        main = MAIN.times(edition.batches)
+        super().__init__(teacher.config, device, compiled=compiled, rate=rate, capture=capture, main=main)
         self.dit.load_state_dict(teacher.state_dict())
         self.average.load({name: value.to(device) for name, value in teacher.state_dict().items()})
         self.teacher = teacher.to(device).requires_grad_(False)
@@ -112,13 +113,15 @@ def main() -> None:
     data, held = Data.load(options.data, "", device), Data.load(options.data, "held_", device)
     teacher = AudioDiT(DiTConfig.read(json.loads((options.data / "dit_config.json").read_text(encoding="utf-8"))))
     teacher.load_state_dict(load_parts(options.data, "dit"))
+    main_kind = MAIN.times(edition.batches)
     if device.type == "cuda":
-        use_fastest(teacher.config, MAIN.batch, tokens_of(teacher.config, data.clips), device, log)
-    compiled = (MAIN,) if device.type == "cuda" and not options.no_compile else ()
+        use_fastest(teacher.config, main_kind.batch, tokens_of(teacher.config, data.clips), device, log)
+    compiled = (main_kind,) if device.type == "cuda" and not options.no_compile else ()
     student = Distiller(teacher, edition, device, compiled=compiled)
     place = options.out / f"{NAME}_checkpoint.pt"
     budget = Budget(options.seconds, student.resume(place) if place.exists() else 0.0)
-    train(student, data, held, budget, log, shares=SHARES, at_most=options.at_most,
+    shares = [(kind.times(edition.batches), share) for kind, share in SHARES]
+    train(student, data, held, budget, log, shares=shares, at_most=options.at_most,
           keep=lambda: student.save(place, budget.spent))  # fmt: skip
     student.save(place, budget.spent)
     log(f"trained {student.steps} steps in {budget.spent:.0f} s")

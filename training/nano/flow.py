@@ -56,6 +56,10 @@ class Kind:
     latents: int
     batch: int
 
+    def times(self, factor: float) -> "Kind":
+        """The same in batches so many times as large."""
+        return replace(self, batch=max(1, round(self.batch * factor)))
+
 
 def noise_levels(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
     """Noise shares in (0, 1): evenly spread draws, half of them drawn to the middle, shifted to strong noise."""

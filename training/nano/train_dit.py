@@ -291,12 +291,14 @@ def main() -> None:
     edition = EDITIONS[options.edition]
     choice = options.config or Candidate.chosen(options.data, edition.dit)
     config = fit_audio(DITS[choice.name], *data.voices.features.shape[1:])
-    kinds = COMPILED[:1] if options.careful else COMPILED
+    main_kind = MAIN.times(edition.batches)
+    kinds = [kind.times(edition.batches) for kind in (COMPILED[:1] if options.careful else COMPILED)]
     if device.type == "cuda" and not options.careful:
-        use_fastest(config, MAIN.batch, tokens_of(config, data.clips), device, log)
+        use_fastest(config, main_kind.batch, tokens_of(config, data.clips), device, log)
     compiled = kinds if device.type == "cuda" and not options.no_compile else ()
     rate = choice.rate * (SHARE_OF_WARM_RATE if options.start else 1.0)
-    trainer = Trainer(config, device, compiled=compiled, rate=rate, capture=options.graph and not options.careful)
+    trainer = Trainer(config, device, compiled=compiled, rate=rate, capture=options.graph and not options.careful,
+                      main=main_kind)  # fmt: skip
     log(f"{data.clips.count} clips; dit {choice}: {millions(trainer.dit):.2f} M")
     place = options.out / "dit_checkpoint.pt"
     spent = trainer.resume(place) if place.exists() else trainer.adopt(options.out)
@@ -308,7 +310,8 @@ def main() -> None:
               keep=options.start is not None)  # fmt: skip
         spent = time.monotonic() - begun
     budget = Budget(options.seconds, spent)
-    train(trainer, data, held, budget, log, at_most=options.at_most, keep=lambda: trainer.save(place, budget.spent))
+    train(trainer, data, held, budget, log, shares=[(kind.times(edition.batches), share) for kind, share in SHARES],
+          at_most=options.at_most, keep=lambda: trainer.save(place, budget.spent))  # fmt: skip
     trainer.save(place, budget.spent)
     log(f"trained {trainer.steps} steps in {budget.spent:.0f} s")
     finish(trainer, options.data, held, options.out, log)
