@@ -22,6 +22,7 @@ from infinitetalk.ops.ggml import Blocks
 from infinitetalk.ops.stored import Scaled, Stored
 from infinitetalk.runtime.device import Device
 from infinitetalk.weights import names
+from infinitetalk.weights.convert.folder import manifest
 from infinitetalk.weights.detect.component import Component
 from infinitetalk.weights.detect.unit import look
 from infinitetalk.weights.folder import ModelFolder, Part
@@ -52,6 +53,12 @@ def test_every_weight_is_there_within_its_kinds_error(model: str, kind: str, tin
     assert bool(stored) is bool(kinds)
     assert (made.name, made.max_people, made.buckets) == (source.name, source.max_people, source.buckets)
     assert (made.defaults, made.dit.config) == (source.defaults, source.dit.config)
+
+
+def test_what_a_model_learned_stays(tiny_folder: Path) -> None:
+    plain = ModelFolder.open(tiny_folder)
+    assert "motion" not in json.loads(manifest(plain, {}, ""))
+    assert json.loads(manifest(replace(plain, knows_motion=True), {}, ""))["motion"] is True
 
 
 @pytest.mark.parametrize("kind", ["bf16", "fp8", "q4"])

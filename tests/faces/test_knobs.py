@@ -24,7 +24,7 @@ FLAGS = """
 --window-frames --motion-frames --seam-frames --window-end --overlap-frames --reanchor
 --seed --recipe --steps --shift --scheduler --text-scale --audio-scale
 --step-cache --cache-threshold --cache-interval --apg --apg-momentum --apg-threshold --reference
---output-size --blend --fps --quality --soundtrack --provenance
+--output-size --blend --fps --quality --soundtrack --provenance --motion
 """
 
 

@@ -145,6 +145,11 @@ CASES: Mapping[str, tuple[Case, tuple[str, ...]]] = {
         lambda desk: {"model": desk.model_of_no_words(), "text-scale": 3},
         ("text_scale = 3", "no text part"),
     ),
+    "motion for a model that did not learn it": (
+        lambda desk: {"model": desk.model_of_no_words(), "motion": 0},
+        ("motion = 0", "did not learn it", "1, its own way to move, would work"),
+    ),
+    "more than twice the motion": (lambda _: {"motion": 3}, ("motion = 3", "at most 2")),
     "window of 80 frames": (lambda _: {"window-frames": 80}, ("window_frames = 80", "4n+1", "81 would work")),
     "window not longer than motion": (lambda _: {"window-frames": 9, "motion-frames": 9}, ("motion_frames = 9",)),
     "size of 100 pixels": (lambda _: {"size": "100x64"}, ("100x64", "multiples of 16", "96x64")),

@@ -274,6 +274,11 @@ def test_refuses_text_for_a_model_without(tiny: Model) -> None:
         Engine(mute, media=Memory(pictures(), ())).live(ask(text_scale=3.0), [])
 
 
+def test_refuses_motion_for_a_model_that_did_not_learn_it(engine: Engine) -> None:
+    with pytest.raises(RequestError, match=r"^motion = 0\.5: the model tiny did not learn it"):
+        engine.live(ask(motion=0.5), [])
+
+
 @pytest.mark.parametrize("rate", [0, 7_999, 192_001, 16_000.5, True])
 def test_refuses_rates(engine: Engine, rate: Any) -> None:
     with pytest.raises(RequestError, match=r"must be a whole number of samples a second, 8000 to 192000$"):

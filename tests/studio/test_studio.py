@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,14 @@ def test_presets_are_those_that_a_model_can_follow(tiny_folder: Path) -> None:
     facts = ModelFolder.open(str(tiny_folder)).facts
     (update,) = widgets.fitted(("recipe",), facts, {})
     assert [value for _, value in update["choices"]] == [""], "a model made for two steps has its own alone"
+
+
+def test_motion_is_asked_where_the_model_learned_it(tiny_folder: Path) -> None:
+    facts = ModelFolder.open(str(tiny_folder)).facts
+    (hidden,) = widgets.fitted(("motion",), facts, {})
+    assert (hidden["visible"], hidden["value"]) == (False, 1.0)
+    (shown,) = widgets.fitted(("motion",), replace(facts, knows_motion=True), {})
+    assert shown["visible"] and "value" not in shown
 
 
 def test_a_login_is_given_or_made() -> None:

@@ -1,7 +1,7 @@
 """What the training tells the network of a window is what the engine tells it of the same pictures and sounds."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,25 +104,30 @@ def memory() -> Memory:
     return Memory(picture, rng.standard_normal(STREAM * SAMPLES_PER_FRAME).astype(np.float32) * 0.1)
 
 
-def engine_windows(model: Model, memory: Memory) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
+def engine_windows(
+    model: Model, memory: Memory, motion: float = 1.0
+) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
     """What the network was told of two windows, and the frames of the first one."""
     assert isinstance(model.dit, Listening)
     model.dit.told.clear()
     request = TalkRequest(image=Path("picture"), audio=(Path("voice"),), duration=(2 * FRAMES - MOTION) / 25,
-                          color_strength=0.0)  # fmt: skip
-    windows = list(Engine(model, media=memory).stream(request))
+                          color_strength=0.0, motion=motion)  # fmt: skip
+    able = replace(model, facts=replace(model.facts, knows_motion=True))
+    windows = list(Engine(able, media=memory).stream(request))
     assert len(windows) == 2
     return model.dit.told, windows[0].frames
 
 
-def training_batch(model: Model, memory: Memory, frames: Tensor, reference: Picture, start: int) -> Batch:
+def training_batch(
+    model: Model, memory: Memory, frames: Tensor, reference: Picture, start: int, *, strength: float = 1.0
+) -> Batch:
     """Eight samples of a clip with these frames [F, H, W, 3], this extra reference picture and this place in time."""
     pixels = np.empty((1, FRAMES + 1, SIZE, SIZE, 3), np.uint8)
     pixels[0, :FRAMES], pixels[0, REFERENCE] = frames.numpy(), reference
     boxes = np.zeros((1, PEOPLE, 4), np.float32)
     place, jaw = np.full((1, PEOPLE), start), np.zeros((1, PEOPLE, FRAMES + 1), np.float32)
     clips = Clips(pixels, np.ones(1, np.int64), boxes, boxes, boxes, np.zeros((1, PEOPLE), np.int64), place, jaw,
-                  np.ones(1, np.float32))  # fmt: skip
+                  np.full(1, strength, np.float32))  # fmt: skip
     assert isinstance(model.speech, SpeechPart)
     voices = listen(model.speech.encoder, [torch.from_numpy(memory.voice)], dtype=torch.float32)
     kind = Kind(1, LATENTS, 8)
@@ -153,18 +158,25 @@ def agree(batch: Batch, told: Sequence[Tensor], motion: int) -> None:
     assert any(close(sample[:, :motion], latent[0, :, :motion], 0.03) for sample in batch.noisy)
 
 
-def test_first_window(model: Model, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+STRENGTHS = pytest.mark.parametrize("strength", [0.0, 1.0, 1.75])
+
+
+@STRENGTHS
+def test_first_window(model: Model, memory: Memory, monkeypatch: pytest.MonkeyPatch, strength: float) -> None:
     monkeypatch.setattr(flow, "FIRST_SHARE", 1.0)
-    told, _ = engine_windows(model, memory)
+    told, _ = engine_windows(model, memory, strength)
     video = torch.from_numpy(memory.picture).expand(FRAMES, -1, -1, -1)
     other = 255 - memory.picture
-    agree(training_batch(model, memory, video, other, 0), told[0], 1)
+    agree(training_batch(model, memory, video, other, 0, strength=strength), told[0], 1)
+    mask = told[0][1][0, :4]
+    assert (mask[:, 0] == 1).all() and (mask[:, 1:] == strength - 1).all()
 
 
-def test_window_that_goes_on(model: Model, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+@STRENGTHS
+def test_window_that_goes_on(model: Model, memory: Memory, monkeypatch: pytest.MonkeyPatch, strength: float) -> None:
     monkeypatch.setattr(flow, "FIRST_SHARE", 0.0)
     monkeypatch.setattr(flow, "MOTION_LATENTS", (3,))
-    told, shown = engine_windows(model, memory)
+    told, shown = engine_windows(model, memory, strength)
     video = torch.full((FRAMES, SIZE, SIZE, 3), 99, dtype=torch.uint8)
     video[:MOTION] = as_bytes(shown[:, -MOTION:])
-    agree(training_batch(model, memory, video, memory.picture, FRAMES - MOTION), told[1], 3)
+    agree(training_batch(model, memory, video, memory.picture, FRAMES - MOTION, strength=strength), told[1], 3)

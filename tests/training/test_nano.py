@@ -31,6 +31,7 @@ from training.nano.latents import ClipLatents, cells, condition, masks_of
 from training.nano.pixels import Crop, PixelBank
 from training.nano.preview import sample
 from training.nano.reading import begin
+from training.nano.settings import EDITIONS
 from training.nano.store import FRAMES, SIZE
 from training.nano.train_dit import Data, Trainer, available, pick
 from training.nano.train_vae import Trainer as VAETrainer
@@ -349,6 +350,15 @@ def test_exported_folder_holds_the_trained_networks(tmp_path: Path) -> None:
     loaded = load_model(folder, Device.choose("cpu")).dit.state_dict()
     for name, value in dit.state_dict().items():
         assert torch.allclose(loaded[name], value, atol=float(value.abs().max()) / 200 + 1e-6), name
+
+
+def test_the_second_edition_says_that_it_knows_strengths_of_motion(tmp_path: Path) -> None:
+    test_exported_folder_holds_the_trained_networks(tmp_path)
+    assert not ModelFolder.open(tmp_path / "nano").facts.knows_motion
+    export.write(export.read(tmp_path), tmp_path / "second", edition=EDITIONS["2"])
+    facts = ModelFolder.open(tmp_path / "second").facts
+    assert facts.knows_motion
+    assert (facts.defaults.size, facts.defaults.steps, facts.defaults.audio_scale) == ("192", 4, 1.0)
 
 
 def test_export_refuses_what_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

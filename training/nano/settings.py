@@ -61,6 +61,8 @@ class Edition:
     steps: int
     shift: float
     audio_scale: float
+    motion: bool = False
+    """whether its clips' strength of motion varies, so that the transformer can be told it"""
     batches: float = 1.0
     """size of the transformer's batches relative to the first edition's, whose clips have fewer tokens"""
 
@@ -68,7 +70,7 @@ class Edition:
 EDITIONS: dict[str, Edition] = {
     "1": Edition(128, VAE, DIT, varied=False, steps=10, shift=3.0, audio_scale=2.0),
     # Distilled: four steps, and no second pass for guidance.
-    "2": Edition(192, "middle", "320x8", varied=True, steps=4, shift=1.5, audio_scale=1.0, batches=0.5),
+    "2": Edition(192, "middle", "320x8", varied=True, steps=4, shift=1.5, audio_scale=1.0, motion=True, batches=0.5),
 }
 
 RATE = 8e-4

@@ -235,6 +235,10 @@ def _fitted(control: Control, own: Mapping[str, Any], facts: ModelFacts) -> dict
         changes["visible"] = facts.has_text
         if not facts.has_text:
             changes["value"] = None
+    if control.name == "motion":
+        changes["visible"] = facts.knows_motion
+        if not facts.knows_motion:
+            changes["value"] = control.default
     return gr.update(**changes)
 
 

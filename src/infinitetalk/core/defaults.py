@@ -78,6 +78,8 @@ class Settings:
     text_scale: float
     audio_scale: float
     color_strength: float
+    motion: float = 1.0
+    """How much people move beside their speech, 0 to 2."""
     scheduler: str = "euler"
     step_cache: str = StepCache.OFF
     cache_threshold: float | None = None
@@ -95,6 +97,8 @@ class ModelFacts:
     buckets: Mapping[str, Buckets]
     has_text: bool
     max_people: int
+    knows_motion: bool = False
+    """Whether it can be told how much people shall move beside their speech."""
     loras: tuple[Lora, ...] = ()
     """LoRAs that belong to it."""
     encoder: str | None = None
@@ -141,6 +145,18 @@ def check_text(request: TalkRequest, facts: ModelFacts) -> None:
     ):
         if value is not None:
             raise RequestError(name, value, f"the model {facts.name} has no text part; leave it out")
+
+
+def check_motion(request: TalkRequest, facts: ModelFacts) -> None:
+    """Refuses a strength of motion for a model that cannot be told.
+
+    Raises:
+        RequestError: any but the usual one.
+    """
+    if request.motion == 1 or facts.knows_motion:
+        return
+    instead = "say it in the prompt instead" if facts.has_text else "1, its own way to move, would work"
+    raise RequestError("motion", request.motion, f"the model {facts.name} did not learn it; {instead}")
 
 
 def cook_of(request: TalkRequest, facts: ModelFacts) -> Cook:
@@ -217,6 +233,7 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels, source_rate
         RequestError: a request that this model cannot follow.
     """
     check_text(request, facts)
+    check_motion(request, facts)
     if request.voice_count + (request.people > request.voice_count) > facts.max_people:
         sound = "audio" if request.text is None else "text"
         name = sound if request.voice_count == request.people else "boxes" if request.boxes else "masks"
@@ -257,6 +274,7 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels, source_rate
         cache_interval=_first(request.cache_interval, INTERVAL) if cache == StepCache.TAYLORSEER else None,
         # The reference leaves the colours of videos alone; here it depends on each window's light.
         color_strength=_first(request.color_strength, 0.0 if request.reference and request.video else 1.0),
+        motion=request.motion,
         prompt=_first(request.prompt, own.prompt),
         negative_prompt=_first(request.negative_prompt, own.negative_prompt),
     )

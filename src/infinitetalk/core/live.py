@@ -3,7 +3,7 @@
 from dataclasses import fields, replace
 from typing import Any
 
-from infinitetalk.core.defaults import ModelFacts, Settings, check_text, resolve
+from infinitetalk.core.defaults import ModelFacts, Settings, check_motion, check_text, resolve
 from infinitetalk.core.errors import RequestError
 from infinitetalk.core.presets import LIVE_DEFAULTS
 from infinitetalk.core.request import TalkRequest
@@ -66,6 +66,7 @@ def check_live(request: TalkRequest, facts: ModelFacts) -> None:
         need = f"live talk hears {HEARD_SECONDS} s of sound at a time; up to {most} would work"
         raise RequestError("window_frames", request.window_frames, need)
     check_text(request, facts)
+    check_motion(request, facts)
 
 
 def check_rate(rate: int) -> None:

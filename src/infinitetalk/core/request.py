@@ -175,6 +175,9 @@ class TalkRequest:
                                    "beginning, cut to the video's length", OUTPUT)  # fmt: skip
     provenance: bool = knob(True, "sign into the video that it is AI-generated, with model and settings' hash (C2PA)",
                             OUTPUT)  # fmt: skip
+    # The last one, as ComfyUI's graphs hold values by their order.
+    motion: float = knob(1.0, "how much heads and eyes move beside speech: 0 not at all, 1 as usual, 2 much; for "
+                         "models that learned it", LOOK, least=0, most=2)  # fmt: skip
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -234,6 +237,8 @@ class TalkRequest:
                 raise RequestError(name, value, "the reference has no such thing; leave one out")
         if self.reference and self.separates:
             raise RequestError("separate", self.separate, "the reference has no such thing; leave one out")
+        if self.reference and self.motion != 1:
+            raise RequestError("motion", self.motion, "the reference has no such thing; leave one out")
         if self.reference and self.voices == "channels":
             raise RequestError("voices", self.voices, "the reference has no such thing; leave one out")
 

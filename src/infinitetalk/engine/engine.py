@@ -439,7 +439,7 @@ class Engine:
             motion = key[:, :1] if past is None or window.starts_anew else self._encode(past.tail)[0]
             moving = job.keys.moving(window)
             listener.advance()
-        picture = condition(key, latent_count(window.length))
+        picture = condition(key, latent_count(window.length), job.settings.motion)
         middle = (window.first_frame + window.keep / 2) / FPS
         prompt = job.texts.get(prompt_at(job.request.prompts, middle, job.settings.prompt))
         negative = job.texts.get(job.settings.negative_prompt)

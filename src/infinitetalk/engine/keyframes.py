@@ -144,12 +144,13 @@ class KeyFrames:
         return self._to_latents(video)[0]
 
 
-def condition(latent: Tensor, frames: int) -> Tensor:
+def condition(latent: Tensor, frames: int, motion: float = 1.0) -> Tensor:
     """What the network is told of the key frame, [4 + 16, frames, h, w]: where true frames are, and the latents.
 
-    Latents know nothing of later ones, so a shorter window takes the first `frames` of a longer one's.
+    Latents know nothing of later ones, so a shorter window takes the first `frames` of a longer one's. Where frames are
+    not known, a network that learned it reads how much more people shall move than usual, from -1 to 1.
     """
     latent = latent[:, :frames]
-    mask = latent.new_zeros(MASK_CHANNELS, *latent.shape[1:])
+    mask = latent.new_full((MASK_CHANNELS, *latent.shape[1:]), motion - 1)
     mask[:, 0] = 1
     return torch.cat([mask, latent])

@@ -155,7 +155,7 @@ class LiveTalk:
                 audio = self._hear(samples)
                 with self.listener.stage(Stage.KEY_FRAMES):
                     motion = seen.run(self.station)[0]
-        picture = condition(key, latent_count(self.settings.window_frames))
+        picture = condition(key, latent_count(self.settings.window_frames), self.settings.motion)
         return Conditions(picture, motion, audio, None, self.prompt, self.negative, self.keys.tokens(pixels))
 
     def _hear(self, samples: Waveform) -> Tensor:

@@ -6,10 +6,11 @@
      "parts": {"dit": {"config": {…} or "config.json", "files": ["dit.safetensors"]},
                "vae": {…}, "speech": {…},
                "text": {…, "tokenizer": "tokenizer"}, "vision": {…}},
-     "defaults": {…}, "buckets": {"128": {"1.00": [128, 128]}}}
+     "defaults": {…}, "buckets": {"128": {"1.00": [128, 128]}}, "motion": false}
 
 `text` and `vision` may be absent where the dit has no such input; `defaults` and `buckets` fall back to the 14B
-model's. Paths are relative to the folder. Opening a folder reads no weights, but checks that all of it is there, whole
+model's. `motion` says whether the dit learned how much people shall move, which the condition's mask tells it. Paths
+are relative to the folder. Opening a folder reads no weights, but checks that all of it is there, whole
 by the files' headers, and fits.
 """
 
@@ -41,7 +42,7 @@ from infinitetalk.weights.locate import MANIFEST, locate, loose_files
 FORMAT = 1
 REQUIRED = ("dit", "vae", "speech")
 OPTIONAL = ("text", "vision")
-KEYS = frozenset({"format", "name", "max_people", "parts", "defaults", "buckets"})
+KEYS = frozenset({"format", "name", "max_people", "parts", "defaults", "buckets", "motion"})
 
 C = TypeVar("C", bound=NetConfig)
 
@@ -73,6 +74,8 @@ class ModelFolder:
     """LoRAs that belong to the model, applied before those of a request."""
     encoder: str | None = None
     """What its user put in the place of its own speech encoder."""
+    knows_motion: bool = False
+    """Whether it can be told how much people shall move."""
 
     @classmethod
     def open(cls, name: str | Path, encoder: str | None = None) -> "ModelFolder":
@@ -124,6 +127,7 @@ class ModelFolder:
             vision=_part(path, "vision", parts["vision"], VisionConfig) if "vision" in parts else None,
             defaults=_defaults(values.get("defaults", {}), buckets),
             buckets=buckets,
+            knows_motion=manifest.truth(values.get("motion", False), "motion"),
         )
         check_fit(folder)
         return folder
@@ -137,6 +141,7 @@ class ModelFolder:
             buckets=self.buckets,
             has_text=self.text is not None,
             max_people=self.max_people,
+            knows_motion=self.knows_motion,
             loras=self.loras,
             encoder=self.encoder,
             encoder_advice=encoder_advice(self.name, self.dit.config, self.speech.files, self.encoder),

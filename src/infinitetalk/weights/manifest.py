@@ -112,6 +112,13 @@ def whole(value: Any, what: str) -> int:
     return value
 
 
+def truth(value: Any, what: str) -> bool:
+    """`value` if it is true or false."""
+    if not isinstance(value, bool):
+        raise ModelError(f"{what} must be true or false, not {value!r}")
+    return value
+
+
 def number(value: str, what: str) -> float:
     """The positive number that a JSON key spells."""
     try:
