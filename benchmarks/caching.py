@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.quantisation import DEMO, RESULTS, machine, percent, psnr, put, relative
-from infinitetalk.core.defaults import resolve
+from infinitetalk.core.defaults import ModelFacts, resolve
 from infinitetalk.core.request import TalkRequest
+from infinitetalk.core.sizes import Pixels
 from infinitetalk.core.stages import Stage
 from infinitetalk.engine.denoise import Script
 from infinitetalk.engine.engine import Engine
@@ -50,11 +51,16 @@ class Outcome:
     seconds: float
 
 
+def own_size(facts: ModelFacts) -> Pixels:
+    """The first size of a model's own table."""
+    return next(iter(facts.buckets[facts.defaults.size].values()))
+
+
 def make(engine: Engine, request: TalkRequest) -> Outcome:
     """The first window of a request."""
     clock = StageClock(now=time.process_time)
     (window,) = engine.stream(request, clock)
-    settings = resolve(request, engine.model.facts, next(iter(engine.model.facts.buckets["128"].values())))
+    settings = resolve(request, engine.model.facts, own_size(engine.model.facts))
     with torch.inference_mode():
         course = Script(engine.model.dit).course(settings)
     return Outcome(window.latent[:, 1:], window.rgb(), course.count(None), clock.seconds[Stage.DENOISING])
@@ -86,7 +92,7 @@ def measure(frames: int, all_steps: Sequence[int], settings: Sequence[Mapping[st
             rows.append(compared(make(engine, TalkRequest(**usual, **setting)), truth, steps, setting))
             sys.stdout.write(json.dumps(rows[-1]) + "\n")
             sys.stdout.flush()
-    size = next(iter(engine.model.facts.buckets["128"].values()))
+    size = own_size(engine.model.facts)
     return {"model": "the bundled model nano", "size": str(size), "frames": frames, "rows": rows}
 
 

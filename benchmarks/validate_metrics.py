@@ -358,7 +358,7 @@ def cyclic(names: Sequence[str], videos: Sequence[Video], voices: Sequence[Float
 def rendered(studio: Any, folder: Path, count: int) -> list[Sample]:
     """Rendered heads whose lips follow the phones of what they say."""
     from benchmarks.heads import speaker
-    from training.evaluate.nano import ADDED, WINDOW
+    from training.evaluate.bench import ADDED, WINDOW
 
     videos, voices = list[Video](), list[Floats]()
     for index in range(count):
@@ -376,7 +376,7 @@ def rendered(studio: Any, folder: Path, count: int) -> list[Sample]:
 
 def made(studio: Any, camera: Any, count: int) -> list[Sample]:
     """nano's videos of two windows."""
-    from training.evaluate.nano import ADDED, WINDOW
+    from training.evaluate.bench import ADDED, WINDOW
     from training.evaluate.scenes import DOUBLE
 
     scenes = list(studio.scenes("double", DOUBLE, count, WINDOW + ADDED))

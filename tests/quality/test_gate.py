@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from training.evaluate import gate
 from training.evaluate.gate import SHIPPED, measure, worse
-from training.evaluate.held_out import HeldOut, read, write
+from training.evaluate.held_out import FLITE, FOLDER, HeldOut, read, write
 
 FIGURES = json.loads(SHIPPED.read_text(encoding="utf-8"))
 
@@ -27,7 +27,7 @@ def test_all_held_out_clips_are_as_good_as_shipped(tmp_path: Path) -> None:
 
 def test_lips_that_follow_another_sound_do_not_pass() -> None:
     """The gate looks at what is made: a portrait that stands still, or a video of another clip, is found out."""
-    clips = list(read(gate.FOLDER / "flite.npz"))[:1]
+    clips = list(read(FOLDER / f"{FLITE}.npz"))[:1]
 
     def stand(name: str, clip: HeldOut, voice: NDArray[np.float32]) -> NDArray[np.uint8]:  # noqa: ARG001
         return np.stack([clip.picture] * 50)

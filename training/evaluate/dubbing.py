@@ -22,7 +22,7 @@ from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.protocols import Inputs, Picture, Waveform
 from infinitetalk.evaluate.series import correlation
 from training.evaluate import measures, sheets
-from training.evaluate.nano import ADDED, WINDOW
+from training.evaluate.bench import ADDED, WINDOW
 from training.evaluate.report import Check, write
 from training.evaluate.scenes import ALONE, CHAIN, Floats, Studio
 from training.evaluate.videos import Still, Video

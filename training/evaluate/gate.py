@@ -21,10 +21,9 @@ from infinitetalk.evaluate.faces import Look, follow, look_at
 from infinitetalk.evaluate.identity import Numbers, Recogniser, can_recognise, distances
 from infinitetalk.evaluate.series import Floats, correlation, filled
 from infinitetalk.media.loudness import speech_gain
-from training.evaluate.held_out import HeldOut, read
+from training.evaluate.held_out import FLITE, FOLDER, LIBRIVOX, HeldOut, read
 from training.evaluate.videos import Camera
 
-FOLDER: Final = Path(__file__).parents[2] / "tests" / "quality"
 SHIPPED: Final = FOLDER / "shipped.json"
 ROOM: Final = 0.03
 
@@ -98,7 +97,7 @@ def worse(found: Mapping[str, float], shipped: Mapping[str, float]) -> list[str]
 
 def gate(model: str, out: Path, device: str = "auto", *, small: bool = False) -> dict[str, float]:
     """The figures of the whole set, or of one clip of each part; videos are kept in a folder."""
-    files = {"flite": FOLDER / "flite.npz", "LibriVox": FOLDER / "librivox.npz"}
+    files = {"flite": FOLDER / f"{FLITE}.npz", "LibriVox": FOLDER / f"{LIBRIVOX}.npz"}
     parts = {name: list(read(path))[: 1 if small else None] for name, path in files.items()}
     return measure(kept_maker(Camera(model, out, device)), parts, others=not small)
 

@@ -10,16 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from infinitetalk.evaluate.identity import models_folder
 from training.evaluate.fetch import JUDGES, POINTS, RECOGNISER
 
 ENLARGED = 2
 """The detector looks for faces of 80 pixels and more; ours are about that large."""
 
 
+def judges() -> Path:
+    """Where the weights are: what `training.evaluate.fetch` got, else the package's own."""
+    fetched = (JUDGES / RECOGNISER).is_file()
+    return JUDGES if fetched else models_folder() or JUDGES
+
+
 class Recogniser:
     """Describes the face of a picture. Needs `dlib-bin` and the files of `training.evaluate.fetch`."""
 
-    def __init__(self, folder: Path = JUDGES) -> None:
+    def __init__(self, folder: Path) -> None:
         import dlib
 
         for name in (RECOGNISER, POINTS):

@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 
 UNSEEN_ENGINE, REAL_SPEECH = "flite", "librivox"
 ALONE: Final = (1.0, 0.0, 0.0)
-SINGLE, DOUBLE, CHAIN, REAL, SHEET = 1000, 2000, 3000, 4000, 5000
+SINGLE, DOUBLE, CHAIN, REAL, SHEET, STILL = 1000, 2000, 3000, 4000, 5000, 6000
 """Where each kind of scene begins among the held-out people."""
 
 
@@ -61,6 +61,20 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """What a scene shall be."""
+
+    index: int
+    """Number of the held-out person."""
+    frames: int
+    truth: bool = False
+    """Whether all frames are rendered, and not the portrait alone."""
+    calm: float = 1.0
+    real: int | None = None
+    """Number of the LibriVox clip that is said; None for the unseen engine."""
+
+
+@dataclass(frozen=True, slots=True)
 class Studio:
     """Draws scenes, and keeps them in a folder, as drawing takes seconds."""
 
@@ -82,44 +96,74 @@ class Studio:
                         for engine in (UNSEEN_ENGINE, REAL_SPEECH))  # fmt: skip
         return Studio(folder, unseen, real, mouth_tracks(unseen, seed=1), edition)
 
-    def scenes(self, name: str, first: int, count: int, frames: int, *, truth: bool = False) -> Iterator[Scene]:
-        """Scenes of held-out people from number `first` on, each of so many frames."""
+    def scenes(
+        self, name: str, first: int, count: int, frames: int, *, truth: bool = False, calm: float = 1.0
+    ) -> Iterator[Scene]:
+        """Scenes of held-out people from number `first` on, each of so many frames; `calm` 0 keeps heads still."""
         for index in range(first, first + count):
-            yield self._kept(f"{name}-{index}", index, frames, truth=truth)
+            yield self._kept(f"{name}-{index}", Order(index, frames, truth=truth, calm=calm))
 
     def real_scenes(self, count: int) -> Iterator[Scene]:
         """Held-out people who say the LibriVox clips; the truth is what their phonemes ask of the jaw."""
         for index, item in enumerate(self.real[:count]):
-            scene = self._kept(f"real-{REAL + index}", REAL + index, 5, truth=False)
+            scene = self._kept(f"real-{REAL + index}", Order(REAL + index, 5))
             frames = frames_of(len(item.audio))
             track = openness(tracks(item.segments, frames, np.random.default_rng(0)))
             yield replace(scene, voice=_samples(item), truth=track)
 
+    def real_truth(self, index: int, frames: int) -> tuple[Scene, list[Segment], Floats]:
+        """The render of such a person who says some frames of a LibriVox clip, their phones and ARKit weights."""
+        item = self.real[index]
+        length = min(frames, frames_of(len(item.audio)))
+        order = Order(REAL + index, length, truth=True, real=index)
+        scene = self._kept(f"truth-{REAL + index}", order)
+        sampled = self._sampled(order)
+        return scene, _from(sampled.start[0], item.segments), sampled.spec.people[0].motion.weights[:-1]
+
     def spoken(self, index: int, frames: int) -> list[Segment]:
         """The phones of the scene of a number, in seconds from its first frame."""
-        sampled = self._sampled(index, frames)
-        begin = sampled.start[0] / FRAME_RATE
-        segments = self.unseen[sampled.utterance[0]].segments
-        return [Segment(item.phone, item.start - begin, item.end - begin) for item in segments if item.end > begin]
+        sampled = self._sampled(Order(index, frames))
+        return _from(sampled.start[0], self.unseen[sampled.utterance[0]].segments)
 
-    def _sampled(self, index: int, frames: int) -> SampledClip:
-        options = ClipOptions(frames=frames, people=ALONE, varied=self.edition.varied)
-        return sample_clip(self.mouths, index, seed=0, split="heldout", options=options)
+    def speech(self, frames: int) -> tuple[Floats, Floats]:
+        """So many frames of the unseen engine's clips one after the other, and how far the jaw should be open."""
+        voices, jaws = list[Floats](), list[Floats]()
+        for item, mouth in zip(self.unseen, self.mouths, strict=True):
+            samples = _samples(item)[: len(mouth) * SAMPLES_PER_FRAME]
+            voices.append(np.pad(samples, (0, len(mouth) * SAMPLES_PER_FRAME - len(samples))))
+            jaws.append(mouth[:, JAW_OPEN])
+        return np.concatenate(voices)[: frames * SAMPLES_PER_FRAME], np.concatenate(jaws)[:frames]
 
-    def _kept(self, name: str, index: int, frames: int, *, truth: bool) -> Scene:
+    def mouth(self, index: int, frames: int) -> Floats:
+        """ARKit weights (F, 52) of the scene of a number."""
+        return self._sampled(Order(index, frames)).spec.people[0].motion.weights[:-1]
+
+    def _sampled(self, order: Order) -> SampledClip:
+        options = ClipOptions(frames=order.frames, people=ALONE, varied=self.edition.varied, calm=order.calm)
+        mouths = self.mouths if order.real is None else mouth_tracks([self.real[order.real]], seed=1)
+        return sample_clip(mouths, order.index, seed=0, split="heldout", options=options)
+
+    def _kept(self, name: str, order: Order) -> Scene:
         path = self.folder / f"{name}.npz"
         if not path.exists():
-            self._draw(index, frames, truth=truth).save(path)
+            self._draw(order).save(path)
         return Scene.load(path)
 
-    def _draw(self, index: int, frames: int, *, truth: bool) -> Scene:
-        sampled = self._sampled(index, frames)
-        clip = _render(sampled, self.edition.size, whole=truth)
+    def _draw(self, order: Order) -> Scene:
+        sampled = self._sampled(order)
+        clip = _render(sampled, self.edition.size, whole=order.truth)
         pictures, boxes = clip.frames.numpy(), clip.mouth_boxes[:, 0].numpy()
         jaw = sampled.spec.people[0].motion.weights[:-1, JAW_OPEN]
-        voice = _samples(self.unseen[sampled.utterance[0]])[sampled.start[0] * SAMPLES_PER_FRAME :]
+        item = self.unseen[sampled.utterance[0]] if order.real is None else self.real[order.real]
+        voice = _samples(item)[sampled.start[0] * SAMPLES_PER_FRAME :]
         mouth = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
         return Scene(pictures[-1], clip.person_map[-1].numpy() > 0, voice, jaw, pictures[:-1], mouth)
+
+
+def _from(frame: int, segments: Sequence[Segment]) -> list[Segment]:
+    """Phones from a frame on, in seconds from there."""
+    begin = frame / FRAME_RATE
+    return [Segment(item.phone, item.start - begin, item.end - begin) for item in segments if item.end > begin]
 
 
 def _samples(utterance: Utterance) -> Floats:

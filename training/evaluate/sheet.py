@@ -14,6 +14,7 @@ from training.evaluate.sheets import Row, save
 from training.evaluate.videos import Camera
 from training.heads.tracks import FRAME_RATE
 from training.heads.visemes import PHONE_CLASSES, SILENCE, Segment
+from training.nano.settings import EDITIONS
 
 FRAMES, SHOWN = 81, 8
 APART: Final = 4
@@ -65,11 +66,12 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("picture", type=Path)
+    parser.add_argument("--edition", choices=tuple(EDITIONS), default="1", help="whose people and size of pictures")
     parser.add_argument("--people", type=int, default=3)
     parser.add_argument("--first", type=int, default=SHEET, help="number of the first held-out person")
     parser.add_argument("--cell", type=int, default=112)
     options = parser.parse_args()
-    studio = Studio.open(options.out / "scenes", options.corpus)
+    studio = Studio.open(options.out / "scenes", options.corpus, EDITIONS[options.edition])
     numbers = range(options.first, options.first + options.people)
     scenes = list(studio.scenes("sheet", options.first, options.people, FRAMES))
     spoken = [studio.spoken(number, FRAMES) for number in numbers]

@@ -55,11 +55,13 @@ class Camera:
         folder.mkdir(parents=True, exist_ok=True)
         _forget_others(folder, fingerprint(Path(model)))
 
-    def shoot(self, name: str, picture: Picture, voice: Waveform, frames: int, seed: int = 0) -> Video:
+    def shoot(
+        self, name: str, picture: Picture, voice: Waveform, frames: int, *, seed: int = 0, motion: float = 1.0
+    ) -> Video:
         """A video of so many frames of the picture's person who says this."""
         path = self._folder / f"{name}.npy"
         if not path.exists():
-            made = Engine(self.engine.model, media=Still(picture, voice)).generate(_request(frames, seed)).rgb()
+            made = Engine(self.engine.model, media=Still(picture, voice)).generate(_request(frames, seed, motion)).rgb()
             np.save(path, made)
         video: Video = np.load(path)
         return video
@@ -78,8 +80,8 @@ class Camera:
         return rgb(decode(vae, encode(vae, video))[0].cpu())
 
 
-def _request(frames: int, seed: int = 0) -> TalkRequest:
-    return TalkRequest(image=Path("picture"), audio=(Path("voice"),), duration=frames / FPS, seed=seed)
+def _request(frames: int, seed: int = 0, motion: float = 1.0) -> TalkRequest:
+    return TalkRequest(image=Path("picture"), audio=(Path("voice"),), duration=frames / FPS, seed=seed, motion=motion)
 
 
 def fingerprint(model: Path) -> str:

@@ -1,0 +1,115 @@
+"""What is read from landmarks: shapes, phones, heads and lids; what all videos say together; the photograph."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from infinitetalk.media.landmarks import EYE_CORNERS, POINTS
+from infinitetalk.weights.locate import ASSETS
+from tests.training.test_evaluate import said
+from training.evaluate import lively
+from training.evaluate.bench import SMALL, WANTED, Bench
+from training.evaluate.landmarks import Floats
+from training.evaluate.nano import MEASURES, together
+from training.evaluate.photograph import cut
+from training.evaluate.probes import GROUPS, Probe, balanced, classifier, features, labels, recalls
+from training.nano.settings import EDITIONS
+
+
+def face(frames: int, seed: int = 0) -> Floats:
+    """A face that keeps still, (F, 468, 2)."""
+    points = np.random.default_rng(seed).uniform(20, 80, (POINTS, 2)).astype(np.float32)
+    points[EYE_CORNERS[0]], points[EYE_CORNERS[1]] = (30, 40), (70, 40)
+    return np.repeat(points[None], frames, 0)
+
+
+def opened(track: Floats, by: NDArray[np.floating]) -> Floats:
+    """The same face whose lower lip goes down."""
+    moved = track.copy()
+    moved[:, [14, 17, 87, 317], 1] += np.asarray(by, np.float32)[:, None]
+    return moved
+
+
+def bench(**seen: object) -> Bench:
+    """One without a model."""
+    nothing: dict[str, object] = dict.fromkeys(("model", "camera", "studio", "out", "mesh", "recogniser"))
+    return Bench(**{**nothing, "wanted": WANTED["2"], "singles": 0, **seen})  # type: ignore[arg-type]
+
+
+def test_features_see_lips_and_not_the_head() -> None:
+    by = 4 * np.sin(np.arange(40))
+    still = opened(face(40), by)
+    angle = np.linspace(-0.1, 0.2, 40)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], np.float32)
+    turned = np.einsum("fnc,cdf->fnd", still, turn) * 1.3 + np.linspace(0, 20, 40, dtype=np.float32)[:, None, None]
+    assert np.abs(features(face(40))).max() < 1e-3
+    assert np.abs(features(turned) - features(still)).max() < 0.1 * np.abs(features(still)).max()
+    lost = still.copy()
+    lost[7] = np.nan
+    assert np.isfinite(features(lost)).all()
+
+
+def test_a_probe_reads_a_shape_of_another_face() -> None:
+    one, other = (np.random.default_rng(seed).normal(size=200) for seed in (1, 2))
+    probe = Probe.fit(features(opened(face(200), 4 * one)), one[:, None])
+    read = probe(features(opened(face(200), 4 * other)))[:, 0]
+    assert np.corrcoef(read, other)[0, 1] > 0.95
+
+
+def test_a_classifier_counts_rare_groups_as_much() -> None:
+    groups = np.repeat([0, 1, 3, -1], [150, 10, 30, 10])
+    track = opened(face(200), np.choose(groups + 1, [9, 0, -6, 8, 8]))
+    probe = classifier(features(track), groups)
+    rows = recalls(probe, [(features(track), groups)])
+    assert len(rows) == 190
+    assert balanced(rows) > 0.9
+    assert balanced([(0, True), (0, True), (0, True), (1, False)]) == 0.5
+    assert balanced(recalls(probe, [(features(face(200)), groups)])) == pytest.approx(1 / 3)
+
+
+def test_labels_are_the_groups_of_what_is_said() -> None:
+    names = [GROUPS[group][0] if group >= 0 else "" for group in labels(said("SIL", "P", "AA", "HH"), 20)]
+    assert names == ["SIL"] * 5 + ["P"] * 5 + ["AA"] * 5 + [""] * 5
+    assert len(labels(said("P", "AA"), 4)) == 4
+
+
+def test_heads_and_lids() -> None:
+    track, video = face(50), np.zeros((50, 100, 100, 3), np.uint8)
+    still = lively.head(track, video)
+    swaying = track + np.sin(np.arange(50, dtype=np.float32) / 3)[:, None, None]
+    assert still == pytest.approx(0, abs=1e-6)
+    assert lively.head(swaying, video) > 0.1
+    blinking = track.copy()
+    for up, low in ((159, 145), (386, 374)):
+        blinking[:, up] = blinking[:, low] - [0, 6]
+        blinking[[10, 11, 30], up, 1] += 5
+    assert (lively.blinks(blinking), lively.blinks(track)) == (2, 0)
+    assert lively.blinks(np.full_like(track, np.nan)) == 0
+
+
+def test_together_looks_at_every_video() -> None:
+    assert together(bench()) == []
+    lags = {f"clip {number}": 10.0 for number in range(19)} | {"late": -120.0}
+    portraits = {"anna": np.zeros(128), "ben": np.ones(128)}
+    faces = [("anna", np.full(128, 0.1)), ("ben", np.full(128, 0.2))]
+    timely, near = together(bench(lags=lags, portraits=portraits, faces=faces))
+    assert (timely.value, timely.passed) == (0.95, True)
+    assert "late -120 ms" in timely.note
+    assert (near.value, near.passed) == (0.5, False)
+
+
+def test_amounts_name_all_measures() -> None:
+    assert set(WANTED) == set(EDITIONS)
+    for amounts in (SMALL, *(wanted.amounts for wanted in WANTED.values())):
+        assert set(amounts) == set(MEASURES)
+
+
+def test_a_photograph_is_cut_around_its_face() -> None:
+    portrait = np.array(Image.open(ASSETS / "demo" / "portrait_1.png").convert("RGB").resize((120, 120)))
+    scene = np.full((300, 400, 3), 90, np.uint8)
+    scene[100:220, 220:340] = portrait
+    found = cut(scene)
+    assert found.shape[0] == found.shape[1] < 300
+    with pytest.raises(ValueError, match="no face"):
+        cut(np.full((300, 400, 3), 90, np.uint8))
