@@ -3,7 +3,7 @@
 import io
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -29,7 +29,6 @@ class Station:
     """Everybody; None for one process."""
     script: Script | None = None
     """Of the job that is under way, in a process that has no other one."""
-    _splits: dict[int, tuple[Ranks, Ranks]] = field(default_factory=dict)
 
     def share(self) -> None:
         """Lets everybody share the networks."""
@@ -41,13 +40,16 @@ class Station:
         if self.all is None or groups == 1:
             self.model.dit.parallel = self.all or ALONE
             return Spread()
-        if groups not in self._splits:
+        name = f"{groups} groups"
+        if name not in self.all.formed:
             from infinitetalk.runtime.group import split
 
-            own, across = split(groups)
-            self._splits[groups] = Ranks(own), Ranks(across)
-        self.model.dit.parallel, across_groups = self._splits[groups]
-        return Spread(groups, across_groups.rank, across_groups)
+            self.all.formed[name] = tuple(map(Ranks, split(groups)))
+        own, across = self.all.formed[name]
+        assert own is not None
+        assert across is not None
+        self.model.dit.parallel = own
+        return Spread(groups, across.rank, across)
 
 
 class Task(Protocol):

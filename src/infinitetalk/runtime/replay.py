@@ -36,6 +36,7 @@ class CudaRecorder:
     def __init__(self, device: Device, spare: int = 0) -> None:
         self._device, self._spare = device, spare
         self._pool: Any = None
+        self._graphs: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
 
     def room(self) -> bool:
         """See `Recorder`."""
@@ -43,12 +44,13 @@ class CudaRecorder:
 
     def record(self, compute: Callable[[], list[Tensor]]) -> tuple[Callable[[], object], list[Tensor]]:
         """See `Recorder`."""
-        if self._pool is None:
+        if not self._graphs:  # torch lets go of the memory with the last graph that was recorded in it
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         # Other threads fetch frames meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             answers = compute()
+        self._graphs.add(graph)
         return graph.replay, answers
 
 
