@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from infinitetalk.engine.tasks import Station
+from infinitetalk.ops.attention_eight import EightAttention, emulated
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,25 @@ class Trouble:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has none left.")
             raise ValueError("two\nlines")
         station.all.total(torch.ones(3))
+
+
+@dataclass(frozen=True)
+class AttendInEight:
+    """Attention of so many tokens in 8 bits, shared; answers of all tokens."""
+
+    count: int
+    heads: int
+
+    def given(self) -> tuple[torch.Tensor, ...]:
+        generator = torch.Generator().manual_seed(self.count)
+        parts = torch.randn(3, 1, self.count, self.heads, 16, generator=generator) + torch.tensor([0, 2, 0]).view(
+            3, 1, 1, 1, 1
+        )
+        return parts.bfloat16().unbind()
+
+    def run(self, station: Station) -> torch.Tensor:
+        sharing = station.model.dit.parallel
+        q, k, v = (part[:, sharing.span(self.count)] for part in self.given())
+        kernel = EightAttention(emulated, least=0)
+        answer, _ = sharing.attend(q, k, v, count=self.count, kernel=kernel, in_place=False, look=None)
+        return sharing.gather(answer, 1, self.count)

@@ -21,7 +21,7 @@ from infinitetalk.engine.engine import Engine
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.tasks import Decode, Encode, EncodeAside, Station
 from tests.engine.inputs import Memory, pictures, talk, voice
-from tests.parallel.tasks import FewFrames, Probe, Trouble
+from tests.parallel.tasks import AttendInEight, FewFrames, Probe, Trouble
 
 LIMIT = 1e-4
 UNEVEN: dict[str, Any] = {"size": "80x48", "window_frames": 9}  # 45 tokens
@@ -89,6 +89,15 @@ def test_a_few_frames_at_once(shared: Model, alone: Model, relative_error: Error
     assert relative_error(many.latent, one.latent) <= LIMIT
 
 
+@pytest.mark.parametrize(("count", "heads"), [(45, 4), (1300, 12), (1301, 16)])
+@torch.inference_mode()
+def test_tokens_travel_in_the_8_bits_in_which_they_attend(
+    shared: Model, alone: Model, relative_error: Error, count: int, heads: int
+) -> None:
+    task = AttendInEight(count, heads)
+    assert relative_error(together(shared, task), together(alone, task)) <= LIMIT
+
+
 @pytest.mark.parametrize(("rows", "limit"), [(9, LIMIT), (2, LIMIT)])
 @torch.inference_mode()
 def test_the_vae_by_rows(shared: Model, alone: Model, relative_error: Error, rows: int, limit: float) -> None:
@@ -109,6 +118,15 @@ def test_one_process_may_encode_for_all(shared: Model, alone: Model) -> None:
     sharing = together(shared, Encode(video))
     torch.testing.assert_close(sharing, truth, rtol=1e-4, atol=1e-4)
     assert torch.equal(together(alone, EncodeAside(video, 0)), truth)
+
+
+def test_engines_may_follow_each_other(shared: Model, alone: Model, relative_error: Error) -> None:
+    """Groups for the branches of guidance are formed once."""
+    request = talk(1, **UNEVEN, text_scale=1.0, audio_scale=4.0)
+    (one,) = videos(alone, request, 9)
+    for _ in range(2):
+        (many,) = videos(shared, request, 9)
+        assert relative_error(many.latent, one.latent) <= LIMIT
 
 
 def test_live(shared: Model, alone: Model, relative_error: Error) -> None:

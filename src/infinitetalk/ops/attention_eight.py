@@ -6,7 +6,7 @@ keys are turned by the same Hadamard matrix, which spreads single large channels
 
 Scales come from some of the tokens. 8-bit floats are as exact for small numbers as for large ones, so a scale leaves
 room above what was seen, and only what is larger than that room is cut off. `ops.attention_triton` has the same in two
-kernels.
+kernels, and `ops.shared_eight` the same for processes that share the tokens.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,9 @@ SEEN = 1024
 """Tokens, evenly spread, that means and scales are taken from; from fewer all."""
 ROOM = 4.0
 """How much longer a token may be than the longest that was seen, before it is cut off."""
+FAR, FINE = 512.0, 2048.0
+"""Up to where keys are summed for their mean, and in how many steps to one. Sums of whole numbers are the same in every
+order, however tokens are divided among programs and processes; and any vector near the mean does what the mean does."""
 QUERIES_AT_ONCE = 256
 
 
@@ -61,9 +64,17 @@ class EightAttention:
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `ops.attention.Kernel`."""
-        if k.shape[1] < self._least:
+        if not self.worth(k.shape[1]):
             return self.exact(q, k, v)
-        return self._library(*self._prepare(q, k, v)).to(v.dtype)
+        return self.answer(*self._prepare(q, k, v), v.dtype)
+
+    def worth(self, keys: int) -> bool:
+        """Whether so many keys are attended to in 8 bits."""
+        return keys >= self._least
+
+    def answer(self, q: Ready, k: Ready, v: Ready, dtype: torch.dtype) -> Tensor:
+        """Answers [B, L, heads, d] to what is in 8 bits already."""
+        return self._library(q, k, v).to(dtype)
 
 
 def exact_of(kernel: Kernel) -> Kernel:
@@ -74,13 +85,24 @@ def exact_of(kernel: Kernel) -> Kernel:
 def ready(q: Tensor, k: Tensor, v: Tensor) -> tuple[Ready, Ready, Ready]:
     """Queries, keys and values [B, L, heads, d] in 8 bits; d is a power of two."""
     turn = hadamard(q.shape[-1], q.device, q.dtype)
-    middle = seen(k).mean(dim=1, keepdim=True, dtype=torch.float32)
+    some = seen(k)
+    middle = (total(some) * mean_share(some.shape[1]))[:, None]
     return _turned(q, turn), _turned((k - middle).to(k.dtype), turn), scaled(v, seen(v).abs().amax(dim=(1, 3)))
 
 
 def seen(x: Tensor) -> Tensor:
     """The tokens of x [B, L, heads, d] that means and scales are taken from."""
     return x[:, :: seen_step(x.shape[1])][:, :SEEN]
+
+
+def total(k: Tensor) -> Tensor:
+    """The sum of keys [B, L, heads, d] in steps of 1 / `FINE`: [B, heads, d] int32."""
+    return (k.float().clamp(-FAR, FAR) * FINE).to(torch.int32).sum(dim=1, dtype=torch.int32)
+
+
+def mean_share(count: int) -> float:
+    """What makes the mean of so many keys of their `total`."""
+    return 1 / (FINE * count)
 
 
 def seen_step(length: int) -> int:
@@ -91,7 +113,12 @@ def seen_step(length: int) -> int:
 def _turned(x: Tensor, turn: Tensor) -> Ready:
     """A turn lets no channel exceed the token's length, which is therefore what the scale is for."""
     made = (x @ turn).float() / x.shape[-1] ** 0.5
-    return scaled(made, seen(x).float().square().sum(dim=-1).amax(dim=1).sqrt())
+    return scaled(made, lengths(seen(x)).amax(dim=1))
+
+
+def lengths(x: Tensor) -> Tensor:
+    """Of tokens [B, L, heads, d]: [B, L, heads] float32."""
+    return x.float().square().sum(dim=-1).sqrt()
 
 
 def scaled(x: Tensor, largest: Tensor) -> Ready:

@@ -1,11 +1,13 @@
 """`ops.attention_eight.ready` in Triton: one kernel looks at some of the tokens, one brings all of them to 8 bits.
 
-Each kernel takes queries, keys and values together, so that they share the launches and the GPU is full.
+Each kernel takes queries, keys and values together, so that they share the launches and the GPU is full. `FusedCoder`
+is `ops.shared_eight` in the same way.
 """
 
 # A kernel takes its pointers and sizes one by one, and they have no types that Python knows.
 # ruff: noqa: PLR0917
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from infinitetalk.ops.attention_eight import ROOM, SEEN, Ready, hadamard, seen_step
+from infinitetalk.ops.attention_eight import ROOM, SEEN, Ready, hadamard, mean_share, seen_step
 from infinitetalk.ops.pack import LARGEST_FP8, LEAST
+from infinitetalk.ops.shared_eight import Part, Tokens
 
 
 class Sizes(NamedTuple):
@@ -39,6 +42,12 @@ LOOK = 64
 
 
 @triton.jit
+def _steps_of(keys: "Any") -> "Any":
+    # FAR and FINE of `attention_eight`.
+    return (tl.minimum(tl.maximum(keys.to(tl.float32), -512.0), 512.0) * 2048.0).to(tl.int32)
+
+
+@triton.jit
 def _look(
     start: "Any",
     middle: "Any",
@@ -46,6 +55,7 @@ def _look(
     token_step: "Any",
     count: "Any",
     stride: "Any",
+    share: "Any",
     factor: "Any",
     least: "Any",
     centre: tl.constexpr,
@@ -59,13 +69,33 @@ def _look(
     columns = tl.arange(0, width)
     mean = tl.zeros((width,), tl.float32)
     if centre:
-        total = tl.zeros((tile, width), tl.float32)
+        total = tl.zeros((tile, width), tl.int32)
         for number in range(each * splits):
             rows = number * tile + tl.arange(0, tile)
             places = start + (rows * stride).to(tl.int64)[:, None] * token_step + columns[None, :]
-            total += tl.load(places, mask=(rows < count)[:, None], other=0.0).to(tl.float32)
-        mean = tl.sum(total, axis=0) / count
+            total += _steps_of(tl.load(places, mask=(rows < count)[:, None], other=0.0))
+        mean = tl.sum(total, axis=0).to(tl.float32) * share
         tl.store(middle + columns, mean, mask=(columns < width) & (split == 0))
+    largest = _largest(start, mean, token_step, count, stride, split, centre, length, width, tile, each, splits)
+    tl.store(found + split, tl.maximum(largest * factor, least))
+
+
+@triton.jit
+def _largest(
+    start: "Any",
+    mean: "Any",
+    token_step: "Any",
+    count: "Any",
+    stride: "Any",
+    split: "Any",
+    centre: tl.constexpr,
+    length: tl.constexpr,
+    width: tl.constexpr,
+    tile: tl.constexpr,
+    each: tl.constexpr,
+    splits: tl.constexpr,
+) -> "Any":
+    columns = tl.arange(0, width)
     best = tl.zeros((tile,), tl.float32)
     for number in range(each):
         rows = (number * splits + split) * tile + tl.arange(0, tile)
@@ -81,7 +111,7 @@ def _look(
     largest = tl.max(best, axis=0)
     if length:
         largest = tl.sqrt(largest)
-    tl.store(found + split, tl.maximum(largest * factor, least))
+    return largest
 
 
 @triton.jit
@@ -105,6 +135,7 @@ def _look_kernel(
     k_count: "Any",
     q_stride: "Any",
     k_stride: "Any",
+    share: "Any",
     factor: "Any",
     least: "Any",
     width: tl.constexpr,
@@ -119,17 +150,17 @@ def _look_kernel(
     found += (which * tl.num_programs(0) + program) * splits
     if which == 0:
         _look(
-            q + batch * q_batch + head * q_head, middle, found, q_token, q_count, q_stride, factor, least,
+            q + batch * q_batch + head * q_head, middle, found, q_token, q_count, q_stride, share, factor, least,
             False, True, width, tile, each, splits,
         )  # fmt: skip
     elif which == 1:
         _look(
-            k + batch * k_batch + head * k_head, middle, found, k_token, k_count, k_stride, factor, least,
+            k + batch * k_batch + head * k_head, middle, found, k_token, k_count, k_stride, share, factor, least,
             True, True, width, tile, each, splits,
         )  # fmt: skip
     else:
         _look(
-            v + batch * v_batch + head * v_head, middle, found, v_token, k_count, k_stride, factor, least,
+            v + batch * v_batch + head * v_head, middle, found, v_token, k_count, k_stride, share, factor, least,
             False, False, width, tile, each, splits,
         )  # fmt: skip
 
@@ -243,13 +274,14 @@ def divided(q: Tensor, k: Tensor, v: Tensor, sizes: Sizes) -> tuple[Ready, Ready
     parts = [x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v)]
     batch, queries, heads, width = q.shape
     keys, pairs = k.shape[1], batch * heads
-    steps = [step for part in parts for step in part.stride()[:3]]
+    steps = _steps(parts)
     found = torch.empty(3, pairs, sizes.splits, dtype=torch.float32, device=q.device)
     middle = torch.empty(pairs, width, dtype=torch.float32, device=q.device)
     strides = [seen_step(tokens) for tokens in (queries, keys)]
     counts = [min(SEEN, -(-tokens // stride)) for tokens, stride in zip((queries, keys), strides, strict=True)]
     _look_kernel[(pairs, 3, sizes.splits)](
-        *parts, middle, found, *steps, heads, *counts, *strides, ROOM / LARGEST_FP8, LEAST,
+        *parts, middle, found, *steps, heads, *counts, *strides, mean_share(counts[1]), ROOM / LARGEST_FP8,
+        LEAST,
         width=width, tile=LOOK, each=triton.cdiv(max(counts), LOOK * sizes.splits), splits=sizes.splits,
     )  # fmt: skip
     made = [torch.empty(x.shape, dtype=torch.float8_e4m3fn, device=x.device) for x in parts]
@@ -263,3 +295,176 @@ def divided(q: Tensor, k: Tensor, v: Tensor, sizes: Sizes) -> tuple[Ready, Ready
     )  # fmt: skip
     ours = [Ready(data, one) for data, one in zip(made, scale, strict=True)]
     return ours[0], ours[1], ours[2]
+
+
+@triton.jit
+def _total_kernel(
+    k: "Any",
+    total: "Any",
+    k_batch: "Any",
+    k_token: "Any",
+    k_head: "Any",
+    heads: "Any",
+    count: "Any",
+    width: tl.constexpr,
+    tile: tl.constexpr,
+    each: tl.constexpr,
+) -> None:
+    program = tl.program_id(0)
+    start = k + (program // heads).to(tl.int64) * k_batch + program % heads * k_head
+    columns = tl.arange(0, width)
+    found = tl.zeros((tile, width), tl.int32)
+    for number in range(each):
+        rows = number * tile + tl.arange(0, tile)
+        places = start + rows.to(tl.int64)[:, None] * k_token + columns[None, :]
+        found += _steps_of(tl.load(places, mask=(rows < count)[:, None], other=0.0))
+    tl.store(total + program * width + columns, tl.sum(found, axis=0))
+
+
+@triton.jit
+def _scales_kernel(
+    q: "Any",
+    k: "Any",
+    v: "Any",
+    middle: "Any",
+    found: "Any",
+    q_batch: "Any",
+    q_token: "Any",
+    q_head: "Any",
+    k_batch: "Any",
+    k_token: "Any",
+    k_head: "Any",
+    v_batch: "Any",
+    v_token: "Any",
+    v_head: "Any",
+    heads: "Any",
+    count: "Any",
+    factor: "Any",
+    least: "Any",
+    width: tl.constexpr,
+    tile: tl.constexpr,
+    each: tl.constexpr,
+    splits: tl.constexpr,
+) -> None:
+    # Programs: heads, then queries, keys and values, then splits.
+    program, which, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    batch, head = (program // heads).to(tl.int64), program % heads
+    mean = tl.load(middle + program * width + tl.arange(0, width))
+    if which == 0:
+        start = q + batch * q_batch + head * q_head
+        largest = _largest(start, mean, q_token, count, 1, split, False, True, width, tile, each, splits)
+    elif which == 1:
+        start = k + batch * k_batch + head * k_head
+        largest = _largest(start, mean, k_token, count, 1, split, True, True, width, tile, each, splits)
+    else:
+        start = v + batch * v_batch + head * v_head
+        largest = _largest(start, mean, v_token, count, 1, split, False, False, width, tile, each, splits)
+    place = found + (which * tl.num_programs(0) + program) * splits + split
+    tl.store(place, tl.maximum(largest * factor, least))
+
+
+@triton.jit
+def _pack_kernel(
+    q: "Any",
+    k: "Any",
+    v: "Any",
+    made: "Any",
+    middle: "Any",
+    found: "Any",
+    turn: "Any",
+    q_batch: "Any",
+    q_token: "Any",
+    q_head: "Any",
+    k_batch: "Any",
+    k_token: "Any",
+    k_head: "Any",
+    v_batch: "Any",
+    v_token: "Any",
+    v_head: "Any",
+    batches: "Any",
+    heads: "Any",
+    own: "Any",
+    begin: "Any",
+    some: "Any",
+    tokens: "Any",
+    shrink: "Any",
+    largest: "Any",
+    width: tl.constexpr,
+    tile: tl.constexpr,
+    tiles: tl.constexpr,
+    splits: tl.constexpr,
+) -> None:
+    # Programs: for each batch and process some of its heads; then stretches of tokens, then queries, keys and values.
+    program, first, which = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    number, rest = program % some, program // some
+    process, batch = (rest % (heads // own)).to(tl.int64), (rest // (heads // own)).to(tl.int64)
+    head = process * own + begin + number
+    pair = batch * heads + head
+    middle += pair * width
+    one = tl.max(tl.load(found + (which * batches * heads + pair) * splits + tl.arange(0, splits)), axis=0)
+    inverse = tl.where(which == 2, 1.0, shrink) / one
+    step = batches * 3 * some * width
+    target = made + process * tokens * step + ((batch * 3 + which) * some + number) * width
+    if which == 0:
+        start = q + batch * q_batch + head * q_head
+        _bring(start, target, middle, turn, inverse, first, q_token, step, tokens, largest,
+               False, True, width, tile, tiles)  # fmt: skip
+    elif which == 1:
+        start = k + batch * k_batch + head * k_head
+        _bring(start, target, middle, turn, inverse, first, k_token, step, tokens, largest,
+               True, True, width, tile, tiles)  # fmt: skip
+    else:
+        start = v + batch * v_batch + head * v_head
+        _bring(start, target, middle, turn, inverse, first, v_token, step, tokens, largest,
+               False, False, width, tile, tiles)  # fmt: skip
+
+
+PROGRAMS = 1024
+"""As many at least keep a GPU busy."""
+
+
+class FusedCoder:
+    """`ops.shared_eight.Coder`, one kernel each; channels lie side by side in memory."""
+
+    def total(self, tokens: Tokens) -> Tensor:
+        """See `Coder`."""
+        k = tokens.seen()[1]
+        batch, count, heads, width = k.shape
+        total = torch.empty(batch, heads, width, dtype=torch.int32, device=k.device)
+        _total_kernel[(batch * heads,)](
+            k, total, *k.stride()[:3], heads, count, width=width, tile=LOOK, each=triton.cdiv(count, LOOK)
+        )
+        return total
+
+    def scales(self, tokens: Tokens, middle: Tensor) -> Tensor:
+        """See `Coder`."""
+        seen, splits = tokens.seen(), SIZES.splits
+        batch, count, heads, width = seen[0].shape
+        found = torch.empty(3, batch, heads, splits, dtype=torch.float32, device=middle.device)
+        _scales_kernel[(batch * heads, 3, splits)](
+            *seen, middle, found, *_steps(seen), heads, count, ROOM / LARGEST_FP8, LEAST,
+            width=width, tile=LOOK, each=triton.cdiv(count, LOOK * splits), splits=splits,
+        )  # fmt: skip
+        return found
+
+    def packed(self, tokens: Tokens, middle: Tensor, scales: Tensor, part: Part) -> Tensor:
+        """See `Coder`."""
+        q = tokens.q
+        batch, count, heads, width = q.shape
+        own, some = heads // part.processes, part.heads.stop - part.heads.start
+        shape = part.processes, count, batch, 3, some, width
+        made = torch.empty(shape, dtype=torch.float8_e4m3fn, device=q.device)
+        wholes = 3 * batch * part.processes * some
+        tiles = max(1, min(SIZES.tiles, count * wholes // (SIZES.tile * PROGRAMS)))
+        _pack_kernel[(wholes // 3, triton.cdiv(count, SIZES.tile * tiles), 3)](
+            *tokens[:3], made, middle, scales, hadamard(width, q.device, q.dtype), *_steps(tokens[:3]), batch, heads,
+            own, part.heads.start, some, count, width**-0.5, LARGEST_FP8,
+            width=width, tile=SIZES.tile, tiles=tiles, splits=scales.shape[-1],
+            num_warps=SIZES.warps, num_stages=SIZES.stages,
+        )  # fmt: skip
+        return made
+
+
+def _steps(parts: Sequence[Tensor]) -> list[int]:
+    """From one batch, token and head to the next in each."""
+    return [step for part in parts for step in part.stride()[:3]]

@@ -1,7 +1,7 @@
 """Processes that share the work of a network, one device each, by the collectives of `torch.distributed`.
 
 Attention is divided as in DeepSpeed-Ulysses (arXiv 2309.14509): each process has all heads of its own tokens, and while
-they attend, its own heads of all tokens. Heads go in groups, so that those of one group travel while another attends.
+they attend, its own heads of all tokens. What will attend in 8 bits travels in them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infinitetalk.ops.attention import Kernel, attention
+from infinitetalk.ops.attention_eight import EightAttention, Ready
 from infinitetalk.ops.conv import unworded, words
 from infinitetalk.ops.parallel import Edges, Look, even_span
+from infinitetalk.ops.shared_eight import Part, Tokens, coder
 
-GROUPS = 2
-"""In how many parts the heads of a process travel, unless told otherwise."""
+FEW_TOKENS, FEW_HEADS = 16_000, 10
+"""Up to which a head leaves some of an H200's processors idle, and heads of a process up to which it pays to use those:
+while the first head attends, the others travel, and while the last one does, their answers."""
 
 _gather_into = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 """The name since torch 2.13, and the one before."""
@@ -42,12 +45,12 @@ class Ranks:
 
     Args:
         group: of `torch.distributed`; None for all processes.
-        groups: in how many parts heads travel.
     """
 
-    def __init__(self, group: dist.ProcessGroup | None = None, *, groups: int = GROUPS) -> None:
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
         self._group = group
-        self._groups = groups
+        self.formed: dict[str, tuple[Ranks | None, ...]] = {}
+        """Groups within this one, by what they are for: all form them together, and once."""
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
 
     def span(self, count: int) -> slice:
@@ -72,21 +75,50 @@ class Ranks:
     ) -> tuple[Tensor, Tensor | None]:
         """See `Parallel`."""
         own, sizes = q.shape[2] // self.size, self.sizes(count)
-        groups = [even_span(own, min(self._groups, own), number) for number in range(min(self._groups, own))]
-        coming = [self.heads_for_tokens((q, k, v), some, sizes) for some in groups]
+        groups = travelling_together(own, count)
+        if look is None and isinstance(kernel, EightAttention) and kernel.worth(count):
+            found = self._in_eight(Tokens(q, k, v, sum(sizes[: self.rank]), count), groups, sizes, kernel)
+        else:
+            found = self._exactly((q, k, v), groups, sizes, kernel, look)
         going: list[Travelling] = []
         seen = None
-        for some, travelling in zip(groups, coming, strict=True):
-            all_q, all_k, all_v = (part.transpose(0, 1) for part in travelling.arrived().unbind(2))
-            if look is not None:
-                part = look(all_q, all_k, self.rank * own + some.start)
+        for answer, part in found:
+            if part is not None:
                 seen = part if seen is None else seen + part
-            going.append(self.tokens_for_heads(attention(all_q, all_k, all_v, kernel=kernel), sizes))
+            going.append(self.tokens_for_heads(answer, sizes))
         answers = q.new_empty(*q.shape[:2], self.size, own, q.shape[3])
         target = words(answers)
         for some, travelling in zip(groups, going, strict=True):
             target[:, :, :, some] = words(travelling.arrived()).permute(2, 1, 0, 3, 4)
         return answers.flatten(2, 3), None if seen is None else self.total(seen)
+
+    def _exactly(
+        self, parts: tuple[Tensor, ...], groups: Sequence[slice], sizes: list[int], kernel: Kernel, look: Look | None
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Answers of the own heads to all tokens, and what they look at, group by group."""
+        coming = [self.heads_for_tokens(parts, some, sizes) for some in groups]
+        own = parts[0].shape[2] // self.size
+        for some, travelling in zip(groups, coming, strict=True):
+            q, k, v = (part.transpose(0, 1) for part in travelling.arrived().unbind(2))
+            seen = None if look is None else look(q, k, self.rank * own + some.start)
+            yield attention(q, k, v, kernel=kernel), seen
+
+    def _in_eight(
+        self, tokens: Tokens, groups: Sequence[slice], sizes: list[int], kernel: EightAttention
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The same for tokens that travel in the 8 bits in which they attend."""
+        code = coder(tokens.q.device.type)
+        middle = tokens.middle(self.total(code.total(tokens)))
+        scales = self.most(code.scales(tokens, middle))
+        coming = [
+            self._taken(code.packed(tokens, middle, scales, Part(self.size, some)).view(torch.uint8), sizes)
+            for some in groups
+        ]
+        each = scales.amax(dim=-1).unflatten(2, (self.size, -1))[:, :, self.rank]
+        for some, travelling in zip(groups, coming, strict=True):
+            data = travelling.arrived().view(torch.float8_e4m3fn).unbind(2)
+            q, k, v = (Ready(x.transpose(0, 1), one[:, some]) for x, one in zip(data, each, strict=True))
+            yield kernel.answer(q, k, v, tokens.q.dtype), None
 
     def heads_for_tokens(self, parts: tuple[Tensor, ...], some: slice, sizes: list[int]) -> Travelling:
         """Gives everybody some of its heads of the own tokens, and takes the same heads of everybody's tokens.
@@ -103,9 +135,12 @@ class Ranks:
         sent = wide[0].new_empty(self.size, count, batch, len(parts), *wide[0].shape[3:])
         for number, part in enumerate(wide):
             sent[:, :, :, number] = part.permute(2, 1, 0, 3, 4)
-        sent = unworded(sent, parts[0].dtype)
+        return self._taken(unworded(sent, parts[0].dtype), sizes)
+
+    def _taken(self, sent: Tensor, sizes: list[int]) -> Travelling:
+        """Gives everybody its part of [processes, own tokens, ...]: [all tokens, ...]."""
         taken = sent.new_empty(sum(sizes), *sent.shape[2:])
-        work = self._exchange(taken, sent.flatten(0, 1), sizes, [count] * self.size)
+        work = self._exchange(taken, sent.flatten(0, 1), sizes, [sent.shape[1]] * self.size)
         return Travelling(taken, sent, work)
 
     def tokens_for_heads(self, answers: Tensor, sizes: list[int]) -> Travelling:
@@ -188,10 +223,22 @@ class Ranks:
         dist.all_reduce(x, group=self._group)
         return x
 
+    def most(self, x: Tensor) -> Tensor:
+        """The largest of what all processes have, place by place; overwrites x, which must be contiguous."""
+        dist.all_reduce(x, dist.ReduceOp.MAX, group=self._group)
+        return x
+
     def share(self, x: Tensor, root: int = 0) -> Tensor:
         """Gives everybody the tensor of one process; the others' is overwritten, which must be contiguous."""
         dist.broadcast(x, group=self._group, group_src=root)
         return x
+
+
+def travelling_together(heads: int, tokens: int) -> list[slice]:
+    """The heads of one process in parts that travel one after the other."""
+    if tokens > FEW_TOKENS or not 2 < heads <= FEW_HEADS:
+        return [slice(0, heads)]
+    return [slice(0, 1), slice(1, heads - 1), slice(heads - 1, heads)]
 
 
 def _worded(parts: Sequence[Tensor]) -> Sequence[Tensor]:
