@@ -32,7 +32,7 @@ def encode(vae: VideoVAE, video: Tensor, tile: int | None = None, at_once: int |
     def code(part: Tensor) -> Tensor:
         rows = part.shape[3] // SPATIAL_STRIDE
         sharing = vae.sharing(rows)
-        step = _step(part.shape[3] * part.shape[4] // sharing.size, vae, at_once)
+        step = _step(part.shape[3] * part.shape[4], vae, at_once, sharing.size)
         return sharing.gather(torch.cat(list(vae.encode_stream([part], step, at_once)), dim=2), 3, rows)
 
     return _in_tiles(code, video[:, :, :whole], tile, SPATIAL_STRIDE, 1)
@@ -44,7 +44,7 @@ def decode(vae: VideoVAE, latent: Tensor, tile: int | None = None, at_once: int 
     def code(part: Tensor) -> Tensor:
         rows = part.shape[3]
         sharing = vae.sharing(rows)
-        step = _step(rows * part.shape[4] * SPATIAL_STRIDE**2 // sharing.size, vae, at_once)
+        step = _step(rows * part.shape[4] * SPATIAL_STRIDE**2, vae, at_once, sharing.size)
         made = [video.clamp(-1, 1) for video in vae.decode_stream([part], step, at_once)]
         return sharing.gather(torch.cat(made, dim=2), 3, rows)
 
@@ -103,10 +103,11 @@ def _fade(span: range, length: int, scale: int, like: Tensor) -> Tensor:
     return weight
 
 
-def _step(pixels: int, vae: VideoVAE, at_once: int | None) -> int:
-    """Latent frames at a time for frames of so many pixels.
+def _step(pixels: int, vae: VideoVAE, at_once: int | None, sharers: int) -> int:
+    """Latent frames at a time for frames of so many pixels, whose rows so many processes share.
 
-    In 16 bits two take no more memory than one in 32, and save a few per cent of the time.
+    In 16 bits two take no more memory than one in 32, and save a few per cent of the time. Several processes hold less
+    of each: then as many more take no more memory, and neighbours give each other their rows less often.
     """
     half = vae.conv1.weight.dtype.itemsize == 2
-    return max(2 if half and at_once is None else 1, _PIXELS_AT_A_TIME // pixels)
+    return max(2 * sharers if half and at_once is None else 1, _PIXELS_AT_A_TIME * sharers // pixels)

@@ -394,7 +394,7 @@ class Engine:
             made = self._decode(latent[None])[0]
             colors = color_reference(job.request, first, pixels)[0]
             strength = job.settings.color_strength if light_stays else 0.0
-            video = match_colors(made, colors, strength)
+            video = match_colors(made, colors, strength, fused=self.model.vae.pixels.fused)
             if past is not None and window.keep_from:
                 video = soften(video, past.tail[0], window.keep_from, job.settings.seam_frames)
             if past is not None and past.spare is not None:
@@ -406,7 +406,7 @@ class Engine:
                 index=window.index,
                 count=len(job.windows),
                 first_frame=window.first_frame,
-                frames=finite(fetch(video[:, window.keep_from : end]), window.index),
+                frames=fetch(finite(video[:, window.keep_from : end], window.index)),
                 latent=latent.cpu(),
                 condition=told.condition.cpu(),
                 before=None if before is None else before.cpu(),

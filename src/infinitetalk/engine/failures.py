@@ -63,7 +63,7 @@ def _too_small(where: object, doing: str, stage: str | None, details: str = "") 
 
 
 def finite(frames: Tensor, number: int) -> Tensor:
-    """The frames themselves [3, F, H, W], on the CPU; `number` is the window's or chunk's, from 0.
+    """The frames themselves [3, F, H, W], for which this waits; `number` is the window's or chunk's, from 0.
 
     Raises:
         MachineError: they hold what is no number: nothing but black or grey would be seen, and so in all that follows.

@@ -105,6 +105,8 @@ class LiveTalk:
     _index: int = 0
     _tail: Tensor | None = None
     """The last decoded frames, [1, 3, motion frames, H, W], as they were shown."""
+    _drawn: Tensor | None = None
+    """The next chunk's noise, which takes the host some 25 ms."""
 
     def __post_init__(self) -> None:
         # Before the first sample arrives, as it takes time; all of it is remembered.
@@ -128,12 +130,13 @@ class LiveTalk:
         with self.listener.stage(Stage.LIP_SYNC):
             video = self.decode(latent[None])[0]
             pixels, _ = self._portrait()
-            video = match_colors(video, pixels[0], self.settings.color_strength)
+            fused = self.station.model.vae.pixels.fused
+            video = match_colors(video, pixels[0], self.settings.color_strength, fused=fused)
             motion = self.settings.motion_frames
             if self._tail is not None:
                 video = soften(video, self._tail[0], motion, self.settings.seam_frames)
             self._tail = video[None, :, -motion:].clone()
-            frames = finite(fetch(video[:, motion : motion + heard.frames]), self._index)
+            frames = fetch(finite(video[:, motion : motion + heard.frames], self._index))
             latent = latent.cpu()
         index, self._index = self._index, self._index + 1
         return LiveChunk(index, index * self.new_frames, frames, latent, time.perf_counter() - heard.since)
@@ -164,16 +167,19 @@ class LiveTalk:
             level = self.speech.normalise(samples * speech_gain(samples))
             features = self.speech.encode(level, HEARD_FRAMES, 0)
             frames = range(HEARD_FRAMES - self.settings.window_frames, HEARD_FRAMES)
-            around = surround(features.cpu(), frames, self.script.dit.config.audio_window)
-            return around[None].to(self.device)
+            # On a processor with many cores, waking torch's threads takes longer than all else of it.
+            return surround(features.to(self.device), frames, self.script.dit.config.audio_window)[None]
 
     def _denoise(self, told: Conditions) -> Tensor:
         """The finished latent [16, T, h, w]; one draw of noise holds that of all steps."""
         settings = self.settings
         latents = Latents.of(settings.window_frames, settings.size)
         shape = (settings.steps, told.motion.shape[0], *latents)
-        latent = noise = self.noise(self.request.seed, self._index, shape).to(self.device)
+        drawn = self.noise(self.request.seed, self._index, shape) if self._drawn is None else self._drawn
+        latent = noise = drawn.to(self.device)
         for step in self.denoise(noise, told):
             latent = step
             self.listener.advance()
+        # The device is busy for long, and what it does next has not to be told yet.
+        self._drawn = self.noise(self.request.seed, self._index + 1, shape)
         return latent

@@ -97,7 +97,10 @@ class NoiseSource(Protocol):
     """Gives every window its starting noise."""
 
     def __call__(self, seed: int, window: int, shape: tuple[int, ...]) -> Tensor:
-        """Standard normal float32 values on the CPU that depend on the arguments alone."""
+        """Standard normal float32 values on the CPU that depend on the arguments alone.
+
+        A live talk also asks for the noise of the chunk behind its last.
+        """
         ...
 
 

@@ -108,6 +108,8 @@ class VideoVAE(nn.Module):
         self.space_stride = 2 ** len(config.temporal_downsample)
         self.parallel: Parallel = ALONE
         """With whom rows are shared; see `sharing`."""
+        self.pixels = Pixels()
+        """What computes between convolutions."""
         self.encoder = Encoder(config)
         self.conv1 = CausalConv(2 * config.z_dim, 2 * config.z_dim, 1)
         self.conv2 = CausalConv(config.z_dim, config.z_dim, 1)
@@ -115,6 +117,7 @@ class VideoVAE(nn.Module):
 
     def compute_by(self, pixels: Pixels) -> None:
         """Lets this compute between convolutions from now on."""
+        self.pixels = pixels
         for module in self.modules():
             if isinstance(module, Lively):
                 module.pixels = pixels

@@ -18,6 +18,8 @@ class Pixels:
 
     biases = False
     """Whether the biases of convolutions are left to it."""
+    fused = False
+    """Whether it is Triton's."""
 
     def lively(self, x: Tensor, gamma: Tensor, bias: Tensor | None = None) -> Tensor:
         """`channel_norm` of x [..., C], or of x + bias, and SiLU; gamma [C, ...]."""

@@ -136,7 +136,7 @@ def _joined_kernel(
 class FusedPixels(Pixels):
     """One kernel each. Not differentiable."""
 
-    biases = True
+    biases = fused = True
 
     def lively(self, x: Tensor, gamma: Tensor, bias: Tensor | None = None) -> Tensor:
         """See `Pixels`."""
