@@ -53,7 +53,7 @@ from infinitetalk.models.vision import VisionEncoder
 from infinitetalk.ops.parallel import ALONE
 from infinitetalk.runtime.attention import choose_attention
 from infinitetalk.runtime.device import Device
-from infinitetalk.runtime.regions import choose_eight, choose_regions, coding_dtype
+from infinitetalk.runtime.regions import choose_eight, choose_pixels, choose_regions, coding_dtype
 from infinitetalk.runtime.replay import choose_replay
 
 WINDOWS, CHUNKS = 5, 8
@@ -109,6 +109,7 @@ class Random:
         with torch.random.fork_rng(devices=[]), torch.device(where):
             torch.manual_seed(3)
             vae = VideoVAE(full.vae).to(coding_dtype(device, self.memory)).requires_grad_(False).eval()
+            vae.compute_by(choose_pixels(device, self.memory))
             first = self.rank == 0
             speech = SpeechEncoder(full.speech).requires_grad_(False).eval() if first else None
             vision = VisionEncoder(full.vision).to(device.dtype).requires_grad_(False).eval() if first else None
