@@ -113,8 +113,8 @@ def test_schedule_without_shift(red: Plant) -> None:
 
 
 def test_condition_mask_everywhere(red: Plant) -> None:
-    def wrong(latent: Tensor, frames: int) -> Tensor:
-        whole = keyframes.condition(latent, frames)
+    def wrong(latent: Tensor, frames: int, motion: float = 1.0) -> Tensor:
+        whole = keyframes.condition(latent, frames, motion)
         whole[:4] = 1
         return whole
 
