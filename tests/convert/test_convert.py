@@ -58,7 +58,7 @@ def test_every_weight_is_there_within_its_kinds_error(model: str, kind: str, tin
 def test_what_a_model_learned_stays(tiny_folder: Path) -> None:
     plain = ModelFolder.open(tiny_folder)
     assert "motion" not in json.loads(manifest(plain, {}, ""))
-    assert json.loads(manifest(replace(plain, knows_motion=True), {}, ""))["motion"] is True
+    assert json.loads(manifest(replace(plain, motion=0.3), {}, ""))["motion"] == 0.3
 
 
 @pytest.mark.parametrize("kind", ["bf16", "fp8", "q4"])

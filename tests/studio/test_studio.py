@@ -254,8 +254,8 @@ def test_presets_are_those_that_a_model_can_follow(tiny_folder: Path) -> None:
 def test_motion_is_asked_where_the_model_learned_it(tiny_folder: Path) -> None:
     facts = ModelFolder.open(str(tiny_folder)).facts
     (hidden,) = widgets.fitted(("motion",), facts, {})
-    assert (hidden["visible"], hidden["value"]) == (False, 1.0)
-    (shown,) = widgets.fitted(("motion",), replace(facts, knows_motion=True), {})
+    assert (hidden["visible"], hidden["value"]) == (False, None)
+    (shown,) = widgets.fitted(("motion",), replace(facts, motion=0.3), {})
     assert shown["visible"] and "value" not in shown
 
 

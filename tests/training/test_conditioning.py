@@ -112,7 +112,7 @@ def engine_windows(
     model.dit.told.clear()
     request = TalkRequest(image=Path("picture"), audio=(Path("voice"),), duration=(2 * FRAMES - MOTION) / 25,
                           color_strength=0.0, motion=motion)  # fmt: skip
-    able = replace(model, facts=replace(model.facts, knows_motion=True))
+    able = replace(model, facts=replace(model.facts, motion=1.0))
     windows = list(Engine(able, media=memory).stream(request))
     assert len(windows) == 2
     return model.dit.told, windows[0].frames

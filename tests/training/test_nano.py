@@ -354,10 +354,10 @@ def test_exported_folder_holds_the_trained_networks(tmp_path: Path) -> None:
 
 def test_the_second_edition_says_that_it_knows_strengths_of_motion(tmp_path: Path) -> None:
     test_exported_folder_holds_the_trained_networks(tmp_path)
-    assert not ModelFolder.open(tmp_path / "nano").facts.knows_motion
+    assert ModelFolder.open(tmp_path / "nano").facts.motion is None
     export.write(export.read(tmp_path), tmp_path / "second", edition=EDITIONS["2"])
     facts = ModelFolder.open(tmp_path / "second").facts
-    assert facts.knows_motion
+    assert facts.motion == EDITIONS["2"].motion
     assert (facts.defaults.size, facts.defaults.steps, facts.defaults.audio_scale) == ("192", 4, 1.0)
 
 

@@ -78,9 +78,9 @@ def test_words_for_a_model_without_text_are_refused(changes: dict[str, Any]) -> 
 
 def test_a_strength_of_motion_is_for_models_that_learned_it() -> None:
     assert resolve(request(), MUTE, SOURCE).motion == 1
-    assert resolve(request(motion=1), MUTE, SOURCE).motion == 1
-    assert resolve(request(motion=0), replace(MUTE, knows_motion=True), SOURCE).motion == 0
-    with pytest.raises(RequestError, match=r"^motion = 0\.0: the model mute did not learn it; 1, its own way .* work$"):
+    able = replace(MUTE, motion=0.3)
+    assert [resolve(request(motion=value), able, SOURCE).motion for value in (None, 0, 2)] == [0.3, 0, 2]
+    with pytest.raises(RequestError, match=r"^motion = 0\.0: the model mute did not learn it; leave it out$"):
         resolve(request(motion=0), MUTE, SOURCE)
     with pytest.raises(RequestError, match=r"^motion = 2\.0: the model large did not learn it; .* the prompt instead$"):
         resolve(request(motion=2), LARGE, SOURCE)

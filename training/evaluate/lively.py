@@ -41,7 +41,7 @@ def blinks(track: Floats) -> int:
 
 def moving(bench: Bench, count: int) -> list[Check]:
     """The same people and words at three strengths, and the truth at the first."""
-    if not bench.camera.engine.model.facts.knows_motion:
+    if bench.camera.engine.model.facts.motion is None:
         return [Check("motion strength: this model was not told of any", np.nan)]
     rows, shown = [], []
     for index, scene in enumerate(bench.studio.scenes("still", STILL, count, WINDOW, truth=True, calm=0.0)):

@@ -56,7 +56,7 @@ class Camera:
         _forget_others(folder, fingerprint(Path(model)))
 
     def shoot(
-        self, name: str, picture: Picture, voice: Waveform, frames: int, *, seed: int = 0, motion: float = 1.0
+        self, name: str, picture: Picture, voice: Waveform, frames: int, *, seed: int = 0, motion: float | None = None
     ) -> Video:
         """A video of so many frames of the picture's person who says this."""
         path = self._folder / f"{name}.npy"
@@ -80,7 +80,7 @@ class Camera:
         return rgb(decode(vae, encode(vae, video))[0].cpu())
 
 
-def _request(frames: int, seed: int = 0, motion: float = 1.0) -> TalkRequest:
+def _request(frames: int, seed: int = 0, motion: float | None = None) -> TalkRequest:
     return TalkRequest(image=Path("picture"), audio=(Path("voice"),), duration=frames / FPS, seed=seed, motion=motion)
 
 

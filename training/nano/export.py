@@ -109,8 +109,8 @@ def write(
         "defaults": {**defaults_of(edition), **defaults},
         "buckets": {str(edition.size): {"1.00": [edition.size, edition.size]}},
     }
-    if edition.motion:
-        manifest["motion"] = True
+    if edition.motion is not None:
+        manifest["motion"] = edition.motion
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 

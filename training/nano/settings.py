@@ -37,7 +37,7 @@ DITS: dict[str, DiTConfig] = {
         "384x6": (384, 1024, 4, 6, 2),
         "320x7": (320, 1280, 4, 7, 2),
         # A token holds 256 numbers, too many to carry their noise through: these name the clean video. Trained for 256
-        # pixels, the first of them lost eyes and colours after half a second (benchmarks/results/nano_second.jpg).
+        # pixels, the first of them lost eyes and colours after half a second.
         "320x8-wide": (320, 1024, 4, 8, 4),
         "320x12-wide": (320, 1024, 4, 12, 4),
         "384x10-wide": (384, 1280, 4, 10, 4),
@@ -61,8 +61,8 @@ class Edition:
     steps: int
     shift: float
     audio_scale: float
-    motion: bool = False
-    """whether its clips' strength of motion varies, so that the transformer can be told it"""
+    motion: float | None = None
+    """the strength of motion that the model is told unless its user says another; None if it did not learn it"""
     batches: float = 1.0
     """size of the transformer's batches relative to the first edition's, whose clips have fewer tokens"""
 
@@ -70,7 +70,7 @@ class Edition:
 EDITIONS: dict[str, Edition] = {
     "1": Edition(128, VAE, DIT, varied=False, steps=10, shift=3.0, audio_scale=2.0),
     # Distilled: four steps, and no second pass for guidance.
-    "2": Edition(192, "middle", "320x8", varied=True, steps=4, shift=1.5, audio_scale=1.0, motion=True, batches=0.5),
+    "2": Edition(192, "middle", "320x8", varied=True, steps=4, shift=1.5, audio_scale=1.0, motion=0.3, batches=0.5),
 }
 
 RATE = 8e-4

@@ -236,8 +236,8 @@ def _fitted(control: Control, own: Mapping[str, Any], facts: ModelFacts) -> dict
         if not facts.has_text:
             changes["value"] = None
     if control.name == "motion":
-        changes["visible"] = facts.knows_motion
-        if not facts.knows_motion:
+        changes["visible"] = facts.motion is not None
+        if facts.motion is None:
             changes["value"] = control.default
     return gr.update(**changes)
 

@@ -97,8 +97,8 @@ class ModelFacts:
     buckets: Mapping[str, Buckets]
     has_text: bool
     max_people: int
-    knows_motion: bool = False
-    """Whether it can be told how much people shall move beside their speech."""
+    motion: float | None = None
+    """How much people move beside their speech unless told otherwise, 0 to 2; None where it cannot be told."""
     loras: tuple[Lora, ...] = ()
     """LoRAs that belong to it."""
     encoder: str | None = None
@@ -151,11 +151,11 @@ def check_motion(request: TalkRequest, facts: ModelFacts) -> None:
     """Refuses a strength of motion for a model that cannot be told.
 
     Raises:
-        RequestError: any but the usual one.
+        RequestError: one is given.
     """
-    if request.motion == 1 or facts.knows_motion:
+    if request.motion is None or facts.motion is not None:
         return
-    instead = "say it in the prompt instead" if facts.has_text else "1, its own way to move, would work"
+    instead = "say it in the prompt instead" if facts.has_text else "leave it out"
     raise RequestError("motion", request.motion, f"the model {facts.name} did not learn it; {instead}")
 
 
@@ -274,7 +274,7 @@ def resolve(request: TalkRequest, facts: ModelFacts, source: Pixels, source_rate
         cache_interval=_first(request.cache_interval, INTERVAL) if cache == StepCache.TAYLORSEER else None,
         # The reference leaves the colours of videos alone; here it depends on each window's light.
         color_strength=_first(request.color_strength, 0.0 if request.reference and request.video else 1.0),
-        motion=request.motion,
+        motion=_first(request.motion, _first(facts.motion, 1.0)),
         prompt=_first(request.prompt, own.prompt),
         negative_prompt=_first(request.negative_prompt, own.negative_prompt),
     )

@@ -176,8 +176,9 @@ class TalkRequest:
     provenance: bool = knob(True, "sign into the video that it is AI-generated, with model and settings' hash (C2PA)",
                             OUTPUT)  # fmt: skip
     # The last one, as ComfyUI's graphs hold values by their order.
-    motion: float = knob(1.0, "how much heads and eyes move beside speech: 0 not at all, 1 as usual, 2 much; for "
-                         "models that learned it", LOOK, least=0, most=2)  # fmt: skip
+    motion: float | None = knob(None, "how much heads and eyes move beside speech: 0 not at all, 1 as people do, 2 "
+                                "much; default the model's; for models that learned it", LOOK,
+                                least=0, most=2)  # fmt: skip
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -237,7 +238,7 @@ class TalkRequest:
                 raise RequestError(name, value, "the reference has no such thing; leave one out")
         if self.reference and self.separates:
             raise RequestError("separate", self.separate, "the reference has no such thing; leave one out")
-        if self.reference and self.motion != 1:
+        if self.reference and self.motion is not None:
             raise RequestError("motion", self.motion, "the reference has no such thing; leave one out")
         if self.reference and self.voices == "channels":
             raise RequestError("voices", self.voices, "the reference has no such thing; leave one out")

@@ -6,10 +6,11 @@
      "parts": {"dit": {"config": {…} or "config.json", "files": ["dit.safetensors"]},
                "vae": {…}, "speech": {…},
                "text": {…, "tokenizer": "tokenizer"}, "vision": {…}},
-     "defaults": {…}, "buckets": {"128": {"1.00": [128, 128]}}, "motion": false}
+     "defaults": {…}, "buckets": {"128": {"1.00": [128, 128]}}, "motion": 0.3}
 
 `text` and `vision` may be absent where the dit has no such input; `defaults` and `buckets` fall back to the 14B
-model's. `motion` says whether the dit learned how much people shall move, which the condition's mask tells it. Paths
+model's. `motion` is there if the dit learned how much people shall move, which the condition's mask
+tells it, and says how much they do so unless told otherwise. Paths
 are relative to the folder. Opening a folder reads no weights, but checks that all of it is there, whole
 by the files' headers, and fits.
 """
@@ -74,8 +75,8 @@ class ModelFolder:
     """LoRAs that belong to the model, applied before those of a request."""
     encoder: str | None = None
     """What its user put in the place of its own speech encoder."""
-    knows_motion: bool = False
-    """Whether it can be told how much people shall move."""
+    motion: float | None = None
+    """How much people move unless told otherwise, 0 to 2; None where the dit did not learn it."""
 
     @classmethod
     def open(cls, name: str | Path, encoder: str | None = None) -> "ModelFolder":
@@ -127,7 +128,7 @@ class ModelFolder:
             vision=_part(path, "vision", parts["vision"], VisionConfig) if "vision" in parts else None,
             defaults=_defaults(values.get("defaults", {}), buckets),
             buckets=buckets,
-            knows_motion=manifest.truth(values.get("motion", False), "motion"),
+            motion=manifest.motion(values.get("motion")),
         )
         check_fit(folder)
         return folder
@@ -141,7 +142,7 @@ class ModelFolder:
             buckets=self.buckets,
             has_text=self.text is not None,
             max_people=self.max_people,
-            knows_motion=self.knows_motion,
+            motion=self.motion,
             loras=self.loras,
             encoder=self.encoder,
             encoder_advice=encoder_advice(self.name, self.dit.config, self.speech.files, self.encoder),

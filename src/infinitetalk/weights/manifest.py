@@ -112,11 +112,13 @@ def whole(value: Any, what: str) -> int:
     return value
 
 
-def truth(value: Any, what: str) -> bool:
-    """`value` if it is true or false."""
-    if not isinstance(value, bool):
-        raise ModelError(f"{what} must be true or false, not {value!r}")
-    return value
+def motion(value: Any) -> float | None:
+    """`value` if it is a strength of motion, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
+        raise ModelError(f"motion must be a number from 0 to 2, not {value!r}")
+    return float(value)
 
 
 def number(value: str, what: str) -> float:

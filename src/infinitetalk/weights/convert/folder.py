@@ -217,8 +217,8 @@ def manifest(folder: ModelFolder, parts: Mapping[str, Listed], note: object) -> 
             for name, table in folder.buckets.items()
         },
     }
-    if folder.knows_motion:
-        values["motion"] = True
+    if folder.motion is not None:
+        values["motion"] = folder.motion
     return json.dumps(values, indent=1) + "\n"
 
 
