@@ -65,7 +65,7 @@ WAYS = (
     Way("the first, four H200 on each window", "gpus_h200.json", _window("four", "windows"), gpus=4),
     Way("14B, 640x640, 40 steps, three branches, exact: H100", "speed_h100.json", _extrapolated),
     Way(
-        "the bundled model nano: H100",
+        "nano, first edition: H100",
         "twenty_minutes_h100.json",
         lambda told: float(told["wall_seconds_per_video_second"]),
     ),
