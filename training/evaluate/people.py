@@ -57,10 +57,12 @@ def draw(index: int, count: int) -> Picture:
     return np.asarray(HeadRenderer("cpu").render(sampled.spec).frames[-1].numpy())
 
 
-def mouths(picture: Picture) -> list[Box]:
-    """Boxes of all mouths, from left to right."""
-    mesh = FaceMesh()
-    return [mouth_box(mesh.points(picture, face)) for face in find_faces(picture)]
+def mouths(picture: Picture, video: NDArray[np.uint8]) -> list[Box]:
+    """Boxes of all mouths of the picture, from left to right, in the pixels of a video of it."""
+    mesh, (height, width) = FaceMesh(), picture.shape[:2]
+    down, across = video.shape[1] / height, video.shape[2] / width
+    boxes = [mouth_box(mesh.points(picture, face)) for face in find_faces(picture)]
+    return [(x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in boxes]
 
 
 def energy(video: NDArray[np.uint8], box: Box) -> float:
@@ -87,7 +89,7 @@ def groups(engine: Engine, voice: Waveform, count: int, out: Path) -> Check:
         request = TalkRequest(image=Path("picture"), audio=(Path("voice"),), duration=WINDOW / FPS,
                               boxes=tuple(boxes[number] for number in order))  # fmt: skip
         video = Engine(engine.model, media=Group(picture, voice, speaker, 3)).generate(request).rgb()
-        found = [energy(video, box) for box in mouths(picture)]
+        found = [energy(video, box) for box in mouths(picture, video)]
         others = [value for number, value in enumerate(found) if number != speaker]
         ratios.append(found[speaker] / float(np.mean(others)))
         rows.append(sheets.Row([picture, *video[::8]], f"{ratios[-1]:.1f}"))
@@ -110,7 +112,7 @@ def strengths(engine: Engine, voice: Waveform, count: int, out: Path) -> Check:
                                   audio_strength=(Strength(strength),))  # fmt: skip
             made.append(Engine(engine.model, media=Still(picture, voice)).generate(request).rgb())
             rows.append(sheets.Row([picture, *made[-1][::8]], f"strength {strength}"))
-        (box,) = mouths(picture)
+        (box,) = mouths(picture, made[0])
         loud, quiet = (energy(video, box) for video in made)
         shares.append(quiet / loud)
         _say(f"portrait {index}: energy {loud:.1f} at strength 1, {quiet:.1f} at 0")
