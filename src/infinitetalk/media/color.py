@@ -52,7 +52,7 @@ def match_fused(video: Tensor, reference: Tensor, strength: float) -> Tensor:
     there, back = _matrices(video.device)
     mean, spread = measured(reference, there)
     own_mean, own_spread = measured(video, there)
-    gain = torch.where(own_spread < _FLAT, 0.0, spread / own_spread.clamp(min=_FLAT))
+    gain = _gain(spread, own_spread)
     return moved(video, gain, mean - own_mean * gain, (there, back), strength)
 
 
@@ -80,11 +80,16 @@ def _statistics(lab: Tensor) -> tuple[Tensor, Tensor]:
     return mean, spread
 
 
+def _gain(spread: Tensor, own: Tensor) -> Tensor:
+    """What a channel's own spread is multiplied by; a channel that is one colour takes the reference's mean."""
+    return torch.where(own < _FLAT, 0.0, spread / own.clamp(min=_FLAT))
+
+
 def _match(rgb: Tensor, mean: Tensor, spread: Tensor, strength: float) -> Tensor:
     """Frames [3, F, H, W] in [0, 1] with the given statistics in Lab."""
     lab = rgb_to_lab(rgb)
     own_mean, own_spread = _statistics(lab)
-    gain = torch.where(own_spread < _FLAT, 0.0, spread / own_spread.clamp(min=_FLAT))
+    gain = _gain(spread, own_spread)
     matched = lab_to_rgb((lab - own_mean) * gain + mean)
     return (1 - strength) * rgb + strength * matched
 

@@ -9,10 +9,9 @@
      "defaults": {…}, "buckets": {"128": {"1.00": [128, 128]}}, "motion": 0.3}
 
 `text` and `vision` may be absent where the dit has no such input; `defaults` and `buckets` fall back to the 14B
-model's. `motion` is there if the dit learned how much people shall move, which the condition's mask
-tells it, and says how much they do so unless told otherwise. Paths
-are relative to the folder. Opening a folder reads no weights, but checks that all of it is there, whole
-by the files' headers, and fits.
+model's. `motion` is there if the dit learned how much people shall move, which the condition's mask tells it, and says
+how much they do so unless told otherwise. Paths are relative to the folder. Opening a folder reads no weights, but
+checks that all of it is there, whole by the files' headers, and fits.
 """
 
 from collections.abc import Mapping, Sequence
