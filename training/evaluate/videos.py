@@ -85,11 +85,11 @@ def _request(frames: int, seed: int = 0, motion: float | None = None) -> TalkReq
 
 
 def fingerprint(model: Path) -> str:
-    """Tells one model folder from another by all of its content."""
+    """Tells one model folder from another by all of its content but the model card, which changes no video."""
     from infinitetalk.weights.locate import locate
 
     digest = hashlib.sha256()
-    for path in sorted(item for item in locate(model).rglob("*") if item.is_file()):
+    for path in sorted(item for item in locate(model).rglob("*") if item.is_file() and item.suffix != ".md"):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
