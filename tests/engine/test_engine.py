@@ -233,14 +233,19 @@ def test_short_last_window_has_the_condition_of_a_long_one(make_engine: Make) ->
 
 def test_still_picture_is_encoded_once(make_engine: Make, tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
-    true = tiny.vae.encode_stream
+    true, still = tiny.vae.encode_stream, tiny.vae.encode_still
 
     def counted(chunks: Any, step: int = 1, at_once: int | None = None) -> Iterator[Tensor]:
         (video,) = chunks
         encoded.append(video.shape[2])
         return true([video], step, at_once)
 
+    def counted_still(picture: Tensor, frames: int) -> Tensor:
+        encoded.append(frames)
+        return still(picture, frames)
+
     monkeypatch.setattr(tiny.vae, "encode_stream", counted)
+    monkeypatch.setattr(tiny.vae, "encode_still", counted_still)
     make_engine(29).generate(talk())
     assert encoded == [13, 5, 5]
     encoded.clear()

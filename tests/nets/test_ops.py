@@ -9,6 +9,7 @@ from torch import Tensor
 
 from infinitetalk.ops.attention import attention
 from infinitetalk.ops.conv import conv_frames, conv_time, conv_video, conv_video_direct, conv_video_stacked
+from infinitetalk.ops.pixels import channel_norm
 from infinitetalk.ops.rope import Grid, axis_widths, line_rotation, rotate, video_rotation
 
 CPU = torch.device("cpu")
@@ -93,3 +94,12 @@ def test_convolution_of_frames(stride: int) -> None:
     answer = conv_frames(x, weight, bias, stride=stride, padding=1)
     expected = F.conv2d(x[1, 2].permute(2, 0, 1), weight, bias, stride, 1).permute(1, 2, 0)
     torch.testing.assert_close(answer[1, 2], expected)
+
+
+def test_channel_norms_are_the_same_with_and_without_gradients() -> None:
+    x, gamma = noise(2, 3, 5, 7, 24).float(), noise(24, 1, 1, 1).float()
+    x[0, 0, 0, 0] = 0
+    plain = channel_norm(x, gamma)
+    with torch.no_grad():
+        torch.testing.assert_close(channel_norm(x, gamma), plain, atol=1e-5, rtol=1e-5)
+    assert not plain[0, 0, 0, 0].any(), "a black pixel stays black"

@@ -198,3 +198,19 @@ def test_resampling_over_time_starts_as_picking_and_repeating() -> None:
     torch.testing.assert_close(halve(frames), frames[:, 1::2])
     torch.testing.assert_close(double(frames), torch.cat([frames[:, 2:]] * 2, dim=-1))
     assert isinstance(halve, nn.Conv3d)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize("stages", [(False, True, True), (True, True, False)])
+@pytest.mark.parametrize("frames", [1, 5, 33, 81])
+@torch.inference_mode()
+def test_still_pictures_are_encoded_as_videos_are(blocks: int, stages: tuple[bool, ...], frames: int) -> None:
+    vae = build(replace(SMALL, dim_mult=(1, 1, 1, 1), num_res_blocks=blocks, temporal_downsample=stages))
+    video = torch.zeros(2, 3, frames, 16, 24)
+    video[:, :, :1] = noise(2, 3, 1, 16, 24).clamp(-1, 1)
+    torch.testing.assert_close(vae.encode_still(video[:, :, :1], frames), vae.encode(video), atol=1e-5, rtol=1e-4)
+
+
+def test_still_pictures_of_other_lengths_are_refused(vae: VideoVAE) -> None:
+    with pytest.raises(ValueError, match="8 frames cannot be encoded: need 4n"):
+        vae.encode_still(torch.zeros(1, 3, 1, 16, 24), 8)

@@ -18,12 +18,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from infinitetalk.models import vae_blocks
 from infinitetalk.models.speech import SpeechEncoder
 from infinitetalk.models.vae import VideoVAE
-from infinitetalk.models.vae_blocks import CausalConv, Downsample, Streamed
 from training.checkpoint import Progress
 from training.clock import RunLog
 from training.nano.latents import ROUGH_LATENTS, ClipLatents
@@ -45,39 +44,15 @@ BATCH, PART = 16, 256
 
 
 def encode_references(vae: VideoVAE, pictures: Tensor) -> Tensor:
-    """Latents of pictures (B, h, w, 3) bytes, each followed by grey frames to a whole window.
-
-    The same as encoding the whole windows, at a fraction of the work: a layer sees so little of the past that its
-    answers to grey frames soon repeat. Every layer is asked until then, and the last answer stands for all later ones.
-    """
-    encoder = vae.encoder
-    first = to_video(pictures[:, None]).permute(0, 2, 3, 4, 1)
-    x = torch.cat([first, torch.zeros_like(first)], dim=1).contiguous()
-    for layer in (encoder.conv1, *encoder.downsamples, *encoder.middle, *encoder.head):
-        x = layer(_prolonged(x, _look_back(layer, x.shape[1])))
-    latents = (FRAMES - 1) // vae.time_stride + 1
-    moments = vae.conv1(_prolonged(x, latents - x.shape[1])[:, :latents])
-    return vae.normalise(moments.permute(0, 4, 1, 2, 3)[:, : vae.config.z_dim])
-
-
-def _prolonged(x: Tensor, frames: int) -> Tensor:
-    """The last frame repeated so often."""
-    return torch.cat([x, x[:, -1:].expand(-1, frames, -1, -1, -1)], dim=1) if frames > 0 else x
-
-
-def _look_back(layer: nn.Module, frames: int) -> int:
-    """How many more frames a layer must see after `frames`, the last of which repeats, until its answers repeat."""
-    if isinstance(layer, Downsample) and layer.time_conv is not None:
-        return 2 + (frames + 1) % 2
-    if not isinstance(layer, Streamed):
-        return 0
-    return sum(part.look_back for part in layer.modules() if isinstance(part, CausalConv))
+    """Latents of pictures (B, h, w, 3) bytes, each followed by grey frames to a whole window."""
+    return vae.encode_still(to_video(pictures[:, None]), FRAMES)
 
 
 def wear(vae: VideoVAE, latents: Tensor, generator: torch.Generator) -> Tensor:
     """Latents of the frames that a less than perfect window would have handed on.
 
-    The latents are disturbed, decoded, changed in colour and sharpness by up to a few hundredths, and encoded again.
+    The latents are disturbed, decoded, changed in colour by up to a few hundredths, made softer or harder (lines that
+    deepen from window to window are what a network of this size does to faces), and encoded again.
     """
     device, count = latents.device, len(latents)
     amount = 0.35 * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device)
@@ -87,14 +62,18 @@ def wear(vae: VideoVAE, latents: Tensor, generator: torch.Generator) -> Tensor:
     video = vae.decode(latents + amount * (0.5 * coarse + 0.7 * fine)).float()
     gain = 1 + 0.04 * torch.randn(count, 3, 1, 1, 1, generator=generator, device=device)
     lift = 0.03 * torch.randn(count, 3, 1, 1, 1, generator=generator, device=device)
-    frames = video.transpose(1, 2).flatten(0, 1)
-    soft = (
-        F.avg_pool2d(F.pad(frames, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        .view(video.transpose(1, 2).shape)
-        .transpose(1, 2)
-    )
-    share = 0.5 * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device)
-    return vae.encode((torch.lerp(video, soft, share) * gain + lift).clamp(-1, 1)).float()
+    for size, most in ((3, 0.5), (9, 0.25)):
+        soft = _blurred(video, size)
+        share = most * (2 * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device) - 1)
+        video = torch.lerp(video, soft, share)
+    return vae.encode((video * gain + lift).clamp(-1, 1)).float()
+
+
+def _blurred(video: Tensor, size: int) -> Tensor:
+    """Means (B, 3, F, h, w) of squares of so many pixels, an odd number."""
+    frames, side = video.transpose(1, 2), size // 2
+    means = F.avg_pool2d(F.pad(frames.flatten(0, 1), (side,) * 4, mode="replicate"), size, 1)
+    return means.view(frames.shape).transpose(1, 2)
 
 
 def mirrored(frames: Tensor, generator: torch.Generator) -> Tensor:

@@ -12,6 +12,10 @@ _PIXELS_AT_A_TIME = 4 * 128 * 128
 """Pixels of a frame times latent frames that the VAE works on at once: more takes memory and is not faster."""
 
 
+_STILL_PIXELS = 256 * 256
+"""Pixels of the largest picture whose first frames may pass through the VAE all at once."""
+
+
 def latent_count(frames: int) -> int:
     """Whole latent frames in so many video frames, the first of which stands alone."""
     return 1 + (frames - 1) // TEMPORAL_STRIDE
@@ -36,6 +40,18 @@ def encode(vae: VideoVAE, video: Tensor, tile: int | None = None, at_once: int |
         return sharing.gather(torch.cat(list(vae.encode_stream([part], step, at_once)), dim=2), 3, rows)
 
     return _in_tiles(code, video[:, :, :whole], tile, SPATIAL_STRIDE, 1)
+
+
+def encode_still(
+    vae: VideoVAE, picture: Tensor, frames: int, tile: int | None = None, at_once: int | None = None
+) -> Tensor:
+    """What `encode` makes of a picture [1, 3, 1, H, W] that grey frames follow, `frames` in all; small ones sooner."""
+    alone = vae.sharing(picture.shape[3] // SPATIAL_STRIDE).size == 1
+    if alone and tile is None and at_once is None and picture.shape[3] * picture.shape[4] <= _STILL_PIXELS:
+        return vae.encode_still(picture, (latent_count(frames) - 1) * TEMPORAL_STRIDE + 1)
+    video = picture.new_zeros(*picture.shape[:2], frames, *picture.shape[3:])
+    video[:, :, :1] = picture
+    return encode(vae, video, tile, at_once)
 
 
 def decode(vae: VideoVAE, latent: Tensor, tile: int | None = None, at_once: int | None = None) -> Tensor:

@@ -44,7 +44,7 @@ from infinitetalk.engine.readings import Readings
 from infinitetalk.engine.results import Clip, Past, Resume, WindowResult
 from infinitetalk.engine.seams import crossfade, soften
 from infinitetalk.engine.shared import load_shared
-from infinitetalk.engine.tasks import Decode, Denoise, Encode, Station
+from infinitetalk.engine.tasks import Decode, Denoise, Encode, EncodeStill, Station
 from infinitetalk.engine.voices import CONTEXT, MirroredVoices, PaddedVoices, TemperedVoices, Voices
 from infinitetalk.media.arriving import at_speech_rate
 from infinitetalk.media.bystanders import with_silence
@@ -364,6 +364,7 @@ class Engine:
         return KeyFrames(
             inputs.source,
             self._encode,
+            lambda picture, frames: self._together(EncodeStill(picture, frames)),
             self._vision,
             size=settings.size,
             framing=request.framing,
@@ -458,12 +459,12 @@ class Engine:
             return latent
 
     def _encode(self, video: Tensor) -> Tensor:
-        task = Encode(video)
-        with self.model.crew.together(task):
-            return task.run(self._station)
+        return self._together(Encode(video))
 
     def _decode(self, latent: Tensor) -> Tensor:
-        task = Decode(latent)
+        return self._together(Decode(latent))
+
+    def _together(self, task: Encode | EncodeStill | Decode) -> Tensor:
         with self.model.crew.together(task):
             return task.run(self._station)
 

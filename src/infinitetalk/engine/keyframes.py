@@ -51,6 +51,7 @@ class KeyFrames:
 
     Args:
         encode: video [1, 3, F, H, W] → latents [1, 16, T, h, w], by the VAE.
+        encode_still: a picture [1, 3, 1, H, W] and how many frames there are, all others grey → latents, by the VAE.
         frames: video frames of the longest window.
         timeline: how the source runs through the video.
         overlap: frames that a window shares with the one before, at most.
@@ -63,6 +64,7 @@ class KeyFrames:
         self,
         source: FrameSource,
         encode: Callable[[Tensor], Tensor],
+        encode_still: Callable[[Tensor, int], Tensor],
         vision: VisionSource | None,
         *,
         size: Pixels,
@@ -77,7 +79,7 @@ class KeyFrames:
         device: torch.device,
     ) -> None:
         self._source = source
-        self._to_latents = encode
+        self._to_latents, self._still_to_latents = encode, encode_still
         self._size = size
         self._framing, self._focus = framing, focus
         self._frames = frames
@@ -139,9 +141,7 @@ class KeyFrames:
         return fit_picture(picture, self._size, self._framing, self._focus)
 
     def _encode(self, pixels: Tensor) -> Tensor:
-        video = pixels.new_zeros(1, 3, self._frames, *self._size)
-        video[:, :, :1] = pixels
-        return self._to_latents(video)[0]
+        return self._still_to_latents(pixels, self._frames)[0]
 
 
 def condition(latent: Tensor, frames: int, motion: float = 1.0) -> Tensor:

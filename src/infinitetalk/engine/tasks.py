@@ -12,7 +12,7 @@ from torch import Tensor
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import TEMPORAL_STRIDE, Latents, Pixels
-from infinitetalk.engine.codec import decode, encode, latent_count
+from infinitetalk.engine.codec import decode, encode, encode_still, latent_count
 from infinitetalk.engine.denoise import Conditions, Script, denoise, renoised
 from infinitetalk.engine.model import Model
 from infinitetalk.engine.spread import Spread
@@ -70,6 +70,20 @@ class Encode:
         lodging = station.model.lodging
         with station.model.coding() as vae:
             return encode(vae, self.video, lodging.tile, lodging.coded_at_once)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeStill:
+    """A picture [1, 3, 1, H, W] and grey frames after it, so many in all → latents [1, 16, T, h, w]."""
+
+    picture: Tensor
+    frames: int
+
+    def run(self, station: Station) -> Tensor:
+        """See `codec.encode_still`."""
+        lodging = station.model.lodging
+        with station.model.coding() as vae:
+            return encode_still(vae, self.picture, self.frames, lodging.tile, lodging.coded_at_once)
 
 
 @dataclass(frozen=True, slots=True)

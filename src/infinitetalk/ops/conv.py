@@ -96,11 +96,10 @@ def conv_video(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: int | No
 def side_by_side(x: Tensor, weight: Tensor) -> int:
     """How many frames of x [B, T, H, W, C] lie side by side for the quickest `conv_video`: as many as taps, or one.
 
-    On a CPU they are stacked: torch's three-dimensional convolution takes up to 20 times longer there for one short
-    piece of video (it leaves oneDNN for a fallback). On a GPU they are where there are few channels, for which cuDNN's
-    two-dimensional kernels are the quicker ones by a tenth.
+    On a GPU they are stacked where there are few channels, for which cuDNN's two-dimensional kernels are the quicker
+    ones by a tenth. On a CPU stacking takes as long as the convolution itself.
     """
-    stacks = x.device.type == "cpu" or (x.dtype.itemsize == 2 and min(weight.shape[:2]) in FEW)
+    stacks = x.device.type != "cpu" and x.dtype.itemsize == 2 and min(weight.shape[:2]) in FEW
     return weight.shape[2] if stacks else 1
 
 
@@ -124,10 +123,25 @@ def _padding(weight: Tensor, rows: int | None) -> tuple[int, int]:
 
 
 def conv_video_direct(x: Tensor, weight: Tensor, bias: Tensor | None, *, rows: int | None = None) -> Tensor:
-    """`conv_video` as a three-dimensional convolution."""
+    """`conv_video` as a three-dimensional convolution; on a CPU as one of two dimensions for each tap.
+
+    For one short piece of video, torch's three-dimensional convolution takes up to 20 times longer on a CPU: it leaves
+    oneDNN for a fallback.
+    """
+    if x.device.type == "cpu":
+        return _conv_taps(x, weight, bias, _padding(weight, rows))
     weight = weight.contiguous(memory_format=torch.channels_last_3d)
     padding = (0, *_padding(weight, rows))
     return F.conv3d(x.permute(0, 4, 1, 2, 3), weight, bias, padding=padding).permute(0, 2, 3, 4, 1)
+
+
+def _conv_taps(x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+    """`conv_video` as the sum of what each tap makes of its frames, none of which is copied."""
+    count = x.shape[1] - weight.shape[2] + 1
+    total = conv_frames(x[:, :count], weight[:, :, 0], bias, padding=padding)
+    for tap in range(1, weight.shape[2]):
+        total += conv_frames(x[:, tap : tap + count], weight[:, :, tap], None, padding=padding)
+    return total
 
 
 def _stack_taps(x: Tensor, taps: int, stride: int = 1) -> Tensor:
