@@ -120,7 +120,7 @@ def _varied(sampled: SampledClip, options: ClipOptions, rng: np.random.Generator
         replace(
             person,
             identity=varied_identity(person.identity, rng),
-            motion=varied_motion(person.motion, strength * options.calm, turn, rng),
+            motion=varied_motion(person.motion, strength, turn, rng, options.calm),
             place=place,
         )
         for person, place, turn in zip(sampled.spec.people, places, turns, strict=True)
@@ -150,7 +150,8 @@ def _motion(
         mouth[:-1] = track[start : start + options.frames]
         if rng.random() < 0.5:
             mouth[-1] = track[rng.integers(len(track))]
-    motion = random_motion(mouth, rng, options.calm)
+    # What varies the motion later makes it calm, too.
+    motion = random_motion(mouth, rng, 1.0 if options.varied and options.calm else options.calm)
     like = int(rng.integers(options.frames))
     motion.weights[-1, _LOOK] = motion.weights[like, _LOOK]
     motion.weights[-1, _BLINK] = 0.0

@@ -57,26 +57,31 @@ def random_motion(speech: Floats, rng: np.random.Generator, calm: float = 1.0) -
     return Motion(weights, pose.astype(np.float32), sway.astype(np.float32))
 
 
-def varied_motion(motion: Motion, strength: float, turn: float, rng: np.random.Generator) -> Motion:
+def varied_motion(motion: Motion, strength: float, turn: float, rng: np.random.Generator, calm: float = 1.0) -> Motion:
     """Head movement, blinks and glances as strong as told, around a pose turned by ``turn`` radians.
 
     Args:
-        strength: 0 keeps the pose of the first frame and never blinks, 1 is usual, 2 is lively. Speech stays as it is.
+        strength: 0 keeps the pose of the first frame and never blinks, 1 is usual, 2 is lively. Lids close all the way
+            from 0.5 on. Speech stays as it is.
+        calm: scale of head movement, at any strength; nothing but the mouth moves at 0.
     """
+    if not calm:
+        strength = 0.0
     frames = len(motion.weights)
     time = np.arange(frames) / FRAME_RATE
     pose, sway, weights = motion.pose.copy(), motion.sway.copy(), motion.weights.copy()
     nods = np.stack([_nods(rng, time, size) for size in (0.03, 0.05, 0.025)], 1)
     middle = pose[:1]
-    pose = middle + strength * (1.4 * (pose - middle) + nods).astype(np.float32)
+    pose = middle + strength * calm * (1.4 * (pose - middle) + nods).astype(np.float32)
     pose[:, 0] += np.float32(turn - 0.5 * middle[0, 0])
     pose[:, 1] += np.float32(rng.normal() * 0.05)
     pose[:, 2] += np.float32(rng.normal() * 0.05)
-    weights[:, _BLINK] *= min(1.0, strength)
+    weights[:, _BLINK] *= min(1.0, 2 * strength)
     # Eyes look back at the camera only as far as they can.
     looks = weights[:, _LOOKS]
     weights[:, _LOOKS] = looks[:1] + min(1.0, strength) * (looks - looks[:1])
-    return Motion(weights, pose.astype(np.float32), (sway[:1] + strength * 1.3 * (sway - sway[:1])).astype(np.float32))
+    sway = sway[:1] + strength * calm * 1.3 * (sway - sway[:1])
+    return Motion(weights, pose.astype(np.float32), sway.astype(np.float32))
 
 
 def _nods(rng: np.random.Generator, time: NDArray[np.floating], size: float) -> NDArray[np.floating]:

@@ -47,6 +47,8 @@ NAME = "few"
 class Distiller(Trainer):
     """A student with its teacher."""
 
+    untaught = 0
+
     def __init__(
         self, teacher: AudioDiT, edition: Edition, device: torch.device, *, compiled: Sequence[Kind],
         rate: float = RATE * SHARE_OF_RATE, capture: bool = False,
@@ -72,7 +74,8 @@ class Distiller(Trainer):
             step = torch.randint(self.worth, (count,), generator=generator, device=device)
             return self.levels[step]
 
-        batch = draw(kind, data.clips, data.voices, generator, dice=self.dice, dropout=0.0, levels=levels)
+        batch = draw(kind, data.clips, data.voices, generator, dice=self.dice, dropout=0.0, levels=levels,
+                     remake=self.remake(generator))  # fmt: skip
         on_gpu = self.device.type == "cuda"
         with (
             torch.no_grad(),
@@ -80,6 +83,11 @@ class Distiller(Trainer):
             torch.compiler.set_stance("default" if kind in self.compiled else "force_eager"),
         ):
             return replace(batch, target=self.course(batch))
+
+    def way(self) -> Tensor:
+        """The student's own levels from any but the first on."""
+        first = int(torch.randint(1, self.worth, (), generator=self.dice)) if self.worth > 1 else 0
+        return torch.cat([self.levels[first : self.worth], self.levels.new_zeros(1)])
 
     def course(self, batch: Batch) -> Tensor:
         """The mean velocity (B, 16, T, h, w) of the teacher between each video's level and the student's next one."""

@@ -71,13 +71,15 @@ def noise_levels(count: int, generator: torch.Generator, device: torch.device) -
 
 Levels = Callable[[int, torch.Generator, torch.device], Tensor]
 """Draws so many shares of noise."""
+Remake = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Makes worn beginnings (B, 16, t, h, w) anew as the network itself would have made them, given condition and audio."""
 
 
 def draw(
     kind: Kind, clips: ClipLatents, voices: VoiceBank, generator: torch.Generator, *, dice: torch.Generator,
-    dropout: float = 0.12, levels: Levels = noise_levels,
+    dropout: float = 0.12, levels: Levels = noise_levels, remake: Remake | None = None,
 ) -> Batch:  # fmt: skip
-    """A random training batch of one kind, as noisy as `levels` says.
+    """A random training batch of one kind, as noisy as `levels` says. One person's worn beginnings go through `remake`.
 
     Several people fall silent all at once: the engine hears nobody as one.
     """
@@ -85,7 +87,7 @@ def draw(
     device = clips.video.device
     index = chosen[torch.randint(len(chosen), (kind.batch,), generator=generator, device=device)]
     if kind.people == 1:
-        return assemble(index, kind, clips, voices, generator, dropout=dropout, levels=levels)
+        return assemble(index, kind, clips, voices, generator, dropout=dropout, levels=levels, remake=remake)
     silent = float(torch.rand((), generator=dice)) < dropout
     kind = replace(kind, people=1) if silent else kind
     return assemble(index, kind, clips, voices, generator, dropout=float(silent), levels=levels)
@@ -93,7 +95,7 @@ def draw(
 
 def assemble(
     index: Tensor, kind: Kind, clips: ClipLatents, voices: VoiceBank, generator: torch.Generator, *, dropout: float,
-    levels: Levels = noise_levels,
+    levels: Levels = noise_levels, remake: Remake | None = None,
 ) -> Batch:  # fmt: skip
     """The batch of these clips at random noise, with a random share of them continued windows."""
     device, count, length = clips.video.device, len(index), kind.latents
@@ -102,17 +104,21 @@ def assemble(
     kept = _kept(first, length, generator)
     level = levels(count, generator, device).view(-1, 1, 1, 1, 1)
     noise = torch.randn(video.shape, generator=generator, device=device)
-    motion = _motion(video, clips.rough[index].float(), clips.worn[index] & ~first, generator)
-    noisy = torch.where(kept, motion, (1 - level) * video + level * noise)
     picture = torch.where(first.view(-1, 1, 1, 1, 1), clips.own[index, :, :length], clips.other[index, :, :length])
+    told = condition(picture.float(), clips.strength[index])
     people = slice(kind.people)
     speaking = voices.windows(clips.utterance[index, people], clips.start[index, people], 4 * length - 3, generator)
+    rough = clips.rough[index].float()
+    if remake is not None and (short := rough.shape[2]) <= length:
+        rough = remake(rough, told[:, :, :short], speaking[:, :, : 4 * short - 3])
+    motion = _motion(video, rough, clips.worn[index] & ~first, generator)
+    noisy = torch.where(kept, motion, (1 - level) * video + level * noise)
     heard = torch.rand(count, generator=generator, device=device) >= dropout
     weight = (~kept).float() * clips.weights(index, FACE, MOUTH, EYES)[:, None, None]
     batch = Batch(
         noisy=noisy,
         timestep=level.flatten() * STEPS_OF_TRAINING,
-        condition=condition(picture.float(), clips.strength[index]),
+        condition=told,
         audio=speaking * heard.view(-1, 1, 1, 1, 1, 1),
         masks=clips.masks(index, kind.people, generator) if kind.people > 1 else None,
         target=noise - video,

@@ -24,7 +24,7 @@ from training.heads.blendshapes import JAW_OPEN
 from training.heads.dataset import ClipBatch, ClipOptions, Split, make_clips
 from training.heads.render import SUPERSAMPLING, HeadRenderer
 from training.heads.tracks import tracks
-from training.nano.settings import EDITIONS
+from training.nano.settings import EDITIONS, Edition
 from training.nano.store import FRAMES, Clips, create, extend, finished
 from training.nano.voices import frames_of, spoken
 from training.speech.corpus import Utterance
@@ -63,15 +63,17 @@ def _around(boxes: Tensor, people: Tensor, size: int) -> NDArray[np.float32]:
 
 def render(
     store: Clips, part: Sequence[int], speech: Sequence[NDArray[np.float32]], split: Split, *,
-    renderer: HeadRenderer, log: RunLog, stop: float = math.inf, varied: bool = False, workers: int = 0,
+    renderer: HeadRenderer, log: RunLog, stop: float = math.inf, edition: Edition = EDITIONS["1"], workers: int = 0,
+    seed: int = 0,
 ) -> None:  # fmt: skip
     """Renders those clips of a split that a store lacks, in order, until the clock says `stop`.
 
     Args:
-        part: indices, ascending; clips depend on their index alone.
+        part: indices, ascending; clips depend on seed and index alone.
     """
     missing = [index for index in part if not store.people[index]]
-    known: dict[str, Any] = {"split": split, "renderer": renderer, "options": ClipOptions(varied=varied)}
+    shown = ClipOptions(varied=edition.varied, calm=edition.calm)
+    known: dict[str, Any] = {"split": split, "renderer": renderer, "options": shown, "seed": seed}
     drawn = _drawn(missing, speech, workers, known)
     begun = time.monotonic()
 
@@ -105,7 +107,7 @@ def helpers(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "training.nano.make_data", str(options.data), "--corpus", str(options.corpus)]
     command += ["--clips", str(options.clips), "--processes", str(options.processes), "--device", options.device]
     command += ["--at-most", str(options.at_most), "--edition", options.edition, "--workers", str(options.workers)]
-    command += ["--supersampling", str(options.supersampling)]
+    command += ["--supersampling", str(options.supersampling), "--seed", str(options.seed)]
     command += ["--at-once", str(options.at_once)] if options.at_once else []
     return [subprocess.Popen([*command, "--index", str(index)]) for index in range(1, options.processes)]
 
@@ -140,6 +142,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that think of clips, for each that renders")
     parser.add_argument("--supersampling", type=int, default=SUPERSAMPLING, help="1 draws coarse edges, but faster")
     parser.add_argument("--at-once", type=int, help="frames drawn together")
+    parser.add_argument("--seed", type=int, default=0, help="another one draws other people to train on")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     log = RunLog(options.data / f"render_log_{options.index}.txt")
@@ -154,11 +157,11 @@ def main() -> None:
     if options.index == 0:
         held = mouth_tracks(spoken(options.corpus, "test"), seed=1)
         render(opened(options.data / "held", options.held, edition.size), range(options.held), held, "heldout",
-               renderer=renderer, log=log, varied=edition.varied)  # fmt: skip
+               renderer=renderer, log=log, edition=edition)  # fmt: skip
     speech = mouth_tracks(spoken(options.corpus, "train"), seed=1)
     part = range(options.index, options.clips, options.processes)
-    render(store, part, speech, "train", renderer=renderer, log=log, stop=stop, varied=edition.varied,
-           workers=options.workers)  # fmt: skip
+    render(store, part, speech, "train", renderer=renderer, log=log, stop=stop, edition=edition,
+           workers=options.workers, seed=options.seed)  # fmt: skip
     if any(process.wait() for process in others):
         raise SystemExit("a process that rendered its share failed; see its messages above")
     if options.index == 0:

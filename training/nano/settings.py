@@ -63,6 +63,8 @@ class Edition:
     audio_scale: float
     motion: float | None = None
     """the strength of motion that the model is told unless its user says another; None if it did not learn it"""
+    calm: float = 1.0
+    """of `ClipOptions`: how far heads move in the clips, at any strength"""
     batches: float = 1.0
     """size of the transformer's batches relative to the first edition's, whose clips have fewer tokens"""
 
@@ -70,7 +72,9 @@ class Edition:
 EDITIONS: dict[str, Edition] = {
     "1": Edition(128, VAE, DIT, varied=False, steps=10, shift=3.0, audio_scale=2.0),
     # Distilled: four steps, and no second pass for guidance.
-    "2": Edition(192, "middle", "320x8", varied=True, steps=4, shift=1.5, audio_scale=1.0, motion=0.3, batches=0.5),
+    "2": Edition(
+        192, "middle", "320x8", varied=True, steps=4, shift=1.5, audio_scale=1.0, motion=1.0, calm=0.4, batches=0.5
+    ),
 }
 
 RATE = 8e-4

@@ -6,6 +6,7 @@ when the time of the training or of this run is over, `dit-*.safetensors` (avera
 """
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -25,7 +26,7 @@ from training.checkpoint import Progress, Rhythm
 from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
 from training.graphs import CapturedStep
-from training.nano.flow import Batch, Kind, assemble, draw, loss
+from training.nano.flow import Batch, Kind, Remake, assemble, draw, loss
 from training.nano.growing import grown
 from training.nano.kernels import use_fastest
 from training.nano.latents import ClipLatents
@@ -40,6 +41,10 @@ from training.speech.encoder import MOUTH
 
 DECAY = 0.02
 AVERAGE = 0.9985
+UNTAUGHT = 500
+"""Steps after which the network's own beginnings are worth going on from."""
+REMADE_IN = 3
+"""Steps in which it makes them."""
 HARD = 0.3
 """Share of noise below which a network that names the clean video is not pressed harder: an error of it counts as much
 more in a velocity as there is less noise, and hardly any step is made from there."""
@@ -73,6 +78,8 @@ class Trainer:
     Blocks are compiled for the kinds in `compiled`; with `capture`, steps of the kind `main` (`MAIN` by
     default) become one CUDA graph.
     """
+
+    untaught = UNTAUGHT
 
     def __init__(
         self, config: DiTConfig, device: torch.device, *, compiled: Sequence[Kind], rate: float = RATE, seed: int = 0,
@@ -112,11 +119,44 @@ class Trainer:
 
     def batch(self, data: Data, kind: Kind, generator: torch.Generator) -> Batch:
         """What a step learns from."""
-        batch = draw(kind, data.clips, data.voices, generator, dice=self.dice)
+        batch = draw(kind, data.clips, data.voices, generator, dice=self.dice, remake=self.remake(generator))
         if self.config.prediction == VELOCITY:
             return batch
         level = batch.timestep.view(-1, 1, 1, 1, 1) / STEPS_OF_TRAINING
         return replace(batch, weight=batch.weight * (level / level.clamp(min=HARD)) ** 2)
+
+    def remake(self, generator: torch.Generator) -> Remake | None:
+        """In half of the batches, what makes worn beginnings anew as the network would: with its own mistakes.
+
+        They are made noisy, all but the first latent, and denoised by the network as it is now. Before it has learned
+        anything, in none.
+        """
+        if self.steps - self.begun < self.untaught or float(torch.rand((), generator=self.dice)) < 0.5:
+            return None
+
+        def made(rough: Tensor, condition: Tensor, audio: Tensor) -> Tensor:
+            levels = self.way()
+            noise = torch.randn(rough.shape, generator=generator, device=rough.device)
+            noisy = (1 - levels[0]) * rough + levels[0] * noise
+            x = torch.cat([rough[:, :, :1], noisy[:, :, 1:]], dim=2)
+            on_gpu = self.device.type == "cuda"
+            with (
+                torch.no_grad(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu, cache_enabled=False),
+                torch.compiler.set_stance("force_eager"),
+            ):
+                for level, following in itertools.pairwise(levels):
+                    time = (level * STEPS_OF_TRAINING).expand(len(x))
+                    velocity = self.dit(x, time, condition=condition, audio=audio).float()
+                    x = torch.cat([x[:, :, :1], (x - (level - following) * velocity)[:, :, 1:]], dim=2)
+            return x
+
+        return made
+
+    def way(self) -> Tensor:
+        """Falling shares of noise, the last one 0, by which the network makes a worn beginning."""
+        most = 0.4 + 0.55 * float(torch.rand((), generator=self.dice))
+        return most * torch.linspace(1, 0, REMADE_IN + 1, device=self.device)
 
     def _learn(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Forward, backward and update for a batch, spoken windows with their moves, and masks if there are any.

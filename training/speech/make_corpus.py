@@ -21,6 +21,7 @@ from training.speech import corpus, engines
 from training.speech.corpus import Encoded, Utterance
 from training.speech.engines import Sentence, Voice
 from training.speech.espeak import Espeak
+from training.speech.fitted import pico_voices, rhvoice_voices
 from training.speech.hibari import Hibari
 from training.speech.labels import RATE, cover, shift
 from training.speech.match import Matcher
@@ -137,8 +138,23 @@ def parts(arguments: argparse.Namespace) -> dict[str, Callable[[random.Random], 
             engines.hibari_voices(Hibari(kokoro), rng), arguments.hibari, "hibari", "train", rng
         ),
         "train-kokoro": lambda rng: from_kokoro(kokoro, "train", rng),
+        **_fitted(arguments, speaker),
         # The last: made from all that is there by then.
         "train-vocoded": lambda rng: vocoded_streams(corpus.load(arguments.out, ["train"]), arguments.vocoded, rng),
+    }
+
+
+def _fitted(
+    arguments: argparse.Namespace, speaker: Callable[[], Espeak]
+) -> dict[str, Callable[[random.Random], Iterator[Utterance]]]:
+    """The parts that engines spoke whose phones have to be found."""
+    return {
+        "train-pico": lambda rng: from_voices(
+            pico_voices(rng, english_fit(speaker())), arguments.pico, "pico", "train", rng
+        ),
+        "train-rhvoice": lambda rng: from_voices(
+            rhvoice_voices(rng, english_fit(speaker())), arguments.rhvoice, "rhvoice", "train", rng
+        ),
     }
 
 
@@ -181,6 +197,8 @@ def main() -> None:
     parser.add_argument("--espeak", type=float, default=60.0, help="minutes of English espeak-ng (%(default)s)")
     parser.add_argument("--foreign", type=float, default=10.0, help="minutes of other languages (%(default)s)")
     parser.add_argument("--hibari", type=float, default=50.0, help="minutes of hibari (%(default)s)")
+    parser.add_argument("--pico", type=float, default=35.0, help="minutes of pico (%(default)s)")
+    parser.add_argument("--rhvoice", type=float, default=35.0, help="minutes of RHVoice (%(default)s)")
     parser.add_argument("--vocoded", type=float, default=60.0, help="minutes of it all, vocoded (%(default)s)")
     parser.add_argument("--flite", type=float, default=6.0, help="minutes of flite, for tests (%(default)s)")
     parser.add_argument(
