@@ -72,7 +72,7 @@ def test_rows_of_one_value(kind: str, value: float) -> None:
     assert torch.allclose(found, torch.full((3, 256), value), rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize(("kind", "bound"), [("int8", 1e-9), ("fp8", 0.027), ("q4", 0.099)])
+@pytest.mark.parametrize(("kind", "bound"), [("int8", 1e-9), ("fp8", 0.027), ("q4", 0.105)])
 def test_errors_of_trained_matrices(kind: str, bound: float) -> None:
     """nano's own: they are stored in 8 bits, which come back as they were."""
     tensors = read_tensors(ModelFolder.open("nano").dit.files)
