@@ -9,6 +9,7 @@ from benchmarks.length import SPREAD, plan, run
 from tools.make_tiny import make_tiny
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's figures are Linux's")
 def test_forty_windows_take_the_memory_of_eight() -> None:
     """In processes of their own. All frames as they are made would be 5 % of memory, so the bound is tighter."""

@@ -137,6 +137,7 @@ def test_a_killed_worker_costs_at_most_one_window(pool: Pool, vault: Vault, make
     assert (store / "0.mp4").read_bytes() == whole.video.read_bytes()
 
 
+@pytest.mark.full
 def test_two_workers_work_at_the_same_time(pool: Pool, vault: Vault, make_job: MakeJob) -> None:
     tickets = [submitted(pool, vault, make_job(4, seed=seed, steps=10), f"both-{seed}.mp4") for seed in range(4)]
     until("both work", lambda: len({one.facts.process for one in pool.at_work() if one.facts is not None}) == 2)
