@@ -61,8 +61,8 @@ class Distiller(Trainer):
         if compiled:
             for block in self.teacher.blocks:
                 block.compile(dynamic=False)
-        times = [time / STEPS_OF_TRAINING for time in timesteps(edition.steps, edition.shift)]
-        self.levels = torch.tensor(times, device=device)
+        self.times = [time / STEPS_OF_TRAINING for time in timesteps(edition.steps, edition.shift)]
+        self.levels = torch.tensor(self.times, device=device)
         """Shares of noise from 1 to 0: the student's steps lead from each to the next."""
         self.worth = int((self.levels.diff().abs() > LEAST).sum())
         """How many of these steps, the first ones, do anything: the schedule's last one is next to nothing."""
@@ -84,10 +84,10 @@ class Distiller(Trainer):
         ):
             return replace(batch, target=self.course(batch))
 
-    def way(self) -> Tensor:
+    def way(self) -> list[float]:
         """The student's own levels from any but the first on."""
         first = int(torch.randint(1, self.worth, (), generator=self.dice)) if self.worth > 1 else 0
-        return torch.cat([self.levels[first : self.worth], self.levels.new_zeros(1)])
+        return [*self.times[first : self.worth], 0.0]
 
     def course(self, batch: Batch) -> Tensor:
         """The mean velocity (B, 16, T, h, w) of the teacher between each video's level and the student's next one."""

@@ -1,6 +1,7 @@
 """A first look at what the transformer makes, sampled with the product's own schedule and sampler."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,17 +68,30 @@ def sample(
         audio: (B, P, F, window, layers, channels).
         motion: (B, 16, t, h, w) clean latents of the first frames.
     """
-    shape = told[:, 4:].shape
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(told.device)
-    device = told.device
+    noise = torch.randn(told[:, 4:].shape, generator=torch.Generator().manual_seed(seed)).to(told.device)
+    times = timesteps(steps, shift)
+    return follow(dit, Told(told, audio, masks), noise, times, motion.float(), audio_scale=audio_scale)
+
+
+@torch.no_grad()
+def follow(
+    dit: AudioDiT, told: Told, start: Tensor, times: Sequence[float], motion: Tensor, *, audio_scale: float = 1.0
+) -> Tensor:
+    """Where noisy latents (B, 16, T, h, w) get by the engine's own sampler through timesteps that fall.
+
+    Args:
+        motion: (B, 16, t, h, w) clean latents of the first frames.
+    """
+    shape, device = start.shape, start.device
 
     def velocity(latents: Tensor, timestep: float) -> Tensor:
-        time = torch.full((len(told),), timestep, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return guided(dit, latents.view(shape), time, Told(told, audio, masks), audio_scale).flatten(0, 1)
+        time = torch.full((len(start),), timestep, device=device)
+        # Without the cache of cast weights: training changes them.
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda", cache_enabled=False):
+            return guided(dit, latents.view(shape), time, told, audio_scale).flatten(0, 1)
 
     # The sampler knows one video of many channels: the samples lie side by side there.
-    *_, last = euler(velocity, noise.flatten(0, 1), timesteps(steps, shift), motion.float().flatten(0, 1))
+    *_, last = euler(velocity, start.flatten(0, 1), times, motion.flatten(0, 1))
     return last.view(shape)
 
 

@@ -6,7 +6,6 @@ when the time of the training or of this run is over, `dit-*.safetensors` (avera
 """
 
 import argparse
-import itertools
 import json
 import math
 import time
@@ -30,7 +29,7 @@ from training.nano.flow import Batch, Kind, Remake, assemble, draw, loss
 from training.nano.growing import grown
 from training.nano.kernels import use_fastest
 from training.nano.latents import ClipLatents
-from training.nano.preview import load_vae, preview
+from training.nano.preview import Told, follow, load_vae, preview
 from training.nano.reading import WEIGHT, WINDOWS, MouthReader, begin
 from training.nano.settings import DITS, EDITIONS, RATE, SHARE_OF_WARM_RATE, WINDOW, Candidate, Edition, fit_audio
 from training.nano.train_vae import fast_kernels, millions
@@ -138,25 +137,16 @@ class Trainer:
             levels = self.way()
             noise = torch.randn(rough.shape, generator=generator, device=rough.device)
             noisy = (1 - levels[0]) * rough + levels[0] * noise
-            x = torch.cat([rough[:, :, :1], noisy[:, :, 1:]], dim=2)
-            on_gpu = self.device.type == "cuda"
-            with (
-                torch.no_grad(),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu, cache_enabled=False),
-                torch.compiler.set_stance("force_eager"),
-            ):
-                for level, following in itertools.pairwise(levels):
-                    time = (level * STEPS_OF_TRAINING).expand(len(x))
-                    velocity = self.dit(x, time, condition=condition, audio=audio).float()
-                    x = torch.cat([x[:, :, :1], (x - (level - following) * velocity)[:, :, 1:]], dim=2)
-            return x
+            times = [level * STEPS_OF_TRAINING for level in levels]
+            with torch.compiler.set_stance("force_eager"):
+                return follow(self.dit, Told(condition, audio), noisy, times, rough[:, :, :1])
 
         return made
 
-    def way(self) -> Tensor:
+    def way(self) -> list[float]:
         """Falling shares of noise, the last one 0, by which the network makes a worn beginning."""
         most = 0.4 + 0.55 * float(torch.rand((), generator=self.dice))
-        return most * torch.linspace(1, 0, REMADE_IN + 1, device=self.device)
+        return [most * (1 - step / REMADE_IN) for step in range(REMADE_IN + 1)]
 
     def _learn(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Forward, backward and update for a batch, spoken windows with their moves, and masks if there are any.

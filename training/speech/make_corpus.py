@@ -33,6 +33,8 @@ READER = Path("training/checkpoints")
 ENCODER = Path("src/infinitetalk/assets/nano/speech.safetensors")
 STREAM_SECONDS = 14.0
 KEPT_SILENCE = 0.05  # seconds kept around the speech of a sentence; pauses are then our own
+Fitted = Callable[[random.Random, Fit], Iterator[Voice]]
+"""What makes voices of an engine whose phones are found by a fit."""
 log = logging.getLogger("training.speech.make_corpus")
 
 
@@ -147,15 +149,13 @@ def parts(arguments: argparse.Namespace) -> dict[str, Callable[[random.Random], 
 def _fitted(
     arguments: argparse.Namespace, speaker: Callable[[], Espeak]
 ) -> dict[str, Callable[[random.Random], Iterator[Utterance]]]:
-    """The parts that engines spoke whose phones have to be found."""
-    return {
-        "train-pico": lambda rng: from_voices(
-            pico_voices(rng, english_fit(speaker())), arguments.pico, "pico", "train", rng
-        ),
-        "train-rhvoice": lambda rng: from_voices(
-            rhvoice_voices(rng, english_fit(speaker())), arguments.rhvoice, "rhvoice", "train", rng
-        ),
-    }
+    """The parts that engines spoke whose phones have to be found, as far as they are asked for."""
+    chosen = (("pico", arguments.pico, pico_voices), ("rhvoice", arguments.rhvoice, rhvoice_voices))
+
+    def spoken(name: str, minutes: float, voices: Fitted, rng: random.Random) -> Iterator[Utterance]:
+        return from_voices(voices(rng, english_fit(speaker())), minutes, name, "train", rng)
+
+    return {f"train-{name}": partial(spoken, name, minutes, voices) for name, minutes, voices in chosen if minutes}
 
 
 def _people(
@@ -197,8 +197,8 @@ def main() -> None:
     parser.add_argument("--espeak", type=float, default=60.0, help="minutes of English espeak-ng (%(default)s)")
     parser.add_argument("--foreign", type=float, default=10.0, help="minutes of other languages (%(default)s)")
     parser.add_argument("--hibari", type=float, default=50.0, help="minutes of hibari (%(default)s)")
-    parser.add_argument("--pico", type=float, default=35.0, help="minutes of pico (%(default)s)")
-    parser.add_argument("--rhvoice", type=float, default=35.0, help="minutes of RHVoice (%(default)s)")
+    parser.add_argument("--pico", type=float, default=0.0, help="minutes of pico, the package ttspico (none)")
+    parser.add_argument("--rhvoice", type=float, default=0.0, help="minutes of RHVoice, a program (none)")
     parser.add_argument("--vocoded", type=float, default=60.0, help="minutes of it all, vocoded (%(default)s)")
     parser.add_argument("--flite", type=float, default=6.0, help="minutes of flite, for tests (%(default)s)")
     parser.add_argument(
