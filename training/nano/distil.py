@@ -23,7 +23,8 @@ from infinitetalk.diffusion.schedule import STEPS_OF_TRAINING, timesteps
 from infinitetalk.models.dit import AudioDiT
 from training.checkpoint import Progress
 from training.clock import Budget, RunLog
-from training.nano.flow import Batch, Kind, draw
+from training.nano.chains import LENGTH
+from training.nano.flow import Batch, Kind
 from training.nano.kernels import use_fastest
 from training.nano.preview import Told, guided
 from training.nano.settings import EDITIONS, RATE, Edition
@@ -40,7 +41,8 @@ SHARE_OF_RATE = 0.2
 LEAST = 0.01
 """Share of noise that a step must take away to be worth learning."""
 MAIN = Kind(people=1, latents=LATENTS, batch=48)
-SHARES = ((MAIN, 0.88), (Kind(2, LATENTS, 24), 0.08), (Kind(3, LATENTS, 16), 0.04))
+SHARES = ((MAIN, 0.68), (Kind(1, LENGTH, 48, chained=True), 0.20), (Kind(2, LATENTS, 24), 0.08),
+          (Kind(3, LATENTS, 16), 0.04))  # fmt: skip
 NAME = "few"
 
 
@@ -74,8 +76,7 @@ class Distiller(Trainer):
             step = torch.randint(self.worth, (count,), generator=generator, device=device)
             return self.levels[step]
 
-        batch = draw(kind, data.clips, data.voices, generator, dice=self.dice, dropout=0.0, levels=levels,
-                     remake=self.remake(generator))  # fmt: skip
+        batch = self.draw(data, kind, generator, dropout=0.0, levels=levels)
         on_gpu = self.device.type == "cuda"
         with (
             torch.no_grad(),
@@ -84,9 +85,10 @@ class Distiller(Trainer):
         ):
             return replace(batch, target=self.course(batch))
 
-    def way(self) -> list[float]:
-        """The student's own levels from any but the first on."""
-        first = int(torch.randint(1, self.worth, (), generator=self.dice)) if self.worth > 1 else 0
+    def way(self, limit: float = 0.95) -> list[float]:
+        """The student's own levels from any but the first on, none of them above `limit`."""
+        least = next((step for step in range(1, self.worth) if self.times[step] <= limit), self.worth - 1)
+        first = int(torch.randint(least, self.worth, (), generator=self.dice))
         return [*self.times[first : self.worth], 0.0]
 
     def course(self, batch: Batch) -> Tensor:

@@ -26,7 +26,8 @@ from infinitetalk.models.vae import VideoVAE
 from training.checkpoint import Progress
 from training.clock import RunLog
 from training.nano.latents import ROUGH_LATENTS, ClipLatents
-from training.nano.pixels import to_video
+from training.nano.pictures import PictureBank
+from training.nano.pixels import to_bytes, to_video
 from training.nano.preview import load_vae
 from training.nano.store import FRAMES, REFERENCE, SIZE, Clips, finished, load
 from training.nano.train_vae import fast_kernels, half
@@ -39,6 +40,10 @@ from training.speech.encoder import load as load_encoder
 
 NOISE = 0.5
 """Noise on speech features in training, at most, relative to their spread."""
+BENDS, BENT = 7, 2.0
+"""Knots of the field that moves features, along each edge, and the usual pixels by which it does."""
+GRAIN = 0.35
+"""Share of a photograph's details that clips receive at most."""
 BATCH, PART = 16, 256
 """Clips that are encoded at once, and that share a file."""
 
@@ -89,6 +94,38 @@ def mirrored(frames: Tensor, generator: torch.Generator) -> Tensor:
     return (light * 255).round().clamp(0, 255).byte()
 
 
+def restyled(frames: Tensor, pictures: PictureBank, generator: torch.Generator) -> Tensor:
+    """Clips of bytes (B, F, h, w, 3) with other faces and other skin: what is drawn is not all that there is.
+
+    A smooth field moves features a little, details are made stronger or weaker, and a photograph's details lie upon
+    everything. All frames of a clip, and its reference pictures, change alike: what a person looks like is to be seen
+    in the picture that is given, and nowhere else.
+    """
+    device, count = frames.device, len(frames)
+
+    def evenly(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device)
+
+    video = _bent(to_video(frames), generator)
+    for size, low, high in ((3, -0.3, 0.8), (11, -0.2, 0.5)):
+        video = video + evenly(low, high) * (video - _blurred(video, size))
+    texture = pictures.crops(count, video.shape[-1], generator)[:, :, None]
+    video = video + evenly(0.0, GRAIN) * (texture - _blurred(texture, 9))
+    return to_bytes(video.clamp(-1, 1))
+
+
+def _bent(video: Tensor, generator: torch.Generator) -> Tensor:
+    """Videos (B, 3, F, h, w), moved by a smooth field that is the same in all frames of one."""
+    count, channels, frames, height, width = video.shape
+    field = torch.randn(count, 2, BENDS, BENDS, generator=generator, device=video.device)
+    field = F.interpolate(field, size=(height, width), mode="bicubic") * (2 * BENT / width)
+    straight = F.affine_grid(torch.eye(2, 3, device=video.device).expand(count, 2, 3),
+                             [count, channels, height, width], align_corners=False)  # fmt: skip
+    flat = video.reshape(count, channels * frames, height, width)
+    moved = F.grid_sample(flat, straight + field.movedim(1, -1), padding_mode="reflection", align_corners=False)
+    return moved.view(video.shape)
+
+
 def mirrored_boxes(boxes: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """Boxes (..., 4) in pictures of so many pixels, seen in a mirror; those of nobody stay zero."""
     x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
@@ -99,18 +136,21 @@ def mirrored_boxes(boxes: NDArray[np.float32], size: int) -> NDArray[np.float32]
 @torch.no_grad()
 def encode_clips(
     vae: VideoVAE, clips: Clips, device: torch.device, *, index: NDArray[np.int64] | None = None,
-    mirror: torch.Generator | None = None,
+    mirror: torch.Generator | None = None, pictures: PictureBank | None = None,
 ) -> ClipLatents:  # fmt: skip
     """Latents of clips in bfloat16.
 
     Args:
         index: which clips; all by default.
         mirror: draws the colours and the wear of mirrored clips; None encodes clips as they are.
+        pictures: mirrored clips are also `restyled` with these.
     """
     index = np.arange(clips.count) if index is None else index
     kept: dict[str, list[Tensor]] = {"video": [], "own": [], "other": [], "rough": []}
     for frames in _batches(clips, index, device):
         shown = frames if mirror is None else mirrored(frames, mirror)
+        if mirror is not None and pictures is not None:
+            shown = restyled(shown, pictures, mirror)
         with half(device):
             video = vae.encode(to_video(shown[:, :FRAMES])).float()
             start = video[:, :, :ROUGH_LATENTS]
@@ -184,10 +224,13 @@ def parts(folder: Path, index: NDArray[np.int64]) -> list[Part]:
             for name in ("clips", "mirrored") for number, some in enumerate(cut)]  # fmt: skip
 
 
-def encode_all(vae: VideoVAE, data: Path, device: torch.device, log: RunLog, stop: float) -> bool:
+def encode_all(
+    vae: VideoVAE, data: Path, device: torch.device, log: RunLog, stop: float, *, pictures: Path | None = None
+) -> bool:
     """Writes what is missing of `latents/`; True if nothing is left when the clock says `stop`."""
     clips, folder = load(data / "clips"), data / "latents"
     folder.mkdir(exist_ok=True)
+    bank = PictureBank.load(pictures, device, clips.size) if pictures else None
     manner, begun, done = quicker(vae, clips.size, device, log), time.monotonic(), 0
     for part in parts(folder, finished(clips)):
         if part.path.exists():
@@ -196,7 +239,7 @@ def encode_all(vae: VideoVAE, data: Path, device: torch.device, log: RunLog, sto
             return False
         mirror = torch.Generator(device).manual_seed(part.number) if part.mirror else None
         with manner():
-            encode_clips(vae, clips, device, index=part.index, mirror=mirror).save(part.path)
+            encode_clips(vae, clips, device, index=part.index, mirror=mirror, pictures=bank).save(part.path)
         done += len(part.index)
         if log.due():
             log(f"{done} clips encoded, {done / (time.monotonic() - begun):.0f} a second")
@@ -242,6 +285,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--corpus", type=Path, default=Path(".corpus"))
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
+    parser.add_argument("--pictures", type=Path, help="folder with photographs whose details mirrored clips receive")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device, stop = torch.device(options.device), time.monotonic() + options.at_most
@@ -256,7 +300,7 @@ def main() -> None:
     held = options.data / "held_latents.pt"
     if not held.exists():
         encode_clips(vae, load(options.data / "held"), device).save(held)
-    done = encode_all(vae, options.data, device, log, stop)
+    done = encode_all(vae, options.data, device, log, stop, pictures=options.pictures)
     Progress(0.0, 1.0, len(list((options.data / "latents").glob("*.pt"))), done).write(
         options.data / "encode_progress.json"
     )

@@ -55,6 +55,8 @@ class Kind:
     people: int
     latents: int
     batch: int
+    chained: bool = False
+    """Whether it goes on from what the network made, see `training.nano.chains`."""
 
     def times(self, factor: float) -> "Kind":
         """The same in batches so many times as large."""
@@ -114,7 +116,7 @@ def assemble(
     motion = _motion(video, rough, clips.worn[index] & ~first, generator)
     noisy = torch.where(kept, motion, (1 - level) * video + level * noise)
     heard = torch.rand(count, generator=generator, device=device) >= dropout
-    weight = (~kept).float() * clips.weights(index, FACE, MOUTH, EYES)[:, None, None]
+    weight = (~kept).float() * emphasis(clips, index)
     batch = Batch(
         noisy=noisy,
         timestep=level.flatten() * STEPS_OF_TRAINING,
@@ -125,6 +127,11 @@ def assemble(
         weight=weight,
     )
     return _shuffle_people(batch, generator) if kind.people > 1 else batch
+
+
+def emphasis(clips: ClipLatents, index: Tensor) -> Tensor:
+    """How much each cell of these clips counts: (B, 1, 1, h, w)."""
+    return clips.weights(index, FACE, MOUTH, EYES)[:, None, None]
 
 
 def loss(velocity: Tensor, batch: Batch) -> Tensor:

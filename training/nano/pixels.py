@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.nano.pictures import PictureBank
 from training.nano.store import FRAMES, Clips, finished
 
 MOUTH, EYES = 3.0, 2.0
@@ -16,6 +17,10 @@ ALIGNED = 8
 """Crops begin at the edges of latent cells."""
 MOUTH_SHARE, EYE_SHARE = 0.45, 0.25
 """Shares of small crops that are taken around a mouth or eyes."""
+PHOTOGRAPHED = 0.3
+"""Share of crops that show photographs, where there are any."""
+FARTHEST = 20
+"""Pixels by which a photograph wanders at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,13 @@ class PixelBank:
         tables = (torch.from_numpy(table[index]).to(device) for table in (clips.people, clips.mouth, clips.eyes))
         return PixelBank(frames, *tables)
 
-    def crops(self, shape: Crop, generator: torch.Generator, *, texture: int | None = None) -> tuple[Tensor, Tensor]:
+    def crops(
+        self, shape: Crop, generator: torch.Generator, *, texture: int | None = None,
+        pictures: PictureBank | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Random crops and the weight of each pixel; with `texture` as `worn` makes them, at this scale.
+
+        Some show parts of `pictures` instead, if there are any.
 
         Returns:
             video (B, 3, F, size, size) in [-1, 1], channels last in memory, and weights (B, 1, 1, size, size).
@@ -75,7 +85,8 @@ class PixelBank:
         rows = torch.arange(len(index), device=device)[:, None, None]
         weight = weight[rows, down[:, :, None], across[:, None]]
         video = to_video(pixels)
-        return video if texture is None else worn(video, generator, texture), weight[:, None, None]
+        video = video if texture is None else worn(video, generator, texture)
+        return video if pictures is None else replaced(video, pictures, generator), weight[:, None, None]
 
     def weights(self, index: Tensor) -> Tensor:
         """(B, size, size): 1 plus the weights of mouths and eyes."""
@@ -121,6 +132,25 @@ def worn(video: Tensor, generator: torch.Generator, scale: int) -> Tensor:
     strength = 0.25 * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device)
     changed = video * (1 + 0.2 * normal(1, 1, 1, 1)) + 0.12 * normal(3, 1, 1, 1) + strength * added
     return torch.where(some, changed.clamp(-1, 1), video)
+
+
+def replaced(video: Tensor, pictures: PictureBank, generator: torch.Generator) -> Tensor:
+    """Videos (B, 3, F, h, w), most of a share `PHOTOGRAPHED` of them hidden by photographs that wander a little.
+
+    So a VAE also carries details that no drawing has.
+    """
+    device, (count, _, frames, size, _) = video.device, video.shape
+    squares = pictures.crops(count, size, generator)
+    ways = FARTHEST * (2 * torch.rand(count, 2, 1, generator=generator, device=device) - 1)
+    steps = (ways * torch.linspace(0, 1, frames, device=device)).round().long()
+    place = (torch.arange(size, device=device) + steps[..., None]).clamp(0, size - 1)
+    across, down = place[:, 0], place[:, 1]
+    rows = torch.arange(count, device=device)[:, None, None, None]
+    # (B, F, h, w, 3): places are numbers of whole pixels.
+    moved = squares.permute(0, 2, 3, 1)[rows, down[..., :, None], across[..., None, :]]
+    hidden = (torch.rand(count, generator=generator, device=device) < PHOTOGRAPHED).float()
+    share = hidden * (0.5 + 0.5 * torch.rand(count, generator=generator, device=device))
+    return torch.lerp(video, moved.permute(0, 4, 1, 2, 3), share.view(-1, 1, 1, 1, 1))
 
 
 def to_bytes(video: Tensor) -> Tensor:

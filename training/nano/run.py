@@ -38,6 +38,7 @@ import torch
 
 from training.checkpoint import Progress
 from training.clock import RunLog
+from training.nano.pictures import FOLDER
 from training.nano.settings import EDITIONS, VAES
 
 STARTING = 20.0
@@ -99,11 +100,13 @@ def plan(options: argparse.Namespace) -> list[Stage]:
     edition = ("--edition", options.edition)
     start = ("--start", str(options.start)) if options.start else ()
     few = EDITIONS[options.edition].audio_scale == 1
+    pictures = ("--pictures", str(options.corpus / FOLDER)) if EDITIONS[options.edition].varied else ()
     speech = ("training.speech.train", corpus, data, *budget(options.speech_seconds), *options.speech_options.split())
     render = ("training.nano.make_data", data, *sound, "--clips", str(options.clips), "--held", str(options.held),
               "--processes", str(options.processes), *edition, *options.render_options.split())  # fmt: skip
     vae = ("training.nano.train_vae", data, data, *budget(options.vae_seconds), *edition, *start,
-           *(("--config", options.vae) if options.vae else ()), "--clips", str(options.vae_clips))  # fmt: skip
+           *(("--config", options.vae) if options.vae else ()), "--clips", str(options.vae_clips),
+           *pictures)  # fmt: skip
     dit = ("training.nano.train_dit", data, data, *budget(options.dit_seconds), *edition, *start,
            *options.dit_options.split())  # fmt: skip
     distil = ("training.nano.distil", data, data, *budget(options.distil_seconds), *edition)
@@ -113,7 +116,7 @@ def plan(options: argparse.Namespace) -> list[Stage]:
         Stage("speech", (*speech, *device), options.speech_seconds, splits=False),
         Stage("render", (*render, *device), options.render_seconds, splits=True, enough=True),
         Stage("vae", (*vae, *device), options.vae_seconds, splits=True),
-        Stage("encode", ("training.nano.encode", data, *sound, *device), options.encode_seconds, splits=True,
+        Stage("encode", ("training.nano.encode", data, *sound, *device, *pictures), options.encode_seconds, splits=True,
               enough=few),
         *([Stage("pilot", (*compare, *device), 75.0 * len(options.pilot), splits=False)] if options.pilot else []),
         Stage("dit", (*dit, *device), options.dit_seconds, splits=True),

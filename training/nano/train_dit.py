@@ -25,7 +25,8 @@ from training.checkpoint import Progress, Rhythm
 from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
 from training.graphs import CapturedStep
-from training.nano.flow import Batch, Kind, Remake, assemble, draw, loss
+from training.nano.chains import FRESH, LENGTH, POOL, Chains
+from training.nano.flow import Batch, Kind, Levels, Remake, assemble, draw, loss, noise_levels
 from training.nano.growing import grown
 from training.nano.kernels import use_fastest
 from training.nano.latents import ClipLatents
@@ -47,9 +48,12 @@ REMADE_IN = 3
 HARD = 0.3
 """Share of noise below which a network that names the clean video is not pressed harder: an error of it counts as much
 more in a velocity as there is less noise, and hardly any step is made from there."""
+CLOSE = 0.8
+"""Share of noise up to which heads stay where the clip has them."""
 LATENTS = (WINDOW - 1) // 4 + 1
 MAIN, PAIRS = Kind(people=1, latents=LATENTS, batch=64), Kind(people=2, latents=LATENTS, batch=48)
-SHARES = ((MAIN, 0.80), (PAIRS, 0.08), (Kind(3, LATENTS, 32), 0.03),
+CHAINED = Kind(people=1, latents=LENGTH, batch=64, chained=True)
+SHARES = ((MAIN, 0.60), (CHAINED, 0.20), (PAIRS, 0.08), (Kind(3, LATENTS, 32), 0.03),
           (Kind(1, 13, 64), 0.03), (Kind(1, 9, 64), 0.02), (Kind(1, 5, 64), 0.02), (Kind(1, 2, 64), 0.02))  # fmt: skip
 """What batches hold, and how many of them: whole windows of one face above all."""
 COMPILED = (MAIN, PAIRS)
@@ -62,13 +66,14 @@ class Data:
 
     clips: ClipLatents
     voices: VoiceBank
+    chains: Chains | None = None
 
     @staticmethod
     def load(folder: Path, prefix: str, device: torch.device) -> "Data":
-        """Reads the training clips (no prefix), or the held-out ones (`held_`)."""
+        """Reads the training clips (no prefix), which also come as chains, or the held-out ones (`held_`)."""
         paths = [folder / f"{prefix}latents.pt"] if prefix else sorted((folder / "latents").glob("*.pt"))
-        return Data(ClipLatents.load(paths, device),
-                    VoiceBank.load(folder / f"{prefix}voices.pt", device))  # fmt: skip
+        clips, voices = ClipLatents.load(paths, device), VoiceBank.load(folder / f"{prefix}voices.pt", device)
+        return Data(clips, voices, None if prefix else Chains.begin(clips, voices, load_vae(folder, device)))
 
 
 class Trainer:
@@ -118,11 +123,31 @@ class Trainer:
 
     def batch(self, data: Data, kind: Kind, generator: torch.Generator) -> Batch:
         """What a step learns from."""
-        batch = draw(kind, data.clips, data.voices, generator, dice=self.dice, remake=self.remake(generator))
+        batch = self.draw(data, kind, generator)
         if self.config.prediction == VELOCITY:
             return batch
         level = batch.timestep.view(-1, 1, 1, 1, 1) / STEPS_OF_TRAINING
         return replace(batch, weight=batch.weight * (level / level.clamp(min=HARD)) ** 2)
+
+    def draw(
+        self, data: Data, kind: Kind, generator: torch.Generator, *, dropout: float = 0.12,
+        levels: Levels = noise_levels,
+    ) -> Batch:  # fmt: skip
+        """A random batch: of chains that go on with the network as it is now, or of clips.
+
+        Raises:
+            ValueError: chains are wanted, and the data have none.
+        """
+        if not kind.chained or self.steps - self.begun < self.untaught:
+            return draw(kind, data.clips, data.voices, generator, dice=self.dice, dropout=dropout, levels=levels,
+                        remake=self.remake(generator))  # fmt: skip
+        if data.chains is None:
+            raise ValueError("batches of chains need Data with chains")
+        # The first time all of them begin.
+        rounds = 1 if data.chains.turn else POOL // FRESH
+        for _ in range(rounds):
+            data.chains.grow(self.dit, self.way(CLOSE), generator)
+        return data.chains.batch(kind, generator, dropout=dropout, levels=levels)
 
     def remake(self, generator: torch.Generator) -> Remake | None:
         """In half of the batches, what makes worn beginnings anew as the network would: with its own mistakes.
@@ -143,9 +168,9 @@ class Trainer:
 
         return made
 
-    def way(self) -> list[float]:
-        """Falling shares of noise, the last one 0, by which the network makes a worn beginning."""
-        most = 0.4 + 0.55 * float(torch.rand((), generator=self.dice))
+    def way(self, limit: float = 0.95) -> list[float]:
+        """Falling shares of noise from `limit` at most to 0, by which the network makes something anew."""
+        most = 0.4 + (limit - 0.4) * float(torch.rand((), generator=self.dice))
         return [most * (1 - step / REMADE_IN) for step in range(REMADE_IN + 1)]
 
     def _learn(self, *given: Tensor) -> tuple[Tensor, ...]:

@@ -21,6 +21,7 @@ from training.checkpoint import Progress, Rhythm
 from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
 from training.graphs import CapturedStep
+from training.nano.pictures import PictureBank
 from training.nano.pixels import Crop, PixelBank, box_mask, psnr, to_bytes, to_video
 from training.nano.settings import EDITIONS, SHARE_OF_WARM_RATE, VAES
 from training.nano.store import FRAMES, SIZE, load
@@ -103,13 +104,14 @@ class Trainer:
         self._shape: Crop | None = None
 
     def step(
-        self, bank: PixelBank, crop: Crop, share: float, generator: torch.Generator, *, texture: int | None = None
-    ) -> Means:
-        """One training step at this share of the peak rate, with textures of this scale if any."""
+        self, bank: PixelBank, crop: Crop, share: float, generator: torch.Generator, *, texture: int | None = None,
+        pictures: PictureBank | None = None,
+    ) -> Means:  # fmt: skip
+        """One training step at this share of the peak rate, with textures of this scale and photographs if any."""
         if crop != self._shape:
             self._step, self._shape = CapturedStep(self.learn, capture=self.capture), crop
         self.optimiser.set_rate(share * warm(self.steps, 100))
-        means = Means(*self._step(*bank.crops(crop, generator, texture=texture)))
+        means = Means(*self._step(*bank.crops(crop, generator, texture=texture, pictures=pictures)))
         self.steps += 1
         self.average.update(self.steps)
         return means
@@ -243,15 +245,16 @@ def train(
     at_most: float = math.inf,
     keep: Callable[[], None] = lambda: None,
     textured: bool = False,
+    pictures: PictureBank | None = None,
 ) -> None:
-    """Trains until the budget is spent, with foreign textures if so wanted; calls `keep` every minute."""
+    """Trains until the budget is spent, with foreign textures or photographs if wanted; calls `keep` every minute."""
     rhythm = Rhythm(keep)
     generator = torch.Generator(bank.frames.device).manual_seed(trainer.steps + 1)
     begun, before = trainer.steps, budget.spent
     for _, fraction in budget.steps(bank.frames.device, at_most):
         phase = next((phase for phase in phases if fraction < phase.until), phases[-1])
         texture = TEXTURES[trainer.steps % len(TEXTURES)] if textured else None
-        means = trainer.step(bank, phase.crop, cosine(fraction), generator, texture=texture)
+        means = trainer.step(bank, phase.crop, cosine(fraction), generator, texture=texture, pictures=pictures)
         if log.due():
             pace = (trainer.steps - begun) / max(1e-9, budget.spent - before)
             log(f"vae {trainer.steps} {phase.crop.size}x{phase.crop.frames} {means.text()} {pace:.2f} it/s")
@@ -269,6 +272,7 @@ def main() -> None:
     parser.add_argument("--edition", choices=tuple(EDITIONS), default="1")
     parser.add_argument("--start", type=Path, help="folder with the weights of a VAE to begin with")
     parser.add_argument("--clips", type=int, default=None, help="use so many clips; default all")
+    parser.add_argument("--pictures", type=Path, help="folder with photographs that are carried, too")
     parser.add_argument("--kl", type=float, default=KL)
     parser.add_argument("--no-graph", action="store_true", help="launch every kernel, capture nothing")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -289,9 +293,10 @@ def main() -> None:
         trainer.adopt(options.start)
         log(f"before, held-out PSNR: {judge(trainer.vae, held)[0]}")
     budget = Budget(options.seconds, trainer.resume(place) if place.exists() else 0.0)
-
+    pictures = PictureBank.load(options.pictures, device, edition.size) if options.pictures else None
     train(trainer, bank, budget, log, at_most=options.at_most, keep=lambda: trainer.save(place, budget.spent),
-          phases=PHASES if bank.size == SIZE else large_phases(bank.size), textured=edition.varied)  # fmt: skip
+          phases=PHASES if bank.size == SIZE else large_phases(bank.size), textured=edition.varied,
+          pictures=pictures)  # fmt: skip
     trainer.save(place, budget.spent)
     log(f"trained {trainer.steps} steps")
     if budget.over:
