@@ -217,6 +217,13 @@ def _per_person(values: Tensor) -> Tensor:
     return padded
 
 
+def sampled_clips(
+    indices: Sequence[int], speech: Sequence[Floats], *, seed: int, split: Split, options: ClipOptions, workers: int = 0
+) -> Iterator[SampledClip]:
+    """Clips as ``make_clips`` draws them, but without their pictures: what a store of rendered clips leaves out."""
+    return _sampled(indices, _Sampler(speech, seed, split, options), workers)
+
+
 class _Sampler:
     """``sample_clip`` with its arguments bound."""
 
