@@ -245,9 +245,10 @@ def train(examples: Examples, judges: dict[str, Examples], budget: Budget, log: 
         for group in optimiser.param_groups:
             group["lr"] = RATE * warm(step, WARM) * cosine(fraction)
         chosen = torch.randint(len(examples.mouths), (batch,), device=device)
+        shown = placed(examples.mouths[chosen])
+        shown = worn(shown) if step % 4 else shown
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            shown = placed(examples.mouths[chosen])
-            told = net(worn(shown) if step % 4 else shown)
+            told = net(shown)
         wrong = loss(told.float(), examples.shapes[chosen], spread)
         optimiser.zero_grad()
         wrong.backward()
