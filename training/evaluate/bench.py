@@ -54,7 +54,7 @@ class Bench:
     recogniser: Recogniser
     wanted: Wanted
     singles: int
-    """Clips of one window, whose true renders probes learn from."""
+    """Clips of one window, whose mouths are read, and whose true renders probes learn from."""
     portrait: Path | None = None
     """A photograph."""
     details: dict[str, object] = field(default_factory=dict)

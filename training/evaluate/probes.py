@@ -1,4 +1,4 @@
-"""Read a mouth from landmarks: linear probes, fitted on true renders, of mouth shapes and of phones that look alike."""
+"""Read a mouth from landmarks: linear probes, fitted on true renders, of phones that look alike."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ GROUPS: Final = ((SILENCE,), ("P", "B", "M"), ("F", "V"), ("AA", "AE", "AH", "AW
                  ("S", "Z", "T", "D", "N", "L", "TH", "DH", "K", "G", "NG"))  # fmt: skip
 """Phones that look alike; the others say nothing about the mouth."""
 _CONTEXT: Final = (-2, 0, 2)
-"""Frames that are seen at once."""
+"""Frames that are seen at once, counted from each."""
 _RIDGE: Final = 30.0
 
 # Lips, outside and inside, and the chin.
@@ -33,11 +33,8 @@ _MOUTH: Final = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39,
                  200)  # fmt: skip
 
 
-def features(track: Floats, context: Sequence[int] = _CONTEXT) -> Floats:
-    """How the mouth of a video's points (F, 468, 2) differs from its own mean, without the head's motion: (F, n).
-
-    `context` are the frames that are seen at once, counted from each.
-    """
+def features(track: Floats) -> Floats:
+    """How the mouth of a video's points (F, 468, 2) differs from its own mean, without the head's motion: (F, n)."""
     gone = ~np.isfinite(track).all((1, 2))
     points = np.stack([filled(column) for column in track.reshape(len(track), -1).T], -1).reshape(track.shape)
     like = np.median(points[~gone] if (~gone).any() else points, axis=0)
@@ -56,7 +53,7 @@ def features(track: Floats, context: Sequence[int] = _CONTEXT) -> Floats:
     flat = np.asarray(mouths, np.float32)
     flat -= flat.mean(0)
     places = np.arange(len(flat))
-    around = [flat[np.clip(places + step, 0, len(flat) - 1)] for step in context]
+    around = [flat[np.clip(places + step, 0, len(flat) - 1)] for step in _CONTEXT]
     return np.concatenate(around, 1)
 
 
