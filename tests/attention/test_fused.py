@@ -35,7 +35,12 @@ def compare(dtype: torch.dtype, length: int) -> None:
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is for Linux")
 @pytest.mark.parametrize(
     ("dtype", "length"),
-    [("float32", 600), pytest.param("float32", 2500, marks=pytest.mark.full), ("float16", 70)],
+    [
+        ("float32", 200),
+        pytest.param("float32", 600, marks=pytest.mark.full),
+        pytest.param("float32", 2500, marks=pytest.mark.full),
+        ("float16", 70),
+    ],
 )
 def test_fused_kernels_give_what_the_plain_form_does(dtype: str, length: int) -> None:
     interpret(f"from tests.attention.test_fused import *; compare(torch.{dtype}, {length})")

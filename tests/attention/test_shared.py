@@ -71,7 +71,7 @@ def test_all_see_together_what_one_sees(length: int, size: int) -> None:
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is for Linux")
-@pytest.mark.parametrize(("length", "size"), [(50, 2), (2 * SEEN - 1, 4)])
+@pytest.mark.parametrize(("length", "size"), [(50, 2), pytest.param(2 * SEEN - 1, 4, marks=pytest.mark.full)])
 def test_the_fused_form_gives_what_the_plain_one_does(length: int, size: int) -> None:
     interpret(f"""
 from tests.attention.test_shared import *

@@ -56,6 +56,7 @@ def test_a_tiny_random_network_in_every_kind(tmp_path: Path, library: Path) -> N
     assert len(table(figures).splitlines()) == 4 + 1 + len(KINDS)
 
 
+@pytest.mark.full
 def test_the_bundled_model_through_the_engine(tmp_path: Path, library: Path) -> None:
     words = ("--steps", "2", "--frames", "13", "--kinds", "fp8", "int8", "Q4_0", "Q4_K", "q4")
     figures = measured(tmp_path, *words, "--ggml", str(library))

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.load import main
 
 
-@pytest.mark.parametrize("tier", ["resident", "disk"])
+@pytest.mark.parametrize("tier", ["disk", pytest.param("resident", marks=pytest.mark.full)])
 def test_loading_a_tiny_converted_network(tier: str, tmp_path: Path) -> None:
     out = tmp_path / "load.json"
     main(["--tiny", "--out", str(out), "--scratch", str(tmp_path), "--tier", tier])

@@ -175,7 +175,7 @@ def test_a_real_device_has_no_guard() -> None:
         assert half(2).mul(2).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("name", ["tiny", "nano"])
+@pytest.mark.parametrize("name", ["tiny", pytest.param("nano", marks=pytest.mark.full)])
 def test_whole_pipelines_keep_to_a_t4(name: str, t4: Device, tiny_folder: Path) -> None:
     """Speech, text, picture, key frames, denoising and decoding of two windows, all looked at."""
     engine = Engine.from_pretrained(tiny_folder if name == "tiny" else name)

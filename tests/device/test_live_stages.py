@@ -42,13 +42,15 @@ def tensors(lodging: Lodging, networks: Networks, work: Work, machine: Machine) 
     ("dtype", "size", "lodging", "words"),
     [
         (torch.float16, Pixels(640, 640), Lodging(tier=Tier.DISK, keep_encoders=False), (511, 511)),
-        (
+        pytest.param(
             torch.bfloat16, Pixels(640, 640),
             Lodging(tier=Tier.PINNED, frames_at_once=3, tile=384, coded_at_once=1, keep_encoders=False), (60, 130),
+            marks=pytest.mark.full,
         ),
-        (
+        pytest.param(
             torch.float16, Pixels(448, 832),
             Lodging(tier=Tier.DISK, frames_at_once=4, coded_at_once=1, keep_encoders=False), (20, 511),
+            marks=pytest.mark.full,
         ),
     ],
     ids=["T4, all at once", "small card", "T4, wide picture"],

@@ -61,8 +61,15 @@ def show(browser: webdriver.Chrome, url: str, scheme: str, size: tuple[int, int]
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "size"),
+    [
+        pytest.param("light", DESKTOP, id="light-desktop"),
+        pytest.param("dark", PHONE, id="dark-phone"),
+        pytest.param("dark", DESKTOP, id="dark-desktop", marks=pytest.mark.full),
+        pytest.param("light", PHONE, id="light-phone", marks=pytest.mark.full),
+    ],
+)
 def test_pages_fit_and_ask_no_other_host(
     scheme: str, size: tuple[int, int], browser: webdriver.Chrome, address: str
 ) -> None:

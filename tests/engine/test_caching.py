@@ -94,7 +94,7 @@ def lender(tiny: Model) -> Iterator[Lender]:
 
 
 @pytest.mark.parametrize("cache", CACHES.values(), ids=CACHES)
-@pytest.mark.parametrize("scheduler", ["euler", "ab2"])
+@pytest.mark.parametrize("scheduler", ["euler", pytest.param("ab2", marks=pytest.mark.full)])
 def test_skipped_steps_ask_no_block_and_windows_share_nothing(
     cache: dict[str, Any],
     scheduler: str,

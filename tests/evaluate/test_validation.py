@@ -27,7 +27,14 @@ def samples() -> list[Sample]:
     return cyclic(["speaker", "listener"], videos, voices)
 
 
-@pytest.mark.parametrize("degradation", DEGRADATIONS, ids=lambda degradation: degradation.name)
+@pytest.mark.parametrize(
+    "degradation",
+    [
+        # Faces are looked for anew at every strength; how heads move is measured in test_measures.py as well.
+        pytest.param(one, marks=[pytest.mark.full] * one.name.startswith("swaying"), id=one.name)
+        for one in DEGRADATIONS
+    ],
+)
 def test_measures_follow(degradation: Degradation, samples: list[Sample]) -> None:
     few = replace(degradation, strengths=degradation.strengths[::2])
     found = judge(few, samples)["measures"]

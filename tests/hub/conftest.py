@@ -3,31 +3,18 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from infinitetalk.core import presets
 from infinitetalk.core.presets import HubFile, Preset, Repository, Role
 from infinitetalk.weights.hub import fetch
 from infinitetalk.weights.hub.client import Hub
 from tests.hub.fake_hub import FakeHub, serve
+from tests.hub.small import ADAPTER, BIG, CONFIG, OTHER, SMALL, SPEECH, TABLE, TOKENIZER
 from tests.weights.loose import make_loose
-
-BIG = HubFile(Role.BASE, Repository("some/base", "apache-2.0"), "big.safetensors")
-ADAPTER = HubFile(Role.ADAPTER, Repository("some/adapter", "apache-2.0"), "folder/adapter.safetensors")
-CONFIG = HubFile(Role.SPEECH, Repository("some/speech", "mit"), "config.json")
-SPEECH = HubFile(Role.SPEECH, Repository("some/speech", "mit"), "model.safetensors", revision="refs/pr/1")
-TOKENIZER = HubFile(Role.TOKENIZER, Repository("some/base", "apache-2.0"), "words/*")
-
-SMALL = Preset(name="small", card="any", summary="for tests", people=1, files=(BIG, ADAPTER, TOKENIZER, CONFIG, SPEECH))
-"""Stands in the table of presets while a test runs."""
-OTHER = Preset(name="other", card="any", summary="shares a file", people=2, files=(BIG, SPEECH))
-
-TABLE = cast(dict[str, Preset], presets.PRESETS)
 
 
 def bytes_of(file: HubFile, size: int) -> bytes:

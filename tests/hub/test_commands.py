@@ -19,8 +19,8 @@ from infinitetalk.cli.main import main
 from infinitetalk.core import presets
 from infinitetalk.core.presets import PLAIN
 from infinitetalk.weights.hub.client import Hub
-from tests.hub.conftest import BIG, SMALL
 from tests.hub.fake_hub import FakeHub
+from tests.hub.small import BIG, SMALL
 from tests.hub.test_presets import publish
 from tests.hub.test_store import DISK_USAGE, on_disk
 
@@ -268,7 +268,7 @@ def test_the_list_of_presets_needs_no_hub(
 
 RUN = """
 import sys
-from tests.hub.conftest import SMALL, TABLE
+from tests.hub.small import SMALL, TABLE
 TABLE["small"] = SMALL
 from infinitetalk.cli.main import main
 sys.exit(main(sys.argv[1:]))

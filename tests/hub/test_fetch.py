@@ -11,8 +11,8 @@ from infinitetalk.core.errors import InfiniteTalkError, MachineError, ModelError
 from infinitetalk.weights.hub import fetch as fetching
 from infinitetalk.weights.hub.client import Entry, Hub, describe, partial_path, present
 from infinitetalk.weights.hub.fetch import fetch, verify
-from tests.hub.conftest import ADAPTER, BIG, CONFIG, SMALL, SPEECH, TOKENIZER
 from tests.hub.fake_hub import Content, FakeHub
+from tests.hub.small import ADAPTER, BIG, CONFIG, SMALL, SPEECH, TOKENIZER
 
 
 def one(hub: Hub, fake_file: object = BIG) -> Entry:

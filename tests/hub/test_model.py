@@ -23,8 +23,8 @@ from infinitetalk.weights.folder import ModelFolder
 from infinitetalk.weights.hub.client import Hub
 from infinitetalk.weights.hub.store import Record, plan, write
 from tests.faces.conftest import write_portrait, write_voice
-from tests.hub.conftest import TABLE
 from tests.hub.fake_hub import Content, FakeHub
+from tests.hub.small import TABLE
 from tests.weights.fake import fake_gguf, fake_pieces, fake_safetensors, fake_shards
 from tests.weights.key_lists import adapter, shapes
 

@@ -24,8 +24,8 @@ from infinitetalk.weights.hub.store import (
     replace_dit,
     write,
 )
-from tests.hub.conftest import BIG, CONFIG, OTHER, SMALL, SPEECH
 from tests.hub.fake_hub import FakeHub
+from tests.hub.small import BIG, CONFIG, OTHER, SMALL, SPEECH
 
 DISK_USAGE = "infinitetalk.weights.hub.download.disk_usage"
 

@@ -150,6 +150,7 @@ def compare_shared_fused() -> None:
 
 
 @NEEDS_TRITON
+@pytest.mark.full
 def test_rows_that_are_shared_pass_through_fused_kernels() -> None:
     interpret("from tests.kernels.test_pixels import *; compare_shared_fused()")
 
@@ -167,7 +168,7 @@ def test_frames_are_written_as_the_next_convolution_reads_them(dtype: str) -> No
 
 
 @NEEDS_TRITON
-@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize("stacked", [True, pytest.param(False, marks=pytest.mark.full)])
 def test_a_vae_of_fused_kernels_codes_as_the_plain_one(*, stacked: bool) -> None:
     interpret(f"from tests.kernels.test_pixels import *; compare_networks(stacked={stacked})")
 

@@ -42,7 +42,11 @@ def test_frames_that_are_there_stay_and_cuts_are_not_crossed() -> None:
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(("size", "speed", "lowest"), [(128, None, 1.5), (128, 30.0, 1.5), (192, 20.0, 1.5)])
+@pytest.mark.parametrize(("size", "speed", "lowest"), [
+    (128, None, 1.5),
+    pytest.param(128, 30.0, 1.5, marks=pytest.mark.full),
+    pytest.param(192, 20.0, 1.5, marks=pytest.mark.full),
+])  # fmt: skip
 def test_two_decibels_over_blending_on_turning_heads(size: int, speed: float | None, lowest: float) -> None:
     """The mean of several heads, each at its own speed from 20 degrees a second on, or all at one.
 

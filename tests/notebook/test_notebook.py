@@ -100,6 +100,12 @@ def test_it_makes_a_video_with_nano_and_opens_the_page(tmp_path: Path) -> None:
     keep(made, "InfiniteTalk-nano.ipynb")
     assert "Model nano" in told(made), "no GPU, so the bundled model"
     assert "Nothing to download" in told(made)
+    assert len(list((tmp_path / "results").glob("*.mp4"))) == 1
+
+
+@pytest.mark.full
+def test_what_is_made_is_not_made_twice(tmp_path: Path) -> None:
+    run(tmp_path, SETTINGS=SHORT)
     (video,) = (tmp_path / "results").glob("*.mp4")
     before = video.stat().st_mtime_ns
     again = run(tmp_path, SETTINGS=SHORT)

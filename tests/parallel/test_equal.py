@@ -29,7 +29,7 @@ SETTINGS = {2: MemorySettings(gpus=2, memory="pinned"), 4: MemorySettings(gpus=4
 Error = Callable[[Tensor, Tensor], float]
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.full)])
 def shared(request: pytest.FixtureRequest, tiny_folder: Path) -> Iterator[Model]:
     model = Engine.from_pretrained(tiny_folder, device="cpu", memory=SETTINGS[request.param]).model
     yield model

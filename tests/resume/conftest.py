@@ -1,10 +1,6 @@
 """A job of twelve windows with `tiny`, and processes that make it."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.faces.conftest import write_portrait, write_voice
+from tests.starting import finished
 
 WINDOWS, STEPS = 12, 6
 
@@ -37,14 +34,8 @@ class Case:
     """From its first journaled window to its end."""
 
     def command(self, output: Path, *more: object) -> list[str]:
-        """What a shell runs."""
-        words = ["-m", "infinitetalk", "generate", *self.words, "--output", str(output), "--json", *map(str, more)]
-        return [sys.executable, *words]
-
-
-def environment() -> dict[str, str]:
-    """The same number of threads as the tests have."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        """What a shell runs, behind the program's name."""
+        return ["generate", *self.words, "--output", str(output), "--json", *map(str, more)]
 
 
 def events(text: str) -> list[dict[str, Any]]:
@@ -68,11 +59,9 @@ def case(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     words = (*inputs, "--no-provenance", "--device", "cpu", "--steps", str(STEPS))
     output = folder / "whole.mp4"
     case = Case(words, np.zeros(0, np.uint8), b"", 0.0)
-    done = subprocess.run(case.command(output), env=environment(), capture_output=True, text=True, check=True)
+    done = finished(case.command(output))
+    assert done.returncode == 0, done.stderr
     told = events(done.stdout)
     assert begun(told) == WINDOWS
     seconds = sum(told[-1]["stage_seconds"][name] for name in ("denoising (DiT)", "lip sync and motion", "assembly"))
     return Case(words, frames_of(output), output.read_bytes(), seconds)
-
-
-Start = Callable[..., "subprocess.Popen[str]"]

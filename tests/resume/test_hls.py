@@ -1,6 +1,7 @@
 """The preview: opened by a player while the job is at work, whole when it is over, and again after a kill."""
 
-import subprocess
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from infinitetalk.cli.main import main
 from infinitetalk.media.hls import fresh
-from tests.resume.conftest import WINDOWS, Case, environment, frames_of
+from tests.resume.conftest import WINDOWS, Case, frames_of
+from tests.starting import Started, finished
 
 
 def open_playlist(path: Path) -> tuple[np.ndarray, float]:
@@ -31,11 +33,11 @@ def test_plays_while_the_job_runs_and_after_a_kill(case: Case, tmp_path: Path) -
     output, folder = tmp_path / "video.mp4", tmp_path / "preview"
     playlist = folder / "index.m3u8"
     command = case.command(output, "--hls", folder)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment()) as process:
+    with Started(command, os.devnull, os.devnull) as process:
         while not (playlist.exists() and playlist.read_text().count("#EXTINF") >= 2):
             assert process.poll() is None
             time.sleep(0.002)
-        process.send_signal(19)  # stopped, so that it is at work for as long as this looks
+        process.send(signal.SIGSTOP)  # stopped, so that it is at work for as long as this looks
         text = playlist.read_text()
         windows = text.count("#EXTINF")
         assert 2 <= windows < WINDOWS and "#EXT-X-ENDLIST" not in text
@@ -53,7 +55,7 @@ def test_plays_while_the_job_runs_and_after_a_kill(case: Case, tmp_path: Path) -
     np.testing.assert_array_equal(frames, case.frames[:count])
     np.testing.assert_array_equal(first, case.frames[0])
     assert count / 25 - 0.2 < heard <= count / 25 + 0.1
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    done = finished(command)
     assert done.returncode == 0, done.stderr
     assert "resumed at window" in done.stdout
     assert playlist.read_text().endswith("#EXT-X-ENDLIST\n")

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +15,8 @@ from infinitetalk.media.sidecar import absolute
 from infinitetalk.media.writer import VideoWriter
 from infinitetalk.runtime.platform import held
 from tests.faces.conftest import write_portrait, write_voice
-from tests.resume.conftest import WINDOWS, Case, environment, frames_of
+from tests.resume.conftest import WINDOWS, Case, frames_of
+from tests.starting import finished
 
 FINISHED = 3
 
@@ -190,8 +189,7 @@ sys.exit(main(sys.argv[2:]))
 def test_a_full_disk_leaves_finished_windows_playable(case: Case, tmp_path: Path) -> None:
     output, room = tmp_path / "video.mp4", 400_000
     large = case.command(output, "--quality", 1)  # so that the video outgrows that, and what windows hand on does not
-    words = [sys.executable, "-c", FULL_DISK, str(room), *large[3:]]
-    died = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
+    died = finished([str(room), *large], FULL_DISK)
     assert died.returncode == 1, died.stdout
     lines = died.stderr.splitlines()
     assert len(lines) == 1, died.stderr
@@ -201,7 +199,7 @@ def test_a_full_disk_leaves_finished_windows_playable(case: Case, tmp_path: Path
     assert f"{windows} of {WINDOWS} windows are playable in {folder}; the same command goes on from there" in lines[0]
     shown = np.concatenate([frames_of(folder / f"window-{number:05}.mp4") for number in range(windows)])
     assert len(shown) == 13 + 8 * (windows - 1)
-    again = subprocess.run(large, env=environment(), capture_output=True, text=True, check=False)
+    again = finished(large)
     assert again.returncode == 0, again.stderr
     assert f"resumed at window {windows}" in again.stdout
     whole = frames_of(output)

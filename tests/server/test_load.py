@@ -127,7 +127,8 @@ def test_a_service_that_is_killed_goes_on(tiny_folder: Path, tmp_path: Path) -> 
     assert TOKENS["anna"] not in log and "Traceback" not in log
 
 
-@pytest.mark.parametrize(("clients", "jobs"), [(3, 6), pytest.param(20, 50, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize(("clients", "jobs"), [(3, 6), (20, 50)])
 def test_a_queue_of_many_clients_survives_a_kill(clients: int, jobs: int, tiny_folder: Path, tmp_path: Path) -> None:
     """By kill -9 while most of the jobs wait: each is made, once, for its own client."""
     picture, voice = write_portrait(tmp_path / "face.png"), write_voice(tmp_path / "voice.wav", 0.4)
