@@ -9,16 +9,18 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Self
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["infinitetalk.cli.main", "infinitetalk.engine.job", "infinitetalk.engine.engine"])
+_CONTEXT.set_forkserver_preload(
+    ["infinitetalk.cli.main", "infinitetalk.engine.job", "infinitetalk.engine.engine", "infinitetalk.server.run"]
+)
 
 
-def _run(words: Sequence[str], code: str | None, told: str, errors: str) -> None:
+def _run(words: Sequence[str], code: str | None, told: str, errors: str, variables: Mapping[str, str]) -> None:
     """What the new process does: the command, or code that begins it in a way of its own."""
     import torch
 
@@ -26,8 +28,9 @@ def _run(words: Sequence[str], code: str | None, told: str, errors: str) -> None
 
     # Started in a shell's background, these tests ignore SIGINT, and so would their children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for path, number in ((told, 1), (errors, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    os.environ |= variables
+    for path, number, how in ((told, 1, os.O_TRUNC), (errors, 2, os.O_APPEND)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     sys.argv = ["infinitetalk", *words]
     torch.set_num_threads(1)  # as many as the tests have
@@ -37,10 +40,20 @@ def _run(words: Sequence[str], code: str | None, told: str, errors: str) -> None
 
 
 class Started:
-    """A command that was started: what `subprocess.Popen` is for another program."""
+    """A command that was started: what `subprocess.Popen` is for another program.
 
-    def __init__(self, words: Sequence[str], told: Path | str, errors: Path | str, code: str | None = None) -> None:
-        self._process = _CONTEXT.Process(target=_run, args=([*words], code, str(told), str(errors)))
+    Args:
+        words: what follows the program's name.
+        told: the file that gets its output.
+        errors: the file to which its errors are added.
+        code: begins it in a way of its own, with the words as its arguments.
+        variables: of its environment, beside those of the tests.
+    """
+
+    def __init__(
+        self, words: Sequence[str], told: Path | str, errors: Path | str, code: str | None = None, **variables: str
+    ) -> None:
+        self._process = _CONTEXT.Process(target=_run, args=([*words], code, str(told), str(errors), variables))
         self._process.start()
 
     def poll(self) -> int | None:

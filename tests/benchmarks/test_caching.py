@@ -9,6 +9,7 @@ from benchmarks.caching import RESULT, SETTINGS, STEPS, filled, main, table
 from benchmarks.quantisation import RESULTS, ROOT
 
 
+@pytest.mark.full
 def test_a_short_window_with_each_method(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     main(["--out", str(out), "--steps", "7", "--frames", "13", "--settings", "1"])

@@ -64,7 +64,7 @@ def test_a_folder_holds_the_kinds_of_the_preset(model: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "pretend"),
     [
-        ("fp8", ("--pretend", "t4", "--memory", "disk")),
+        pytest.param("fp8", ("--pretend", "t4", "--memory", "disk"), marks=pytest.mark.full),
         pytest.param("fp8", (), marks=pytest.mark.full),
         pytest.param("q4_k", ("--pretend", "t4", "--memory", "disk"), marks=pytest.mark.full),
     ],

@@ -184,15 +184,15 @@ def files(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 RUN = [block for block in BLOCKS if block.language in SHELL and any(map(block.is_run, block.lines))]
 
 
-LONG = ("docs/evaluate.md", "docs/speech.md", "docs/start/no-gpu.md")
+LONG = ("docs/evaluate.md", "docs/live.md", "docs/speech.md", "docs/start/no-gpu.md")
 """What other tests and the README's blocks do in small: these are run by `make test-full` only."""
 
 
-def _longer(block: Block, *documents: str) -> Any:
-    return pytest.param(block, id=block.name, marks=[pytest.mark.full] * (block.document in documents))
+def _marked(block: Block) -> Any:
+    return pytest.param(block, id=block.name, marks=[pytest.mark.full] * (block.document in LONG))
 
 
-@pytest.mark.parametrize("block", [_longer(block, *LONG) for block in RUN])
+@pytest.mark.parametrize("block", [_marked(block) for block in RUN])
 def test_a_block_runs(block: Block, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if block.document == BY_SERVER:
         assert all(line.startswith("curl ") for line in block.lines), "only curl is run there: say why not above"
@@ -213,7 +213,7 @@ def _silence() -> Iterator[NDArray[np.float32]]:
         yield np.zeros(4800, np.float32)
 
 
-@pytest.mark.parametrize("block", [_longer(block, "docs/live.md") for block in BLOCKS if block.language == "python"])
+@pytest.mark.parametrize("block", [_marked(block) for block in BLOCKS if block.language == "python"])
 def test_python_runs(block: Block, files: Path) -> None:  # noqa: ARG001
     if block.reason is None:
         shown = list[NDArray[np.uint8]]()

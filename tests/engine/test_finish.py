@@ -71,7 +71,7 @@ def source_frames(request: TalkRequest, count: int, rate: Fraction | int = 25) -
         return [source.frame_at(float(number / Fraction(rate))) for number in range(count)]
 
 
-@pytest.mark.parametrize("framing", ["crop", "face", "letterbox"])
+@pytest.mark.parametrize("framing", ["crop", pytest.param("face", marks=pytest.mark.full), "letterbox"])
 def test_face_only_leaves_all_else_as_it_was(tiny: Model, dub: Dub, framing: str) -> None:
     step, begin = {"letterbox": (2.0, 0), "crop": (0.8, 40), "face": (0.8, 20)}[framing]
     request = dub(shot(30, step, begin), output_size="source", blend="face", framing=framing)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from infinitetalk.cli.main import main
+from tests.docs.test_blocks import read
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -54,7 +55,17 @@ def commands(script: Path) -> list[list[str]]:
     return [[word for part in line[1:] for word in (SHORT if part == "$@" else [part])] for line in found]
 
 
-@pytest.mark.parametrize("name", VIDEOS)
+LONG = ("dubbing", "input_json", "two_people")
+"""What these do is tested elsewhere in small; `make test` looks whether the program takes their lines."""
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_lines_are_ones_that_the_program_takes(name: str) -> None:
+    for words in commands(EXAMPLES / f"{name}.sh"):
+        read(words)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.full] * (name in LONG)) for name in VIDEOS])
 def test_scripts_make_their_videos(place: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """image.sh in a shell, the others here: a new process for each would load the libraries again."""
     if name == "speech" and shutil.which("espeak-ng") is None:

@@ -1,10 +1,7 @@
 """Fifty jobs of twenty clients; and a service that is killed with jobs in its queue and started again."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +21,7 @@ from infinitetalk.jobs.record import JobState
 from tests.faces.conftest import write_portrait, write_voice
 from tests.resume.conftest import frames_of
 from tests.server.conftest import TOKENS, Serve
+from tests.starting import Started
 
 
 @pytest.mark.parametrize(("clients", "jobs"), [(5, 10), pytest.param(20, 50, marks=pytest.mark.full)])
@@ -70,23 +68,20 @@ def test_many_jobs_of_many_clients(clients: int, jobs: int, serve: Serve, tiny_f
 
 
 @contextmanager
-def started(folder: Path, model: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def started(folder: Path, model: Path) -> Iterator[tuple[Started, str]]:
     """The command `infinitetalk serve` and its URL."""
     words = ["serve", "--port", "0", "--folder", str(folder), "--model", f"tiny={model}", "--device", "cpu"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "INFINITETALK_TOKEN": TOKENS["anna"]}
-    log = folder.with_suffix(".log")
-    with log.open("a") as written:
-        process = subprocess.Popen([sys.executable, "-m", "infinitetalk", *words], env=environment, text=True,
-                                   stdout=subprocess.PIPE, stderr=written)  # fmt: skip
-    assert process.stdout is not None
+    log, told = folder.with_suffix(".log"), folder.with_suffix(".told")
+    told.unlink(missing_ok=True)
+    process = Started(words, told, log, INFINITETALK_TOKEN=TOKENS["anna"])
     try:
-        line = process.stdout.readline()
+        while process.poll() is None and not (told.exists() and "\n" in told.read_text()):
+            time.sleep(0.02)
+        line = told.read_text()
         assert line.startswith("Serving http://"), log.read_text()
         yield process, line.split()[1]
     finally:
         process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def wait_until(client: Client, job: str, windows: int) -> RemoteJob:
@@ -107,13 +102,13 @@ def test_a_service_that_is_killed_goes_on(tiny_folder: Path, tmp_path: Path) -> 
     with started(tmp_path / "jobs", tiny_folder) as (process, url), Client(url, TOKENS["anna"]) as client:
         ids = [client.submit(request, key=f"key-{index}").id for index, request in enumerate([first, *others])]
         assert wait_until(client, ids[0], 2).state is JobState.RUNNING
-        process.send_signal(signal.SIGKILL)
+        process.send(signal.SIGKILL)
         process.wait()
     with started(tmp_path / "jobs", tiny_folder) as (process, url), Client(url, TOKENS["anna"]) as client:
         assert client.submit(first, key="key-0").id == ids[0]
         again = wait_until(client, ids[0], 4)
         assert again.state is JobState.RUNNING
-        process.send_signal(signal.SIGTERM)
+        process.send(signal.SIGTERM)
         assert process.wait(60) == 0
     with started(tmp_path / "jobs", tiny_folder) as (_, url), Client(url, TOKENS["anna"]) as client:
         over = [list(client.watch(job))[-1] for job in ids]
@@ -142,7 +137,7 @@ def test_a_queue_of_many_clients_survives_a_kill(clients: int, jobs: int, tiny_f
 
         with ThreadPoolExecutor(clients) as pool:
             ids = {number: job for found in pool.map(submit, range(clients)) for number, job in found.items()}
-        process.send_signal(signal.SIGKILL)
+        process.send(signal.SIGKILL)
         process.wait()
     with started(tmp_path / "jobs", tiny_folder) as (_, url), Client(url, TOKENS["anna"], timeout=300) as client:
         waiting = sum(not client.job(job).state.over for job in ids.values())
@@ -158,11 +153,7 @@ def test_the_log_of_a_service_is_json(tiny_folder: Path, tmp_path: Path) -> None
     with started(tmp_path / "jobs", tiny_folder) as (process, url):
         with urlopen(f"{url}/healthz", timeout=30) as answer:
             assert answer.status == 200
-        process.send_signal(signal.SIGINT)
-        for _ in range(600):
-            if process.poll() is not None:
-                break
-            time.sleep(0.05)
-        assert process.returncode == 0
+        process.send(signal.SIGINT)
+        assert process.wait(60) == 0
     lines = [json.loads(line) for line in (tmp_path / "jobs.log").read_text().splitlines()]
     assert lines and all({"time", "level", "message"} <= set(line) for line in lines)

@@ -237,7 +237,9 @@ def test_a_text_is_spoken(visitor: Visitor, studio: Served) -> None:
     assert studio.newest()["voice"] == ["espeak:buzz"]
 
 
-@pytest.mark.parametrize(("name", "content"), [("notes.png", b"no picture at all"), ("empty.png", b"")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("notes.png", b"no picture at all"), pytest.param("empty.png", b"", marks=pytest.mark.full)]
+)
 def test_a_wrong_file_is_one_sentence_and_the_page_goes_on(
     name: str, content: bytes, visitor: Visitor, studio: Served, tmp_path: Path
 ) -> None:
@@ -279,6 +281,7 @@ def test_a_phone(visitor: Visitor, studio: Served) -> None:
         visitor.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.full
 def test_with_the_keyboard_alone(visitor: Visitor) -> None:
     def reach(css: str) -> None:
         for _ in range(120):
