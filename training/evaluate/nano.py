@@ -75,9 +75,11 @@ def swapped(bench: Bench, count: int) -> list[Check]:
     scenes = list(bench.studio.scenes("single", SINGLE, count, WINDOW, truth=True))
     rows = []
     for index, (scene, other) in enumerate(zip(scenes, [*scenes[1:], scenes[0]], strict=True)):
-        video = bench.camera.shoot(f"swapped-{index}", scene.picture, other.voice, WINDOW)
-        shown = bench.openness(f"swapped-{index}", video)
-        bench.sync(f"swapped-{index}", shown, other.truth)
+        # The name tells whose sound it is: the last one's neighbour depends on how many there are.
+        name = f"swapped-{index}-{(index + 1) % count}"
+        video = bench.camera.shoot(name, scene.picture, other.voice, WINDOW)
+        shown = bench.openness(name, video)
+        bench.sync(name, shown, other.truth)
         rows.append({
             "r": correlation(shown, other.truth),
             "r with the old track": correlation(shown, scene.truth),
