@@ -4,8 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
-# One thread per worker: two workers on two cores beat two threads fighting over both. A third one works while tests
-# wait for browsers and for processes that they started.
+# One thread per worker: two workers on two cores beat two threads fighting over both.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(WITHOUT_BROWSER)
 # Some tests need a browser; where none is, and none can be installed, they are left out, and that is said.
 WITHOUT_BROWSER = $(shell command -v chromedriver >/dev/null || \

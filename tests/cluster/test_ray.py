@@ -234,7 +234,7 @@ def test_a_batch_on_a_cluster(
 def test_the_api_as_a_serve_deployment(nodes: Nodes, tiny_folder: Path, make_job: MakeJob, tmp_path: Path) -> None:
     from ray import serve
 
-    from infinitetalk.server.on_ray import Service, application
+    from infinitetalk.server.on_ray import Service, deploy
     from infinitetalk.server.run import listen
 
     with listen("127.0.0.1", 0) as bound:
@@ -247,7 +247,7 @@ def test_the_api_as_a_serve_deployment(nodes: Nodes, tiny_folder: Path, make_job
     files = [("image", ("face.png", request.image.read_bytes())), ("audio", ("a.wav", request.audio[0].read_bytes()))]
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        serve.run(application(service, nodes.cluster.head_node.node_ip_address), route_prefix="/")
+        deploy(service, nodes.cluster.head_node.node_ip_address, port)
         headers = {"Authorization": f"Bearer {TOKENS['anna']}"}
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as http:
             assert http.get("/readyz").status_code == 200

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -218,6 +219,22 @@ def test_forms_come_back_as_they_were(portrait: Path, voice: Path, tmp_path: Pat
 
 def studio(counter: Counter, scratch: Path, **more: Any) -> Studio:
     return Studio(counter, Machine(Workshop("cpu"), "cpu", None, scratch), FORM, scratch, **more)
+
+
+def test_a_job_that_ends_between_two_looks_is_looked_at_again(
+    counter: Counter, form: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = owner_of({}, "page")
+    done = ended(counter, counter.submit(owner, form), owner)
+    at_work = replace(done, record=replace(done.record, state=JobState.RUNNING))
+    looks = iter([at_work, done, done, done])
+    monkeypatch.setattr(Counter, "find", lambda *_: next(looks))
+    monkeypatch.setattr(Counter, "mine", lambda *_: [next(looks)])
+    browser: Any = SimpleNamespace(cookies={}, session_hash="page")
+    _, seen, progress, _, _, _, _, timer = studio(counter, tmp_path).look(browser, done.key, None)
+    assert progress and timer["active"], "what is shown at work is looked at again"
+    _, _, progress, told, _, _, _, timer = studio(counter, tmp_path).look(browser, done.key, seen)
+    assert not progress and told and not timer["active"]
 
 
 def test_files_of_the_server_cannot_be_named_from_elsewhere(counter: Counter, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class Studio:
         except InfiniteTalkError as error:
             gr.Warning(str(error), title="This cannot be made")
             return (gr.skip(), gr.skip(), "", telling.refusal(str(error)), *(gr.skip() for _ in range(4)))
-        return self._view(ticket, owner)
+        return self._view(ticket.key, owner)
 
     def _form(self, values: Sequence[Any]) -> dict[str, Any]:
         form = widgets.collect(self.names, values)
@@ -74,9 +74,17 @@ class Studio:
     def _owner(self, request: gr.Request) -> str:
         return door.owner_of(request.cookies, request.session_hash)
 
-    def _view(self, ticket: Ticket | None, owner: str) -> View:
+    def _view(self, key: str | None, owner: str) -> View:
         """Everything that shows a job, and the session's gallery."""
-        mine = self.jobs.mine(owner)
+        return self._drawn(key, self.jobs.mine(owner))
+
+    def _drawn(self, key: str | None, mine: Sequence[Ticket]) -> View:
+        """That of one look at the session's jobs.
+
+        All of it tells of the same moment: a job that ended between two looks would be shown at work, and the page,
+        for which all is over, would not look again.
+        """
+        ticket = _of(key, mine)
         over = ticket is None or ticket.over
         return (
             None if ticket is None else ticket.key,
@@ -95,11 +103,11 @@ class Studio:
 
     def look(self, request: gr.Request, key: str | None, seen: dict[str, Any] | None) -> View:
         """Shows what has changed since the last look."""
-        owner = self._owner(request)
-        ticket, mine = self.jobs.find(key, owner), self.jobs.mine(owner)
+        mine = self.jobs.mine(self._owner(request))
+        ticket = _of(key, mine)
         view = self._seen(ticket, mine)
         if seen is None or view != seen["view"]:
-            return self._view(ticket, owner)
+            return self._drawn(key, mine)
         # The bar never goes back, though estimates of what is left may grow.
         share = max(seen["share"], 0.0 if ticket is None else ticket.record.progress.fraction)
         shown = telling.progress(ticket, share)
@@ -107,10 +115,10 @@ class Studio:
 
     def arrive(self, request: gr.Request) -> View:
         """What a page shows that was just opened: the session's job at work, or its newest."""
-        owner = self._owner(request)
-        mine = self.jobs.mine(owner)
+        mine = self.jobs.mine(self._owner(request))
         running = [ticket for ticket in reversed(mine) if not ticket.over]
-        return self._view(next(iter(running or mine), None), owner)
+        newest = next(iter(running or mine), None)
+        return self._drawn(None if newest is None else newest.key, mine)
 
     def stop(self, request: gr.Request, key: str | None) -> View:
         """Ends the job that is shown."""
@@ -118,27 +126,27 @@ class Studio:
         ticket = self.jobs.find(key, owner)
         if ticket is not None:
             self.jobs.queue.cancel(ticket.key, owner)
-        return self._view(self.jobs.find(key, owner), owner)
+        return self._view(key, owner)
 
     def act(self, request: gr.Request, key: str | None, event: gr.EventData) -> tuple[Any, ...]:
         """Does what a card's button says; gives the view, then the form."""
         owner = self._owner(request)
         what, ticket = getattr(event, "act", ""), self.jobs.find(getattr(event, "key", None), owner)
         form: list[Any] = [gr.skip() for _ in self.names]
-        shown = self.jobs.find(key, owner)
         if ticket is None:
-            return (*self._view(shown, owner), *form)
+            return (*self._view(key, owner), *form)
+        shown: str | None = key
         try:
             if what == "again":
                 form = self._again(ticket)
             elif what == "on":
                 self.jobs.queue.go_on(ticket.key, owner)
-                shown = self.jobs.find(ticket.key, owner)
+                shown = ticket.key
             elif what == "remove":
                 self.jobs.queue.remove(ticket.key, owner)
-                shown = None if ticket.key == key else shown
+                shown = None if ticket.key == key else key
             elif what == "watch":
-                shown = ticket
+                shown = ticket.key
         except InfiniteTalkError as error:
             gr.Warning(str(error))
         return (*self._view(shown, owner), *form)
@@ -216,6 +224,10 @@ class Studio:
         """The banner and the widgets of a model."""
         facts = ModelFolder.open(model).facts
         return [self.machine.banner(model), *widgets.fitted(self.names[1:], facts, self.usual)]
+
+
+def _of(key: str | None, tickets: Sequence[Ticket]) -> Ticket | None:
+    return next((ticket for ticket in tickets if ticket.key == key), None)
 
 
 def _renamed(value: Any, copied: dict[str, str]) -> Any:

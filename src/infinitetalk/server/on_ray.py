@@ -2,9 +2,12 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,6 +32,10 @@ log = logging.getLogger(__name__)
 APPLICATION = "infinitetalk"
 _MOST_QUEUES = 60
 _COUNT_EVERY = 1.0
+# Where this machine reaches what listens everywhere.
+_NEAR = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_LATEST = 60.0
+"""Seconds within which the proxy must know the application."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +141,30 @@ def application(service: Service, address: str) -> Any:
     return options(serve.ingress(build)()).bind()
 
 
+def deploy(service: Service, address: str, port: int) -> None:
+    """Runs the application behind Ray's proxy on a port, and returns when it answers there.
+
+    Raises:
+        MachineError: it does not within a minute.
+    """
+    from ray import serve
+
+    serve.run(application(service, address), name=APPLICATION, route_prefix="/")
+    host, until = _NEAR.get(service.place.host, service.place.host), time.monotonic() + _LATEST
+    # Ray's proxy hears of the route a moment after the deployment is ready, and knows nothing of it until then.
+    while _asked(host, port) == HTTPStatus.NOT_FOUND:
+        if time.monotonic() > until:
+            raise MachineError(f"Ray's proxy on port {port} does not pass on what it is asked; see `serve status`")
+        time.sleep(0.1)
+
+
+def _asked(host: str, port: int) -> int:
+    """The status of the answer whether the service lives."""
+    with closing(HTTPConnection(host, port, timeout=_LATEST)) as connection:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status
+
+
 def serve_on_ray(address: str, service: Service, ready: Callable[[str], None]) -> None:
     """Serves until Ctrl-C or SIGTERM; jobs that are unfinished then go on the next time.
 
@@ -156,7 +187,7 @@ def serve_on_ray(address: str, service: Service, ready: Callable[[str], None]) -
     with connected(address):
         serve.start(http_options={"host": place.host, "port": port})
         try:
-            serve.run(application(service, ray.util.get_node_ip_address()), name=APPLICATION, route_prefix="/")
+            deploy(service, ray.util.get_node_ip_address(), port)
             ready(place.url(port))
             threading.Event().wait()
         except KeyboardInterrupt:
