@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from training import parallel
+
 
 class Budget:
     """So many seconds of training, counted from the first call of `fraction`, with what earlier runs already spent."""
@@ -42,8 +44,8 @@ class Budget:
         while True:
             if device is not None and device.type == "cuda" and step % 8 == 0:
                 torch.cuda.synchronize(device)
-            fraction = self.fraction()
-            if step and (fraction >= 1 or self.spent >= stop):
+            fraction, late = parallel.agreed(self.fraction(), float(self.spent >= stop))
+            if step and (fraction >= 1 or late):
                 return
             yield step, fraction
             step += 1
@@ -60,15 +62,21 @@ def warm(step: int, steps: int) -> float:
 
 
 class RunLog:
-    """Lines with seconds since the start, to the terminal and to a file; `due` says when the next regular line is."""
+    """Lines with seconds since the start, to the terminal and to a file; `due` says when the next regular line is.
+
+    Of several processes that train together, only the first has something to say.
+    """
 
     def __init__(self, path: Path, every: float = 10.0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._every = path, every
+        self._told = parallel.first()
         self._start = self._last = time.monotonic()
 
     def __call__(self, text: str) -> None:
         """Writes one line."""
+        if not self._told:
+            return
         line = f"[{time.monotonic() - self._start:6.1f}] {text}\n"
         sys.stdout.write(line)
         sys.stdout.flush()

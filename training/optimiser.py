@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from training import parallel
 from training.muon import Muon
 
 Choice = Callable[[str, nn.Parameter], bool]
@@ -56,6 +57,7 @@ class MuonAdam:
 
     def step(self) -> Tensor:
         """Clips, updates, and returns the gradients' norm before clipping."""
+        parallel.mean_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.adam.step()
         self.muon.step()

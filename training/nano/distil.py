@@ -21,6 +21,7 @@ from torch import Tensor
 from infinitetalk.core.configs import DiTConfig
 from infinitetalk.diffusion.schedule import STEPS_OF_TRAINING, timesteps
 from infinitetalk.models.dit import AudioDiT
+from training import parallel
 from training.checkpoint import Progress
 from training.clock import Budget, RunLog
 from training.nano.chains import LENGTH
@@ -113,10 +114,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=150, help="of the whole training")
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
     parser.add_argument("--edition", choices=tuple(EDITIONS), default="2")
+    parser.add_argument("--rate", type=float, default=RATE * SHARE_OF_RATE, help="peak learning rate (%(default)g)")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    device, edition = torch.device(options.device), EDITIONS[options.edition]
+    device, edition = parallel.begin(options.device), EDITIONS[options.edition]
     options.out.mkdir(parents=True, exist_ok=True)
     log = RunLog(options.out / f"{NAME}_log.txt")
     fast_kernels()
@@ -127,16 +129,18 @@ def main() -> None:
     if device.type == "cuda":
         use_fastest(teacher.config, main_kind.batch, tokens_of(teacher.config, data.clips), device, log)
     compiled = (main_kind,) if device.type == "cuda" and not options.no_compile else ()
-    student = Distiller(teacher, edition, device, compiled=compiled)
+    student = Distiller(teacher, edition, device, compiled=compiled, rate=options.rate)
     place = options.out / f"{NAME}_checkpoint.pt"
     budget = Budget(options.seconds, student.resume(place) if place.exists() else 0.0)
     shares = [(kind.times(edition.batches), share) for kind, share in SHARES]
     train(student, data, held, budget, log, shares=shares, at_most=options.at_most,
           keep=lambda: student.save(place, budget.spent))  # fmt: skip
-    student.save(place, budget.spent)
-    log(f"trained {student.steps} steps in {budget.spent:.0f} s")
-    finish(student, options.data, held, options.out, log, name=NAME, manner=edition)
-    Progress(budget.spent, budget.seconds, student.steps, budget.over).write(options.out / f"{NAME}_progress.json")
+    if parallel.first():
+        student.save(place, budget.spent)
+        log(f"trained {student.steps} steps in {budget.spent:.0f} s")
+        finish(student, options.data, held, options.out, log, name=NAME, manner=edition)
+        Progress(budget.spent, budget.seconds, student.steps, budget.over).write(options.out / f"{NAME}_progress.json")
+    parallel.end()
 
 
 if __name__ == "__main__":

@@ -208,6 +208,27 @@ def quicker(
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What one of several processes does: every `count`th file from the one at `index` on."""
+
+    index: int
+    count: int
+
+    @staticmethod
+    def parse(text: str) -> "Share":
+        """Reads I/N, I from 0 on.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        index, _, count = text.partition("/")
+        share = Share(int(index), int(count))
+        if not 0 <= share.index < share.count:
+            raise ValueError(f"{text!r} is none of N shares: 0/N to N-1/N are")
+        return share
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """Clips that share a file of latents."""
 
@@ -225,14 +246,15 @@ def parts(folder: Path, index: NDArray[np.int64]) -> list[Part]:
 
 
 def encode_all(
-    vae: VideoVAE, data: Path, device: torch.device, log: RunLog, stop: float, *, pictures: Path | None = None
-) -> bool:
-    """Writes what is missing of `latents/`; True if nothing is left when the clock says `stop`."""
+    vae: VideoVAE, data: Path, device: torch.device, log: RunLog, stop: float, *, pictures: Path | None = None,
+    share: Share = Share(0, 1),
+) -> bool:  # fmt: skip
+    """Writes what is missing of a share of `latents/`; True if nothing is left when the clock says `stop`."""
     clips, folder = load(data / "clips"), data / "latents"
     folder.mkdir(exist_ok=True)
     bank = PictureBank.load(pictures, device, clips.size) if pictures else None
     manner, begun, done = quicker(vae, clips.size, device, log), time.monotonic(), 0
-    for part in parts(folder, finished(clips)):
+    for part in parts(folder, finished(clips))[share.index :: share.count]:
         if part.path.exists():
             continue
         if time.monotonic() > stop:
@@ -285,13 +307,22 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--corpus", type=Path, default=Path(".corpus"))
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
+    parser.add_argument(
+        "--share",
+        type=Share.parse,
+        help="I/N: clips alone, every Nth file of these; once more without it does the rest",
+    )
     parser.add_argument("--pictures", type=Path, help="folder with photographs whose details mirrored clips receive")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device, stop = torch.device(options.device), time.monotonic() + options.at_most
     log = RunLog(options.data / "encode_log.txt")
     fast_kernels()
-    vae, encoder = load_vae(options.data, device), load_encoder(options.data, device)
+    vae = load_vae(options.data, device)
+    if options.share:
+        encode_all(vae, options.data, device, log, stop, pictures=options.pictures, share=options.share)
+        return
+    encoder = load_encoder(options.data, device)
     for prefix, split in (("held_", "test"), ("", "train")):
         path = options.data / f"{prefix}voices.pt"
         if not path.exists():

@@ -6,6 +6,7 @@ split). Put it where 4 MB per clip are quickly written and read, such as a folde
 
 import argparse
 import math
+import os
 import subprocess
 import sys
 import time
@@ -103,13 +104,26 @@ def _drawn(
 
 
 def helpers(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
-    """Starts the other processes; of N processes each renders every Nth clip."""
+    """Starts the other processes, on all GPUs in turn; of N processes each renders every Nth clip."""
     command = [sys.executable, "-m", "training.nano.make_data", str(options.data), "--corpus", str(options.corpus)]
     command += ["--clips", str(options.clips), "--processes", str(options.processes), "--device", options.device]
     command += ["--at-most", str(options.at_most), "--edition", options.edition, "--workers", str(options.workers)]
     command += ["--supersampling", str(options.supersampling), "--seed", str(options.seed)]
     command += ["--at-once", str(options.at_once)] if options.at_once else []
-    return [subprocess.Popen([*command, "--index", str(index)]) for index in range(1, options.processes)]
+    return [
+        subprocess.Popen([*command, "--index", str(index)], env={**os.environ, **_gpu(index)})
+        for index in range(1, options.processes)
+    ]
+
+
+def _gpu(index: int) -> dict[str, str]:
+    """The variable that shows a process one of the GPUs that this one sees; nothing where there is no choice."""
+    count = torch.cuda.device_count()
+    if count < 2:
+        return {}
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = seen.split(",") if seen else [str(number) for number in range(count)]
+    return {"CUDA_VISIBLE_DEVICES": names[index % count]}
 
 
 def opened(folder: Path, count: int, size: int) -> Clips:

@@ -20,7 +20,7 @@ from infinitetalk.core.configs import DiTConfig
 from infinitetalk.diffusion.schedule import STEPS_OF_TRAINING
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.dit_blocks import VELOCITY
-from training import checkpoint
+from training import checkpoint, parallel
 from training.checkpoint import Progress, Rhythm
 from training.clock import Budget, RunLog, cosine, warm
 from training.ema import Average
@@ -48,6 +48,10 @@ REMADE_IN = 3
 HARD = 0.3
 """Share of noise below which a network that names the clean video is not pressed harder: an error of it counts as much
 more in a velocity as there is less noise, and hardly any step is made from there."""
+APART = 1_000_003
+"""Between the seeds of processes that train together."""
+TOGETHER = 200
+"""Steps after which such processes are given the same weights again: equal updates are rounded differently."""
 CLOSE = 0.8
 """Share of noise up to which heads stay where the clip has them."""
 LATENTS = (WINDOW - 1) // 4 + 1
@@ -280,11 +284,14 @@ def train(
     keep: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     """Trains until the budget is spent, on batches of `SHARES` unless told otherwise; calls `keep` every minute."""
-    generator = torch.Generator(trainer.device).manual_seed(trainer.steps + 1)
+    generator = torch.Generator(trainer.device).manual_seed(trainer.steps + 1 + APART * parallel.rank())
     dice = torch.Generator().manual_seed(trainer.steps + 1)
-    kinds, rhythm = available(shares or SHARES, data.clips), Rhythm(keep)
+    kinds = available(shares or SHARES, data.clips)
+    rhythm = Rhythm(keep if parallel.first() else lambda: None)
     begun, before, recent = trainer.steps, budget.spent, []
     for step, fraction in budget.steps(trainer.device, at_most):
+        if step % TOGETHER == 0:
+            parallel.same([*trainer.dit.parameters(), *trainer.reader.parameters()])
         kind = pick(kinds, float(torch.rand((), generator=dice))) if step else trainer.main
         value = trainer.step(data, kind, cosine(fraction, 0.01), generator)
         if kind == trainer.main:
@@ -330,7 +337,8 @@ def main() -> None:
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of this run; the next one goes on")
     parser.add_argument("--config", type=Candidate.parse, help="NAME or NAME@RATE; default what `compare` chose")
     parser.add_argument("--edition", choices=tuple(EDITIONS), default="1")
-    parser.add_argument("--start", type=Path, help="folder with a smaller transformer to begin as")
+    # The second name: torch.distributed.run takes the first for one of its own.
+    parser.add_argument("--start", "--start-from", type=Path, help="folder with another transformer to begin as")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--graph", action="store_true", help="capture the frequent step as one CUDA graph")
     parser.add_argument(
@@ -338,7 +346,7 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device = parallel.begin(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     log = RunLog(options.out / "dit_log.txt")
     fast_kernels()
@@ -367,10 +375,12 @@ def main() -> None:
     budget = Budget(options.seconds, spent)
     train(trainer, data, held, budget, log, shares=[(kind.times(edition.batches), share) for kind, share in SHARES],
           at_most=options.at_most, keep=lambda: trainer.save(place, budget.spent))  # fmt: skip
-    trainer.save(place, budget.spent)
-    log(f"trained {trainer.steps} steps in {budget.spent:.0f} s")
-    finish(trainer, options.data, held, options.out, log)
-    Progress(budget.spent, budget.seconds, trainer.steps, budget.over).write(options.out / "dit_progress.json")
+    if parallel.first():
+        trainer.save(place, budget.spent)
+        log(f"trained {trainer.steps} steps in {budget.spent:.0f} s")
+        finish(trainer, options.data, held, options.out, log)
+        Progress(budget.spent, budget.seconds, trainer.steps, budget.over).write(options.out / "dit_progress.json")
+    parallel.end()
 
 
 if __name__ == "__main__":
