@@ -42,7 +42,7 @@ SHARE_OF_RATE = 0.2
 LEAST = 0.01
 """Share of noise that a step must take away to be worth learning."""
 MAIN = Kind(people=1, latents=LATENTS, batch=48)
-SHARES = ((MAIN, 0.68), (Kind(1, LENGTH, 48, chained=True), 0.20), (Kind(2, LATENTS, 24), 0.08),
+SHARES = ((MAIN, 0.70), (Kind(1, LENGTH, 48, chained=True), 0.18), (Kind(2, LATENTS, 24), 0.08),
           (Kind(3, LATENTS, 16), 0.04))  # fmt: skip
 NAME = "few"
 

@@ -57,7 +57,9 @@ def wear(vae: VideoVAE, latents: Tensor, generator: torch.Generator) -> Tensor:
     """Latents of the frames that a less than perfect window would have handed on.
 
     The latents are disturbed, decoded, changed in colour by up to a few hundredths, made softer or harder (lines that
-    deepen from window to window are what a network of this size does to faces), and encoded again.
+    deepen from window to window are what a network of this size does to faces), moved by a smooth field as if the face
+    had become another's, and encoded again. What to go on with is the clip as it was: who somebody is, the reference
+    picture says, and not the frames before.
     """
     device, count = latents.device, len(latents)
     amount = 0.35 * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device)
@@ -67,7 +69,8 @@ def wear(vae: VideoVAE, latents: Tensor, generator: torch.Generator) -> Tensor:
     video = vae.decode(latents + amount * (0.5 * coarse + 0.7 * fine)).float()
     gain = 1 + 0.04 * torch.randn(count, 3, 1, 1, 1, generator=generator, device=device)
     lift = 0.03 * torch.randn(count, 3, 1, 1, 1, generator=generator, device=device)
-    for size, most in ((3, 0.5), (9, 0.25)):
+    video = _bent(video, generator, torch.rand(count, 1, 1, 1, generator=generator, device=device))
+    for size, most in ((3, 0.5), (9, 0.35)):
         soft = _blurred(video, size)
         share = most * (2 * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device) - 1)
         video = torch.lerp(video, soft, share)
@@ -114,11 +117,11 @@ def restyled(frames: Tensor, pictures: PictureBank, generator: torch.Generator) 
     return to_bytes(video.clamp(-1, 1))
 
 
-def _bent(video: Tensor, generator: torch.Generator) -> Tensor:
-    """Videos (B, 3, F, h, w), moved by a smooth field that is the same in all frames of one."""
+def _bent(video: Tensor, generator: torch.Generator, share: Tensor | float = 1.0) -> Tensor:
+    """Videos (B, 3, F, h, w), moved by a share (B, 1, 1, 1) of a smooth field, which all frames of one have."""
     count, channels, frames, height, width = video.shape
     field = torch.randn(count, 2, BENDS, BENDS, generator=generator, device=video.device)
-    field = F.interpolate(field, size=(height, width), mode="bicubic") * (2 * BENT / width)
+    field = F.interpolate(field, size=(height, width), mode="bicubic") * (2 * BENT / width) * share
     straight = F.affine_grid(torch.eye(2, 3, device=video.device).expand(count, 2, 3),
                              [count, channels, height, width], align_corners=False)  # fmt: skip
     flat = video.reshape(count, channels * frames, height, width)

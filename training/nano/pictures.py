@@ -1,4 +1,4 @@
-"""Photographs without people, of fur, grass, stones and more: `python -m training.nano.pictures CORPUS`.
+"""Photographs of fur, grass, stones and more: `python -m training.nano.pictures CORPUS`. One shows a man from the side.
 
 People are drawn, and drawn skin and hair are smoother than any camera's. What lies in CORPUS/pictures teaches the VAE
 to carry finer detail, and gives it to the drawn. All of them are in the public domain (CC0, or NASA's) and come with

@@ -73,7 +73,7 @@ EDITIONS: dict[str, Edition] = {
     "1": Edition(128, VAE, DIT, varied=False, steps=10, shift=3.0, audio_scale=2.0),
     # Distilled: four steps, and no second pass for guidance.
     "2": Edition(
-        192, "middle", "320x8", varied=True, steps=4, shift=1.5, audio_scale=1.0, motion=1.0, calm=0.4, batches=0.5
+        192, "middle", "320x8", varied=True, steps=4, shift=1.5, audio_scale=1.0, motion=1.0, calm=0.5, batches=0.5
     ),
 }
 

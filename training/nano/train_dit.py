@@ -57,7 +57,7 @@ CLOSE = 0.8
 LATENTS = (WINDOW - 1) // 4 + 1
 MAIN, PAIRS = Kind(people=1, latents=LATENTS, batch=64), Kind(people=2, latents=LATENTS, batch=48)
 CHAINED = Kind(people=1, latents=LENGTH, batch=64, chained=True)
-SHARES = ((MAIN, 0.60), (CHAINED, 0.20), (PAIRS, 0.08), (Kind(3, LATENTS, 32), 0.03),
+SHARES = ((MAIN, 0.64), (CHAINED, 0.16), (PAIRS, 0.08), (Kind(3, LATENTS, 32), 0.03),
           (Kind(1, 13, 64), 0.03), (Kind(1, 9, 64), 0.02), (Kind(1, 5, 64), 0.02), (Kind(1, 2, 64), 0.02))  # fmt: skip
 """What batches hold, and how many of them: whole windows of one face above all."""
 COMPILED = (MAIN, PAIRS)
