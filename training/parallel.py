@@ -56,9 +56,7 @@ def mean_gradients(parameters: Sequence[Tensor]) -> None:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    pieces = flat.split([gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [piece.view_as(one) for piece, one in zip(pieces, gradients, strict=True)])
+    _put(flat / dist.get_world_size(), gradients)
 
 
 @torch.no_grad()
@@ -68,5 +66,10 @@ def same(parameters: Sequence[Tensor]) -> None:
         return
     flat = torch.cat([parameter.flatten() for parameter in parameters])
     dist.broadcast(flat, 0)
-    pieces = flat.split([parameter.numel() for parameter in parameters])
-    torch._foreach_copy_(list(parameters), [piece.view_as(one) for piece, one in zip(pieces, parameters, strict=True)])
+    _put(flat, list(parameters))
+
+
+def _put(flat: Tensor, tensors: list[Tensor]) -> None:
+    """Writes joined values back to where they come from."""
+    pieces = flat.split([one.numel() for one in tensors])
+    torch._foreach_copy_(tensors, [piece.view_as(one) for piece, one in zip(pieces, tensors, strict=True)])

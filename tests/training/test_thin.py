@@ -45,3 +45,11 @@ def test_an_empty_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "argv", ["thin", str(tmp_path), str(tmp_path / "few")])
     with pytest.raises(Exception, match=r"has no \*.npz"):
         thin.main()
+
+
+def test_a_name_that_nothing_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "train-espeak.npz", "train", 2)
+    monkeypatch.setattr(sys, "argv", ["thin", str(tmp_path), str(tmp_path / "few"), "--only", "train-espaek"])
+    with pytest.raises(Exception, match="no file whose name begins with train-espaek"):
+        thin.main()
+    assert not (tmp_path / "few").exists()

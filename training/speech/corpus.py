@@ -89,7 +89,11 @@ def load(folder: Path, splits: Iterable[str] = SPLITS) -> list[Utterance]:
     return found
 
 
-def _load_file(path: Path, split: str) -> list[Utterance]:
+def read(path: Path) -> list[Encoded]:
+    """The streams of one file.
+
+    Raises ``MediaError`` if it was made with other phone classes.
+    """
     with np.load(path) as file:
         table = dict(file)
     if tuple(json.loads(str(table["classes"]))) != PHONE_CLASSES:
@@ -99,21 +103,26 @@ def _load_file(path: Path, split: str) -> list[Utterance]:
     packets = np.split(table["audio"], np.cumsum(table["sizes"])[:-1])
     rows = list(zip(table["phones"].tolist(), table["starts"].tolist(), table["ends"].tolist(), strict=True))
     ends = np.cumsum(table["counts"]).tolist()
-    found = []
+    names = json.loads(str(table["names"]))
+    return [
+        Encoded(packet.tobytes(), [Segment(phone, start / RATE, stop / RATE) for phone, start, stop in rows[begin:end]],
+                engine, voice)
+        for (engine, voice), packet, begin, end in zip(names, packets, [0, *ends[:-1]], ends, strict=True)
+    ]  # fmt: skip
+
+
+def _load_file(path: Path, split: str) -> list[Utterance]:
+    streams = read(path)
     with ThreadPoolExecutor() as pool:  # the decoder works outside Python's lock
-        sounds = pool.map(_decode, packets)
-        for (engine, voice), audio, begin, end in zip(
-            json.loads(str(table["names"])), sounds, [0, *ends[:-1]], ends, strict=True
-        ):
-            segments = [Segment(phone, start / RATE, stop / RATE) for phone, start, stop in rows[begin:end]]
-            found.append(Utterance(audio, segments, engine, voice, split))
-    return found
+        sounds = pool.map(_decode, [stream.data for stream in streams])
+        return [Utterance(audio, stream.segments, stream.engine, stream.voice, split)
+                for stream, audio in zip(streams, sounds, strict=True)]  # fmt: skip
 
 
-def _decode(packet: NDArray[np.uint8]) -> NDArray[np.int16]:
+def _decode(packet: bytes) -> NDArray[np.int16]:
     import soundfile
 
-    audio, _ = soundfile.read(io.BytesIO(packet.tobytes()), dtype="int16")
+    audio, _ = soundfile.read(io.BytesIO(packet), dtype="int16")
     return np.asarray(audio, dtype=np.int16)
 
 

@@ -1,34 +1,15 @@
 """A smaller corpus with fewer streams: `python -m training.speech.thin CORPUS OUT --only train-pico train-rhvoice`.
 
 Every process that draws clips reads its corpus first, and the transformer needs less speech than the speech encoder.
-Files that `--only` does not name are copied as they are, and so are those of the test split.
+Files that `--only` does not name are copied as they are.
 """
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from infinitetalk.core.errors import MediaError
-
-
-def thin(source: Path, target: Path, every: int) -> int:
-    """Writes every so many-th stream of a file of the corpus, from its first on; returns how many that are."""
-    with np.load(source) as file:
-        table = dict(file)
-    names = json.loads(str(table["names"]))
-    streams = range(0, len(names), every)
-    packets = np.split(table["audio"], np.cumsum(table["sizes"])[:-1])
-    cuts = np.cumsum(table["counts"])[:-1]
-    rows = {name: np.split(table[name], cuts) for name in ("phones", "starts", "ends")}
-    table |= {name: np.concatenate([parts[index] for index in streams]) for name, parts in rows.items()}
-    table["audio"] = np.concatenate([packets[index] for index in streams])
-    table |= {name: table[name][::every] for name in ("sizes", "counts")}
-    table["names"] = np.array(json.dumps([names[index] for index in streams]))
-    np.savez(target, **table)
-    return len(streams)
+from training.speech import corpus
 
 
 def main() -> None:
@@ -44,10 +25,13 @@ def main() -> None:
     paths = sorted(options.corpus.glob("*.npz"))
     if not paths:
         raise MediaError(options.corpus, "has no *.npz; make them with python -m training.speech.make_corpus")
+    for name in options.only:
+        if not any(path.name.startswith(name) for path in paths):
+            raise MediaError(options.corpus, f"has no file whose name begins with {name}")
     options.out.mkdir(parents=True, exist_ok=True)
     for path in paths:
         if path.name.startswith(tuple(options.only)):
-            thin(path, options.out / path.name, options.every)
+            corpus.save(options.out / path.name, corpus.read(path)[:: options.every])
         else:
             shutil.copyfile(path, options.out / path.name)
 
