@@ -231,6 +231,19 @@ def test_short_last_window_has_the_condition_of_a_long_one(make_engine: Make) ->
     assert torch.equal(last.condition, first.condition[:, : last.condition.shape[1]])
 
 
+def test_a_model_may_be_shown_the_key_frame_at_every_latent_frame(
+    make_engine: Make, tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (once,) = make_engine(13).stream(talk())
+    monkeypatch.setattr(tiny.dit, "config", replace(tiny.dit.config, key_frame="every"))
+    (always,) = make_engine(13).stream(talk())
+    told = always.condition[4:]
+    assert torch.equal(told, told[:, :1].expand_as(told)), "the same picture again and again"
+    assert torch.allclose(told[:, 0], once.condition[4:, 0], atol=1e-4), "the first one is what it always was"
+    assert not torch.allclose(told[:, 1], once.condition[4:, 1], atol=1e-2), "and not grey later"
+    assert torch.equal(always.condition[:4], once.condition[:4]), "true frames are where they were"
+
+
 def test_still_picture_is_encoded_once(make_engine: Make, tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
     true, still = tiny.vae.encode_stream, tiny.vae.encode_still

@@ -15,13 +15,14 @@ from infinitetalk.models.dit import AudioDiT
 from tests.training.test_nano import LATENTS, TINY, some_clips, telling_voices
 from training.clock import RunLog
 from training.heads import render, speed
-from training.heads.blendshapes import JAW_OPEN, shape_indices
+from training.heads.blendshapes import BLENDSHAPES, JAW_OPEN, shape_indices
 from training.heads.dataset import ClipOptions, sample_clip
 from training.heads.details import Details
 from training.heads.example import babble_tracks
 from training.heads.materials import kind_masks
 from training.heads.mesh import BODY, HAIR
 from training.heads.noise import noise, noise_and_slope
+from training.heads.posing import MOUTH
 from training.heads.render import HeadRenderer
 from training.heads.scene import Grade, Light
 from training.heads.shading import thrown_shadow
@@ -39,6 +40,7 @@ from training.nano.train_dit import Data, Trainer
 
 CPU = torch.device("cpu")
 VIDEO = replace(TINY, prediction="video")
+_FACE = np.isin(np.arange(len(BLENDSHAPES)), [*MOUTH, *shape_indices("cheekSquint")])
 VARIED = ClipOptions(frames=3, people=(1.0, 0.0, 0.0), varied=True)
 
 
@@ -132,6 +134,41 @@ def test_varied_clips_repeat_and_move_as_strongly_as_they_say() -> None:
     assert min(len(values) for values in moved.values()) > 3
     assert np.mean(moved[2.0]) > 1.3 * np.mean(moved[1.0]) > 0
     assert max(turns) > 0.7 and sum(turn > 0.28 for turn in turns) > 5, "three quarters and profiles"
+
+
+def test_portraits_smile_or_rest_and_then_speak() -> None:
+    speech = babble_tracks(2, 4.0, seed=0)
+    plain = replace(VARIED, frames=40)
+    smiles, begun = 0, 0
+    for index in range(40):
+        usual, posed = (
+            sample_clip(speech, index, seed=0, options=options) for options in (plain, replace(plain, portraits=1.0))
+        )
+        before, after = (clip.spec.people[0].motion for clip in (usual, posed))
+        np.testing.assert_array_equal(before.pose, after.pose)
+        np.testing.assert_array_equal(before.weights[:-1, ~_FACE], after.weights[:-1, ~_FACE])
+        jaw = np.abs(after.weights[:-1, JAW_OPEN] - before.weights[:-1, JAW_OPEN])
+        assert jaw[10:].max() == 0, "speech is what it was once the portrait's pose is left"
+        smiles += after.weights[-1, shape_indices("mouthSmile")].max() > 0.25
+        begun += np.allclose(after.weights[0, MOUTH], after.weights[-1, MOUTH])
+        assert after.weights.min() >= 0 and after.weights.max() <= 1
+    assert 18 < smiles < 38 and 15 < begun < 36, "most smile, and most clips begin so"
+    with pytest.raises(ValueError, match="portraits = 2"):
+        replace(plain, portraits=2)
+
+
+def test_the_reference_picture_can_be_shown_at_every_latent_frame(tmp_path: Path) -> None:
+    clips = some_clips()
+    (tmp_path / "latents").mkdir()
+    clips.save(tmp_path / "held_latents.pt")
+    telling_voices().save(tmp_path / "held_voices.pt")
+    once, always = (Data.load(tmp_path, "held_", CPU, shown).clips for shown in ("first", "every"))
+    assert torch.equal(once.own, clips.own)
+    for shown, picture in ((always.own, clips.own), (always.other, clips.other)):
+        assert torch.equal(shown, picture[:, :, :1].expand_as(picture))
+    assert torch.equal(always.video, clips.video)
+    with pytest.raises(ModelError, match="key_frame 'never' must be one of first, every"):
+        AudioDiT(replace(TINY, key_frame="never"))
 
 
 def test_a_network_that_names_the_video_answers_with_the_way_there() -> None:

@@ -46,22 +46,29 @@ def cut(picture: Picture) -> Picture:
 
 
 def photographed(bench: Bench, windows: int) -> list[Check]:
-    """Windows of the photographed person who says the longest LibriVox clip."""
+    """Windows of the photographed person who says the longest LibriVox clip, with the usual motion and with none."""
     if bench.portrait is None:
         return [Check("photograph: there is none (--portrait, or the package scikit-image)", np.nan)]
     picture = cut(np.array(Image.open(bench.portrait).convert("RGB")))
     clip = max(bench.studio.real, key=lambda item: len(item.audio))
     voice: Floats = clip.audio.astype(np.float32) / np.float32(32768)
-    length, name = WINDOW + (windows - 1) * ADDED, f"photo-{windows}"
-    video = bench.camera.shoot(name, picture, voice, length)
-    shown = bench.openness(name, video)
-    found = sync.measure(shown, speech.openness(voice * np.float32(speech_gain(voice)), length))
-    identity = bench.identity("photo", picture, video[4::11])
-    sheets.save(bench.out / "photo.jpg", [sheets.Row([picture, *video[:: max(1, length // 12)]], "photo")], cell=128,
-                margin=60)  # fmt: skip
-    bench.details["photo"] = {"identity": identity, "sync": None if found is None else found.together}
-    told = f"peak {found.peak:.2f} at {found.offset_ms:.0f} ms; by chance {found.control:.2f}" if found else ""
-    return [
-        Check("photograph: identity, dlib L2", identity, "<=", 0.35, f"{windows} windows"),
-        Check("photograph: sync correlation", np.nan if found is None else found.together, ">=", 0.5, told),
-    ]  # fmt: skip
+    length = WINDOW + (windows - 1) * ADDED
+    asked = speech.openness(voice * np.float32(speech_gain(voice)), length)
+    checks, rows = list[Check](), list[sheets.Row]()
+    for strength in (None, 0.0):
+        still = strength is not None
+        name = f"photo-{windows}-still" if still else f"photo-{windows}"
+        video = bench.camera.shoot(name, picture, voice, length, motion=strength)
+        found = sync.measure(bench.openness(name, video), asked)
+        identity = bench.identity("photo", picture, video[4::11])
+        rows.append(sheets.Row([picture, *video[:: max(1, length // 12)]], "still" if still else "photo"))
+        together = np.nan if found is None else found.together
+        bench.details["photo, still" if still else "photo"] = {"identity": identity, "sync": together}
+        told = f"peak {found.peak:.2f} at {found.offset_ms:.0f} ms; by chance {found.control:.2f}" if found else ""
+        what = "photograph, motion strength 0" if still else "photograph"
+        checks += [
+            Check(f"{what}: identity, dlib L2", identity, "" if still else "<=", 0.35, f"{windows} windows"),
+            Check(f"{what}: sync correlation", together, "" if still else ">=", 0.5, told),
+        ]
+    sheets.save(bench.out / "photo.jpg", rows, cell=128, margin=60)
+    return checks

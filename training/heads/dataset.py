@@ -21,6 +21,7 @@ from torch import Tensor
 from training.heads.blendshapes import BLENDSHAPES, shape_indices
 from training.heads.identity import random_identity
 from training.heads.motion import Motion, random_motion, varied_motion
+from training.heads.posing import from_portrait
 from training.heads.render import Clip, ClipSpec, HeadRenderer, PersonSpec
 from training.heads.scene import MAX_PEOPLE, random_background, random_light, random_places
 from training.heads.varied import (
@@ -52,10 +53,13 @@ class ClipOptions:
     listening: float = 0.4  # chance that a second or third person is silent
     calm: float = 1.0  # scale of head movement
     varied: bool = False  # the second edition's people, rooms, light, cameras and poses
+    portraits: float = 0.0  # chance that somebody's varied clip begins as portraits look, see ``posing``
 
     def __post_init__(self) -> None:
         if self.frames < 1:
             raise ValueError(f"frames = {self.frames}: at least 1")
+        if not 0 <= self.portraits <= 1:
+            raise ValueError(f"portraits = {self.portraits}: a chance from 0 to 1")
         if min(self.people) < 0 or abs(sum(self.people) - 1) > 1e-6:
             raise ValueError(f"people = {self.people}: shares of one, two and three people must sum to 1")
 
@@ -126,7 +130,15 @@ def _varied(sampled: SampledClip, options: ClipOptions, rng: np.random.Generator
         for person, place, turn in zip(sampled.spec.people, places, turns, strict=True)
     )
     spec = ClipSpec(people=people, light=varied_light(rng), background=varied_background(rng), grade=varied_grade(rng))
+    # Last, so that clips without it are what they always were.
+    if options.portraits:
+        spec = replace(spec, people=tuple(_posed(person, options, rng) for person in spec.people))
     return replace(sampled, spec=spec, strength=strength)
+
+
+def _posed(person: PersonSpec, options: ClipOptions, rng: np.random.Generator) -> PersonSpec:
+    posed = rng.random() < options.portraits
+    return replace(person, motion=from_portrait(person.motion, rng)) if posed else person
 
 
 def _choose_speech(speech: Sequence[Floats], frames: int, rng: np.random.Generator) -> tuple[int, int]:

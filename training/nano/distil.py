@@ -122,9 +122,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     log = RunLog(options.out / f"{NAME}_log.txt")
     fast_kernels()
-    data, held = Data.load(options.data, "", device), Data.load(options.data, "held_", device)
     teacher = AudioDiT(DiTConfig.read(json.loads((options.data / "dit_config.json").read_text(encoding="utf-8"))))
     teacher.load_state_dict(load_parts(options.data, "dit"))
+    shown = teacher.config.key_frame
+    data, held = Data.load(options.data, "", device, shown), Data.load(options.data, "held_", device, shown)
     main_kind = MAIN.times(edition.batches)
     if device.type == "cuda":
         use_fastest(teacher.config, main_kind.batch, tokens_of(teacher.config, data.clips), device, log)

@@ -85,6 +85,11 @@ class ClipLatents:
         """These clips alone."""
         return replace(self, **{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
+    def shown_always(self) -> "ClipLatents":
+        """The same with the reference picture at every latent frame, and no grey ones: nothing is copied for it."""
+        own, other = (picture[:, :, :1].expand_as(picture) for picture in (self.own, self.other))
+        return replace(self, own=own, other=other)
+
     def save(self, path: Path) -> None:
         """Writes everything to one file."""
         checkpoint.save({field.name: getattr(self, field.name).cpu() for field in fields(self)}, path)

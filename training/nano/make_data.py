@@ -73,7 +73,7 @@ def render(
         part: indices, ascending; clips depend on seed and index alone.
     """
     missing = [index for index in part if not store.people[index]]
-    shown = ClipOptions(varied=edition.varied, calm=edition.calm)
+    shown = ClipOptions(varied=edition.varied, calm=edition.calm, portraits=edition.portraits * (split == "train"))
     known: dict[str, Any] = {"split": split, "renderer": renderer, "options": shown, "seed": seed}
     drawn = _drawn(missing, speech, workers, known)
     begun = time.monotonic()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infinitetalk.core.configs import DiTConfig, VAEConfig
+from infinitetalk.core.configs import EVERY, DiTConfig, VAEConfig
 
 LATENT_CHANNELS = 16
 WINDOW = 81
@@ -43,6 +43,7 @@ DITS: dict[str, DiTConfig] = {
         "384x10-wide": (384, 1280, 4, 10, 4),
     }.items()
 }  # fmt: skip
+DITS["320x8-shown"] = replace(DITS["320x8"], key_frame=EVERY)
 
 VAE = "middle"
 DIT = "320x8"
@@ -67,13 +68,25 @@ class Edition:
     """of `ClipOptions`: how far heads move in the clips, at any strength"""
     batches: float = 1.0
     """size of the transformer's batches relative to the first edition's, whose clips have fewer tokens"""
+    portraits: float = 0.0
+    """of `ClipOptions`, for training alone: how many clips begin as portraits look"""
 
 
 EDITIONS: dict[str, Edition] = {
     "1": Edition(128, VAE, DIT, varied=False, steps=10, shift=3.0, audio_scale=2.0),
     # Distilled: four steps, and no second pass for guidance.
     "2": Edition(
-        192, "middle", "320x8", varied=True, steps=4, shift=1.5, audio_scale=1.0, motion=1.0, calm=0.5, batches=0.5
+        192,
+        "middle",
+        "320x8-shown",
+        varied=True,
+        steps=4,
+        shift=1.5,
+        audio_scale=1.0,
+        motion=1.0,
+        calm=0.5,
+        batches=0.5,
+        portraits=0.45,
     ),
 }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from infinitetalk.core.configs import DiTConfig
+from infinitetalk.core.configs import EVERY, FIRST, DiTConfig
 from infinitetalk.diffusion.schedule import STEPS_OF_TRAINING
 from infinitetalk.models.dit import AudioDiT
 from infinitetalk.models.dit_blocks import VELOCITY
@@ -73,10 +73,15 @@ class Data:
     chains: Chains | None = None
 
     @staticmethod
-    def load(folder: Path, prefix: str, device: torch.device) -> "Data":
-        """Reads the training clips (no prefix), which also come as chains, or the held-out ones (`held_`)."""
+    def load(folder: Path, prefix: str, device: torch.device, key_frame: str = FIRST) -> "Data":
+        """Reads the training clips (no prefix), which also come as chains, or the held-out ones (`held_`).
+
+        Args:
+            key_frame: of the transformer's configuration.
+        """
         paths = [folder / f"{prefix}latents.pt"] if prefix else sorted((folder / "latents").glob("*.pt"))
         clips, voices = ClipLatents.load(paths, device), VoiceBank.load(folder / f"{prefix}voices.pt", device)
+        clips = clips.shown_always() if key_frame == EVERY else clips
         return Data(clips, voices, None if prefix else Chains.begin(clips, voices, load_vae(folder, device)))
 
 
@@ -350,9 +355,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     log = RunLog(options.out / "dit_log.txt")
     fast_kernels()
-    data, held = Data.load(options.data, "", device), Data.load(options.data, "held_", device)
     edition = EDITIONS[options.edition]
     choice = options.config or Candidate.chosen(options.data, edition.dit)
+    shown = DITS[choice.name].key_frame
+    data, held = Data.load(options.data, "", device, shown), Data.load(options.data, "held_", device, shown)
     config = fit_audio(DITS[choice.name], *data.voices.features.shape[1:])
     main_kind = MAIN.times(edition.batches)
     kinds = [kind.times(edition.batches) for kind in (COMPILED[:1] if options.careful else COMPILED)]

@@ -28,13 +28,17 @@ class NetConfig:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
 
 
+FIRST, EVERY = KEY_FRAMES = ("first", "every")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiTConfig(NetConfig):
     """The audio-driven diffusion transformer. Defaults are the 14B model's.
 
     `text_dim` or `clip_dim` 0 says that this network has no text or picture part in its cross-attention
     (with neither, blocks have no `cross_attn` at all). `prediction` says what its head names: the velocity, or the
-    clean `video`, from which the velocity follows.
+    clean `video`, from which the velocity follows. `key_frame` says where it is shown the key frame: at the `first`
+    latent frame, with grey after it, or at `every` one.
     """
 
     model_type: str = "i2v"
@@ -61,6 +65,7 @@ class DiTConfig(NetConfig):
     class_range: int = 24
     class_interval: int = 4
     prediction: str = "velocity"
+    key_frame: str = FIRST
 
 
 LATENT_MEAN = (

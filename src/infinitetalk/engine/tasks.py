@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from infinitetalk.core.configs import EVERY
 from infinitetalk.core.defaults import Settings
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import TEMPORAL_STRIDE, Latents, Pixels
@@ -74,7 +75,10 @@ class Encode:
 
 @dataclass(frozen=True, slots=True)
 class EncodeStill:
-    """A picture [1, 3, 1, H, W] and grey frames after it, so many in all → latents [1, 16, T, h, w]."""
+    """A picture [1, 3, 1, H, W] and grey frames after it, so many in all → latents [1, 16, T, h, w].
+
+    For a model that is shown key frames at every latent frame, those of the picture alone, again and again.
+    """
 
     picture: Tensor
     frames: int
@@ -83,6 +87,9 @@ class EncodeStill:
         """See `codec.encode_still`."""
         lodging = station.model.lodging
         with station.model.coding() as vae:
+            if station.model.dit.config.key_frame == EVERY:
+                latent = encode(vae, self.picture, lodging.tile, lodging.coded_at_once)
+                return latent.repeat(1, 1, latent_count(self.frames), 1, 1)
             return encode_still(vae, self.picture, self.frames, lodging.tile, lodging.coded_at_once)
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infinitetalk.core.configs import DiTConfig
+from infinitetalk.core.configs import KEY_FRAMES, DiTConfig
 from infinitetalk.core.errors import ModelError
 from infinitetalk.models.audio_attention import AudioProjection
 from infinitetalk.models.dit_blocks import Attended, Block, CrossAttention, Head, Setting, Told, Use, velocities
@@ -145,6 +145,8 @@ class AudioDiT(nn.Module):
         super().__init__()
         if config.dim % config.num_heads or config.dim // config.num_heads % 2:
             raise ModelError(f"dim {config.dim} must be an even number for each of {config.num_heads} heads")
+        if config.key_frame not in KEY_FRAMES:
+            raise ModelError(f"key_frame {config.key_frame!r} must be one of {', '.join(KEY_FRAMES)}")
         self.config = config
         dim = config.dim
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, config.patch_size, config.patch_size)

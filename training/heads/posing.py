@@ -1,0 +1,63 @@
+"""How faces look in portraits: they smile, often with their teeth, or are at rest, whatever is said afterwards."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.heads.blendshapes import BLENDSHAPES, shape_indices
+from training.heads.motion import Motion
+
+Floats = NDArray[np.float32]
+
+MOUTH: Final = [index for index, name in enumerate(BLENDSHAPES) if name.startswith(("jaw", "mouth", "tongue"))]
+SMILING: Final = 0.7
+"""Share of portraits that smile, more or less; the others are at rest."""
+_TEETH: Final = 0.65
+_BEGIN: Final = 0.65
+_SLOWEST, _QUICKEST = 10, 3
+"""Frames in which a mouth leaves the portrait's pose for its speech."""
+_LASTING: Final = 0.5
+"""The most of a smile that stays while its person speaks."""
+
+
+def smile(rng: np.random.Generator) -> Floats:
+    """ARKit weights (52,) of a random smile, with the teeth shown or lips together; of no face at all for some."""
+    weights = np.zeros(len(BLENDSHAPES), np.float32)
+    if rng.random() >= SMILING:
+        return weights
+    size, uneven = rng.uniform(0.3, 1.0), rng.normal() * 0.08
+    weights[shape_indices("mouthSmile")] = size * np.clip((1 + uneven, 1 - uneven), 0, 1.2)
+    weights[shape_indices("cheekSquint")] = 0.6 * size
+    weights[shape_indices("mouthDimple")] = 0.3 * size * rng.random()
+    if rng.random() < _TEETH:
+        shown = rng.uniform(0.3, 1.0)
+        weights[shape_indices("mouthUpperUp")] = 0.95 * shown
+        weights[shape_indices("mouthLowerDown")] = shown * rng.uniform(0.3, 0.8)
+        weights[shape_indices("mouthStretch")] = 0.4 * shown * rng.random()
+        weights[shape_indices("jawOpen")] = 0.3 * shown * rng.random()
+    return np.clip(weights, 0.0, 1.0)
+
+
+def from_portrait(motion: Motion, rng: np.random.Generator) -> Motion:
+    """A clip of somebody whose portrait was taken: its last frame, the reference picture, shows the portrait's pose.
+
+    Most such clips begin with it as well, as videos do that are made of a portrait, and pass to their speech within a
+    few frames. Some of a smile stays; what lips do to speak is added to it.
+    """
+    posed, weights = smile(rng), motion.weights.copy()
+    frames = len(weights) - 1
+    staying = np.zeros_like(posed)
+    kept = shape_indices("mouthSmile", "cheekSquint", "mouthDimple")
+    staying[kept] = posed[kept] * np.float32(_LASTING * rng.random())
+    spoken = np.clip(weights[:frames] + staying, 0.0, 1.0)
+    left = np.clip(1 - np.arange(frames) / rng.uniform(_QUICKEST, _SLOWEST), 0.0, 1.0)[:, None]
+    share = left * left * (3 - 2 * left) * (rng.random() < _BEGIN)
+    weights[:frames, MOUTH] = (spoken + share * (posed - spoken))[:, MOUTH]
+    cheeks = shape_indices("cheekSquint")
+    weights[:frames, cheeks] = np.maximum(spoken, share * posed)[:, cheeks]
+    weights[frames, MOUTH] = posed[MOUTH]
+    weights[frames, cheeks] = posed[cheeks]
+    return Motion(weights.astype(np.float32), motion.pose, motion.sway)
