@@ -42,7 +42,7 @@ def main() -> None:
         voice = scene.voice[: len(frames) * SAMPLE_RATE // FPS]
         path = options.folder / f"nano-{name}.mp4"
         with VideoWriter(
-            path, Pixels(*frames.shape[1:3]), quality=28, sound=Sound(voice[None], SAMPLE_RATE, "mono")
+            path, Pixels(*frames.shape[1:3]), quality=31, sound=Sound(voice[None], SAMPLE_RATE, "mono")
         ) as video:
             video.write(frames)
         sys.stdout.write(f"{path}: clip {index}, r {r:.2f}\n")
