@@ -93,6 +93,19 @@ def test_face_only_leaves_all_else_as_it_was(tiny: Model, dub: Dub, framing: str
     assert moved[1] == pytest.approx(moved[0], abs=5)
 
 
+def test_of_a_mouth_only_eyes_stay_as_they_were(tiny: Model, dub: Dub) -> None:
+    request = dub(shot(30, 0.8, 40), output_size="source", blend="mouth", framing="crop")
+    for picture, source in zip(shown(tiny, request), source_frames(request, 30), strict=True):
+        (face,) = find_faces(source)
+        changed = (picture != source[:120, :200]).any(axis=-1)
+        *eyes, _, mouth = [(int(y), int(x)) for x, y in face.points[:4]]
+        rows, columns = np.mgrid[0:120, 0:200]
+        for y, x in eyes:
+            assert not changed[np.hypot(rows - y, columns - x) < 0.15 * face.height].any()
+        assert changed[np.hypot(rows - mouth[0], columns - mouth[1]) < 0.08 * face.height].all()
+        assert changed.sum() < 0.5 * face.height**2
+
+
 def test_what_lies_outside_of_the_crop_is_the_source_of_its_time(tiny: Model, dub: Dub) -> None:
     request = dub(shot(30), output_size="source")
     made, true = shown(tiny, request), source_frames(request, 30)
@@ -243,6 +256,7 @@ def test_a_picture_keeps_its_size(tiny: Model, tiny_folder: Path, tmp_path: Path
 
 REFUSED = [
     ({"blend": "face"}, "output_size source would work"),
+    ({"blend": "mouth"}, "blend = mouth.*output_size source would work"),
     ({"output_size": "source", "reference": True, "cuts": "ignore"}, "output_size = source.*the reference has no such"),
     ({"fps": "source", "reference": True}, "fps = source.*the reference has no such"),
 ]

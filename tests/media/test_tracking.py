@@ -12,6 +12,7 @@ from infinitetalk.core.request import Box, TalkRequest
 from infinitetalk.core.sizes import Pixels
 from infinitetalk.media.faces import find_faces
 from infinitetalk.media.inputs import Mask
+from infinitetalk.media.paste import Patch
 from infinitetalk.media.tracking import FaceTracker, Outlines, mask
 
 from .moving import OTHER, PORTRAIT, scene
@@ -34,12 +35,17 @@ def face_at(picture: NDArray[np.uint8]) -> tuple[float, float]:
     return face.middle
 
 
-def weighed(outlines: Outlines) -> tuple[NDArray[np.float32], tuple[float, float]]:
-    """The mask as a whole picture, and its middle."""
-    patch = mask(outlines, SIZE)
+def placed(patch: Patch) -> NDArray[np.float32]:
+    """Weights of a part of the picture as those of all of it."""
     whole = np.zeros(SIZE, np.float32)
     high, wide = patch.weights.shape
     whole[patch.top : patch.top + high, patch.left : patch.left + wide] = patch.weights
+    return whole
+
+
+def weighed(outlines: Outlines) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    """The mask as a whole picture, and its middle."""
+    whole = placed(mask(outlines, SIZE))
     rows, columns = np.mgrid[0 : SIZE.height, 0 : SIZE.width] + 0.5
     return whole, (float((whole * columns).sum() / whole.sum()), float((whole * rows).sum() / whole.sum()))
 
@@ -55,6 +61,21 @@ def test_the_mask_is_one_on_the_face_and_falls_softly_to_nothing() -> None:
     assert np.abs(np.diff(whole, axis=0)).max() < 0.35
     assert np.abs(np.diff(whole, axis=1)).max() < 0.35
     assert ((whole > 0) & (whole < 1)).sum() > 0.3 * (whole == 1).sum()
+
+
+def test_the_mouth_s_mask_leaves_eyes_and_nose_to_the_source() -> None:
+    picture = one(80)
+    outlines = FaceTracker(talk()).begin(picture, 0.0)
+    whole, face = (placed(mask(outlines, SIZE, blend)) for blend in ("mouth", "face"))
+    (found,) = find_faces(picture)
+    *above, mouth = [(int(x), int(y)) for x, y in found.points[:4]]
+    assert len(above) == 3 and whole[mouth[1], mouth[0]] == 1
+    assert [whole[y, x] for x, y in above] == [0, 0, 0], "eyes and the nose's tip stay"
+    assert 0.15 < whole.sum() / face.sum() < 0.5
+    assert np.abs(np.diff(whole, axis=0)).max() < 0.35
+    assert np.abs(np.diff(whole, axis=1)).max() < 0.35
+    below = np.flatnonzero(face[:, mouth[0]]).max() - np.flatnonzero(whole[:, mouth[0]]).max()
+    assert abs(below) < 0.08 * found.height, "the chin may fall as far as in the face's mask"
 
 
 def test_the_mask_moves_as_the_face_does() -> None:

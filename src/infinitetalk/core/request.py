@@ -164,8 +164,8 @@ class TalkRequest:
 
     output_size: str = knob("model", "the model's own size, or the source's: what was made is put back to where it "
                             "was cut out", OUTPUT, choices=("model", "source"))  # fmt: skip
-    blend: str = knob("frame", "what is made anew of a source of its own size: all that the model sees, or the talking "
-                      "faces alone", OUTPUT, choices=("frame", "face"))  # fmt: skip
+    blend: str = knob("frame", "what is made anew of a source of its own size: all that the model sees, the talking "
+                      "faces alone, or their mouths and chins", OUTPUT, choices=("frame", "face", "mouth"))  # fmt: skip
     fps: str = knob("25", "frames a second, or as many as the source video has: other rates than the model's 25 are "
                     "interpolated by optical flow", OUTPUT, choices=("25", "50", "60", "source"))  # fmt: skip
     # Lossless (0) would need a profile of H.264 that browsers and phones do not play.
@@ -299,10 +299,10 @@ class TalkRequest:
     def _check_output(self) -> None:
         if self.fps == "source" and self.video is None:
             raise RequestError("fps", "source", "a picture has no rate; 25, 50 or 60 would work")
-        if self.blend == "face" and self.output_size != "source":
-            raise RequestError("blend", "face", "puts faces into the source as it is: output_size source would work")
-        for name, value in (("output_size", "source"), ("blend", "face"), ("fps", "source")):
-            if self.reference and getattr(self, name) == value:
+        if self.blend != "frame" and self.output_size != "source":
+            raise RequestError("blend", self.blend, "changes a part of the source alone: output_size source would work")
+        for name, others in (("output_size", ("source",)), ("blend", ("face", "mouth")), ("fps", ("source",))):
+            if self.reference and (value := getattr(self, name)) in others:
                 raise RequestError(name, value, "the reference has no such thing; leave one out")
 
     def _check_borders(self) -> None:

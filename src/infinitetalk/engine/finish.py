@@ -82,7 +82,8 @@ class Finish:
             return
         self._paste = Paste(inputs.source.size, settings.size, settings.output_size, request.framing, focus)
         self._source = _again(inputs, files)
-        if request.blend == "face":
+        self._blend = request.blend
+        if request.blend != "frame":
             if request.video is not None and settings.strength == 1:
                 listener.note(_ASTRAY)
             check_faces(request, settings, inputs.source, inputs.masks, focus)
@@ -134,7 +135,8 @@ class Finish:
         for made, source, faces, moves in zip(frames, sources, outlines, maps, strict=True):
             result = source
             for reach, move in zip(faces, moves, strict=True):
-                result = self._paste(made, result, mask(reach[None], self._settings.output_size), move)
+                weights = mask(reach[None], self._settings.output_size, self._blend)
+                result = self._paste(made, result, weights, move)
             yield result
 
     def _follow(

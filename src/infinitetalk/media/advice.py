@@ -95,7 +95,7 @@ def _talking(request: TalkRequest, faces: list[Face], size: Pixels) -> list[Face
     """The faces that have a voice: those in a voice's box, or all; of a single voice's the one that is blended."""
     from infinitetalk.media.places import pixels_of
 
-    if request.blend == "face" and request.people == 1:
+    if request.blend != "frame" and request.people == 1:
         return [max(faces, key=lambda face: face.height)]
     boxes = [pixels_of(box, size) for box in request.boxes[: request.voice_count]]
     inside = [face for face in faces if any(map(face.within, boxes))]

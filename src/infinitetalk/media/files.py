@@ -206,7 +206,7 @@ def _check_places(request: TalkRequest, source: FrameSource, settings: Settings)
 
         focus = frame_faces(request, source).focus
         People(request, masks, settings.size, focus).at(0.0, source.frame_at(0.0))
-        if request.blend == "face":
+        if request.blend != "frame":
             check_faces(request, settings, source, masks, focus)
 
 

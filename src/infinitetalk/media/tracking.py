@@ -1,14 +1,14 @@
 """Where the talking faces are in a source, frame after frame, and the soft mask around them.
 
-A face is its outline: how far its landmarks reach in each of some directions, measured from the picture's corner,
-where some points are that speech does not move, and how much of it is there: a face that is lost stays where it was and
-fades. The mean of outlines is the outline of a mean face at its mean place, so outlines are smoothed over time by
-averaging them.
+A face is its outline: how far its landmarks reach in each of some directions, measured from the picture's corner, how
+far those around mouth and chin do, where some points are that speech does not move, and how much of it is there: a face
+that is lost stays where it was and fades. The mean of outlines is the outline of a mean face at its mean place, so
+outlines are smoothed over time by averaging them.
 """
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,21 +25,36 @@ from infinitetalk.media.paste import Paste, Patch
 from infinitetalk.media.places import pixels_of
 
 Outlines = NDArray[np.float64]
-"""Of each talking face: how far it reaches in each direction, x and y of the steady points, in pixels, and at last how
-much of it is there, 0 to 1: [voices, DIRECTIONS + 2 * len(STEADY) + 1]."""
+"""Of each talking face: how far it reaches in each direction, how far mouth and chin do, x and y of the steady points,
+in pixels, and at last how much of it is there, 0 to 1: [voices, 2 * DIRECTIONS + 2 * len(STEADY) + 1]."""
 
 DIRECTIONS: Final = 32
 _TURNS = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
 STEADY: Final = (10, 33, 133, 362, 263, 168, 6, 195, 4, 127, 356)
 """Landmarks that speech does not move: forehead, corners of the eyes, nose, temples."""
 _NORMALS = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=1)
+MOUTH: Final = (164, 92, 322, 57, 287, 210, 430, 169, 394, 176, 400, 152)
+"""Landmarks around mouth and chin: below the nose, beside the corners of the mouth, the jaw's edge beneath them."""
 
 _WHOLE: Final = 1.0
-"""Sizes of a face's outline within which all is the made picture."""
-_NOTHING: Final = 1.25
-"""Sizes of it from which on all is the source: ears and hair, where a made head that looks another way has none."""
-_BELOW: Final = 0.12
-"""How much farther all this reaches straight below: an open mouth lowers the chin."""
+"""Sizes of an outline within which all is the made picture."""
+
+
+class _Softness(NamedTuple):
+    """How a mask ends around an outline."""
+
+    nothing: float
+    """Sizes of the outline from which on all is the source."""
+    below: float
+    """How much farther all this reaches straight below: an open mouth lowers the chin."""
+
+
+_SOFT: Final = {
+    # As far as ears and hair, where a made head that looks another way has none.
+    "face": _Softness(1.25, 0.12),
+    # As far as the nose's tip, and the same way down from the chin as for the face.
+    "mouth": _Softness(1.35, 0.35),
+}
 
 _GOING, _COMING = 0.8, 0.2
 """Seconds in which a face that is lost fades, and comes back when it is found."""
@@ -52,13 +67,21 @@ _SIZES: Final = (0.5, 2.0)
 
 def outline(points: Floats) -> NDArray[np.float64]:
     """The outline of a face's landmarks (468, 2), all there."""
-    reach = (points.astype(np.float64) @ _NORMALS.T).max(axis=0)
-    return np.concatenate([reach, points[list(STEADY)].astype(np.float64).ravel(), [1.0]])
+    far = points.astype(np.float64) @ _NORMALS.T
+    return np.concatenate(
+        [far.max(axis=0), far[list(MOUTH)].max(axis=0), points[list(STEADY)].astype(np.float64).ravel(), [1.0]]
+    )
+
+
+def _part(reach: NDArray[np.float64], blend: str) -> NDArray[np.float64]:
+    """How far the whole face or the mouth reaches, as `blend` says, and how much of it is there: [DIRECTIONS + 1]."""
+    begin = DIRECTIONS if blend == "mouth" else 0
+    return np.append(reach[begin : begin + DIRECTIONS], reach[-1])
 
 
 def steady_points(reach: NDArray[np.float64]) -> NDArray[np.float64]:
     """The points (n, 2) of an outline that speech does not move."""
-    return reach[DIRECTIONS:-1].reshape(-1, 2)
+    return reach[2 * DIRECTIONS : -1].reshape(-1, 2)
 
 
 def same_place(reach: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
@@ -69,8 +92,9 @@ def same_place(reach: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
 def moved(reach: NDArray[np.float64], scale: NDArray[np.float64], corner: NDArray[np.float64]) -> NDArray[np.float64]:
     """The outline of a face whose points are scaled by (2,), right and down, and then moved by (2,)."""
     # Reaching in a direction means little when scales differ; they do by parts of a pixel only.
-    far = reach[:DIRECTIONS] * (_NORMALS**2 @ scale) + _NORMALS @ corner
-    return np.concatenate([far, (steady_points(reach) * scale + corner).ravel(), reach[-1:]])
+    parts = reach[: 2 * DIRECTIONS].reshape(2, DIRECTIONS)
+    far = parts * (_NORMALS**2 @ scale) + _NORMALS @ corner
+    return np.concatenate([far.ravel(), (steady_points(reach) * scale + corner).ravel(), reach[-1:]])
 
 
 def _box(reach: NDArray[np.float64]) -> tuple[float, float, float, float]:
@@ -91,42 +115,49 @@ def edge_of(reach: NDArray[np.float64]) -> float:
     return max(1.0, x1 - x0, y1 - y0)
 
 
-def mask(outlines: Outlines, size: Pixels) -> Patch:
-    """The weights of the made picture: 1 on the faces, falling to 0 around them; less on faces that are lost."""
-    sides = [_reaching(reach, size) for reach in outlines]
+def mask(outlines: Outlines, size: Pixels, blend: str = "face") -> Patch:
+    """The weights of the made picture: 1 on the faces, falling to 0 around them; less on faces that are lost.
+
+    Args:
+        outlines: of the faces.
+        size: of the picture.
+        blend: `face`, or `mouth` for mouth and chin alone.
+    """
+    soft, parts = _SOFT[blend], [_part(reach, blend) for reach in outlines]
+    sides = [_reaching(reach, size, soft) for reach in parts]
     top, left = (min(side[number] for side in sides) for number in (0, 1))
     bottom, right = (max(side[number] for side in sides) for number in (2, 3))
     weights = np.zeros((max(0, bottom - top), max(0, right - left)), np.float32)
-    for reach, (y0, x0, y1, x1) in zip(outlines, sides, strict=True):
+    for reach, (y0, x0, y1, x1) in zip(parts, sides, strict=True):
         if y0 < y1 and x0 < x1:
             part = weights[y0 - top : y1 - top, x0 - left : x1 - left]
-            np.maximum(part, np.float32(reach[-1]) * _weights(reach, (y0, x0, y1, x1)), out=part)
+            np.maximum(part, np.float32(reach[-1]) * _weights(reach, (y0, x0, y1, x1), soft), out=part)
     return Patch(top, left, weights)
 
 
-def _reaching(reach: NDArray[np.float64], size: Pixels) -> tuple[int, int, int, int]:
+def _reaching(reach: NDArray[np.float64], size: Pixels, soft: _Softness) -> tuple[int, int, int, int]:
     """Top, left, bottom, right of the part of a picture that a face's mask touches."""
     x, y = middle_of(reach)
     x0, y0, x1, y1 = _box(reach)
-    across, down = ((side / 2) * _NOTHING * (1 + _BELOW) for side in (x1 - x0, y1 - y0))
+    across, down = ((side / 2) * soft.nothing * (1 + soft.below) for side in (x1 - x0, y1 - y0))
     rows = np.clip([np.floor(y - down), np.ceil(y + down)], 0, size.height).astype(int)
     columns = np.clip([np.floor(x - across), np.ceil(x + across)], 0, size.width).astype(int)
     return int(rows[0]), int(columns[0]), int(rows[1]), int(columns[1])
 
 
-def _weights(reach: NDArray[np.float64], part: tuple[int, int, int, int]) -> NDArray[np.float32]:
+def _weights(reach: NDArray[np.float64], part: tuple[int, int, int, int], soft: _Softness) -> NDArray[np.float32]:
     """A face's weights in a part of the picture: by how many times its outline must grow to reach a pixel."""
     y0, x0, y1, x1 = part
     x, y = middle_of(reach)
     radius = np.maximum(reach[:DIRECTIONS] - _NORMALS @ np.array([x, y]), 1.0)
-    radius *= 1 + _BELOW * np.maximum(0, _NORMALS[:, 1])
+    radius *= 1 + soft.below * np.maximum(0, _NORMALS[:, 1])
     across = np.arange(x0, x1, dtype=np.float32) + np.float32(0.5 - x)
     down = np.arange(y0, y1, dtype=np.float32) + np.float32(0.5 - y)
     times = np.zeros((y1 - y0, x1 - x0), np.float32)
     for (right, below), far in zip(_NORMALS.tolist(), radius.tolist(), strict=True):
         reached = across[None, :] * np.float32(right / far) + down[:, None] * np.float32(below / far)
         np.maximum(times, reached, out=times)
-    share = np.clip((_NOTHING - times) / (_NOTHING - _WHOLE), 0, 1)
+    share = np.clip((soft.nothing - times) / (soft.nothing - _WHOLE), 0, 1)
     smooth: NDArray[np.float32] = (share * share * (3 - 2 * share)).astype(np.float32)
     return smooth
 
