@@ -72,11 +72,16 @@ def test_rows_of_one_value(kind: str, value: float) -> None:
     assert torch.allclose(found, torch.full((3, 256), value), rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize(("kind", "bound"), [("int8", 1e-9), ("fp8", 0.027), ("q4", 0.105)])
-def test_errors_of_trained_matrices(kind: str, bound: float) -> None:
+# Rows of few large numbers cost most in 4 bits; what is normally distributed costs 0.081 there.
+@pytest.mark.parametrize(("kind", "usual", "worst"), [
+    ("int8", 1e-9, 1e-9), ("fp8", 0.027, 0.027), ("q4", 0.085, 0.12),
+])  # fmt: skip
+def test_errors_of_trained_matrices(kind: str, usual: float, worst: float) -> None:
     """nano's own: they are stored in 8 bits, which come back as they were."""
     tensors = read_tensors(ModelFolder.open("nano").dit.files)
     stored = [value for value in tensors.values() if isinstance(value, Stored) and len(value.shape) == 2]
     matrices = [value.dequantise(torch.float32) for value in stored]
     assert len(matrices) > 50
-    assert max(error(values(kind, matrix), matrix) for matrix in matrices) < bound
+    errors = sorted(error(values(kind, matrix), matrix) for matrix in matrices)
+    assert errors[len(errors) // 2] < usual
+    assert errors[-1] < worst
