@@ -74,7 +74,7 @@ def test_rows_of_one_value(kind: str, value: float) -> None:
 
 # Rows of few large numbers cost most in 4 bits; what is normally distributed costs 0.081 there.
 @pytest.mark.parametrize(("kind", "usual", "worst"), [
-    ("int8", 1e-9, 1e-9), ("fp8", 0.027, 0.027), ("q4", 0.085, 0.12),
+    ("int8", 1e-9, 1e-9), ("fp8", 0.027, 0.027), ("q4", 0.085, 0.11),
 ])  # fmt: skip
 def test_errors_of_trained_matrices(kind: str, usual: float, worst: float) -> None:
     """nano's own: they are stored in 8 bits, which come back as they were."""

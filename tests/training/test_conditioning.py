@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from infinitetalk.core.configs import DiTConfig, SpeechConfig, VAEConfig
+from infinitetalk.core.configs import EVERY, KEY_FRAMES, DiTConfig, SpeechConfig, VAEConfig
 from infinitetalk.core.defaults import ModelDefaults, ModelFacts
 from infinitetalk.core.request import TalkRequest
 from infinitetalk.core.sizes import Pixels
@@ -82,10 +82,11 @@ class Memory:
         return Inputs(self, (self.voice,))
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
+@pytest.fixture(scope="module", params=KEY_FRAMES)
+def model(request: pytest.FixtureRequest) -> Model:
     torch.manual_seed(0)
-    vae, dit = VideoVAE(VAE).requires_grad_(False), Listening(DIT).requires_grad_(False)
+    config = replace(DIT, key_frame=request.param)
+    vae, dit = VideoVAE(VAE).requires_grad_(False), Listening(config).requires_grad_(False)
     for network in (vae, dit):
         network.init_weights(torch.Generator().manual_seed(1))
     speech = SpeechEncoder(SPEECH).eval().requires_grad_(False)
@@ -133,7 +134,9 @@ def training_batch(
     kind = Kind(1, LATENTS, 8)
     index = torch.zeros(kind.batch, dtype=torch.long)
     draws = torch.Generator().manual_seed(0)
-    return assemble(index, kind, encode_clips(model.vae, clips, CPU), voices, draws, dropout=0.0)
+    latents = encode_clips(model.vae, clips, CPU)
+    latents = latents.shown_always() if model.dit.config.key_frame == EVERY else latents
+    return assemble(index, kind, latents, voices, draws, dropout=0.0)
 
 
 def as_bytes(frames: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 from infinitetalk.core.sizes import Pixels
 from infinitetalk.evaluate.series import correlation, filled
 from infinitetalk.media.landmarks import EYE_CORNERS, LOWER_LIP, POINTS, UPPER_LIP
-from training.evaluate import measures, nano, sheets
+from training.evaluate import measures, sheets
 from training.evaluate.landmarks import openness
 from training.evaluate.report import Check, write
 from training.evaluate.sheet import moments, phone_at
@@ -113,14 +113,3 @@ def test_pictures_and_voices_from_memory_are_the_engines_inputs() -> None:
     still = Still(np.zeros((6, 4, 3), np.uint8), np.zeros(640, np.float32))
     assert still.size == Pixels(6, 4)
     assert still.frame_at(3.0) is still.frame_index(7)
-
-
-def test_a_mean_counts_as_more_only_if_that_is_no_chance() -> None:
-    draws = np.random.default_rng(0)
-    shared = draws.normal(0.05, 0.2, 8)
-    chance = draws.normal(0.0, 0.1, 8)
-    rows = [{"old": one + by, "common": one} for one, by in zip(shared, chance - chance.mean() + 0.01, strict=True)]
-    assert np.mean([row["old"] for row in rows]) > shared.mean(), "a little above,"
-    assert np.mean([row["old"] for row in rows]) < nano._most(rows, "old", "common"), "as half of all are by chance"
-    more = [{"old": row["old"] + 0.15, "common": row["common"]} for row in rows]
-    assert np.mean([row["old"] for row in more]) > nano._most(more, "old", "common")

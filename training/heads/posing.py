@@ -24,7 +24,7 @@ _LASTING: Final = 0.5
 
 
 def smile(rng: np.random.Generator) -> Floats:
-    """ARKit weights (52,) of a random smile, with the teeth shown or lips together; of no face at all for some."""
+    """ARKit weights (52,) of a random smile, with teeth or with lips together, or of a mouth at rest: zeros."""
     weights = np.zeros(len(BLENDSHAPES), np.float32)
     if rng.random() >= SMILING:
         return weights

@@ -47,10 +47,13 @@ def main() -> None:
     parser.add_argument("--graph", action="store_true", help="capture steps as one CUDA graph")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
+    shown, *others = {DITS[candidate.name].key_frame for candidate in options.candidates}
+    if others:
+        parser.error("these candidates are not all shown the portrait at the same latent frames: compare them apart")
     device = torch.device(options.device)
     log = RunLog(options.data / "compare_log.txt")
     fast_kernels()
-    data, held = Data.load(options.data, "", device), Data.load(options.data, "held_", device)
+    data, held = Data.load(options.data, "", device, shown), Data.load(options.data, "held_", device, shown)
     losses: dict[Candidate, float] = {}
     for candidate in options.candidates:
         losses[candidate] = trial(candidate, data, held, options.seconds, log, capture=options.graph)
