@@ -19,8 +19,12 @@ _TEETH: Final = 0.65
 _BEGIN: Final = 0.65
 _SLOWEST, _QUICKEST = 10, 3
 """Frames in which a mouth leaves the portrait's pose for its speech."""
-_LASTING: Final = 0.5
-"""The most of a smile that stays while its person speaks."""
+_LASTING, _TEETH_LASTING = (0.4, 1.0), (0.0, 0.6)
+"""Shares, from and to, of a smile and of the upper teeth it shows that stay while its person speaks."""
+_ROUNDED: Final = 0.5
+"""Share of a smile that lips give up to be rounded."""
+_CLOSED: Final = 0.2
+"""Weight of `mouthPress` from which on lips are closed, over their teeth."""
 
 
 def smile(rng: np.random.Generator) -> Floats:
@@ -45,14 +49,11 @@ def from_portrait(motion: Motion, rng: np.random.Generator) -> Motion:
     """A clip of somebody whose portrait was taken: its last frame, the reference picture, shows the portrait's pose.
 
     Most such clips begin with it as well, as videos do that are made of a portrait, and pass to their speech within a
-    few frames. Some of a smile stays; what lips do to speak is added to it.
+    few frames. Much of a smile stays; what lips do to speak is added to it.
     """
     posed, weights = smile(rng), motion.weights.copy()
     frames = len(weights) - 1
-    staying = np.zeros_like(posed)
-    kept = shape_indices("mouthSmile", "cheekSquint", "mouthDimple")
-    staying[kept] = posed[kept] * np.float32(_LASTING * rng.random())
-    spoken = np.clip(weights[:frames] + staying, 0.0, 1.0)
+    spoken = np.clip(weights[:frames] + _staying(posed, weights[:frames], rng), 0.0, 1.0)
     left = np.clip(1 - np.arange(frames) / rng.uniform(_QUICKEST, _SLOWEST), 0.0, 1.0)[:, None]
     share = left * left * (3 - 2 * left) * (rng.random() < _BEGIN)
     weights[:frames, MOUTH] = (spoken + share * (posed - spoken))[:, MOUTH]
@@ -61,3 +62,15 @@ def from_portrait(motion: Motion, rng: np.random.Generator) -> Motion:
     weights[frames, MOUTH] = posed[MOUTH]
     weights[frames, cheeks] = posed[cheeks]
     return Motion(weights.astype(np.float32), motion.pose, motion.sway)
+
+
+def _staying(posed: Floats, speech: Floats, rng: np.random.Generator) -> Floats:
+    """What a portrait's pose (52,) adds to speech (F, 52): rounded lips smile less, closed ones show no teeth."""
+    staying = np.zeros_like(speech)
+    rounded = speech[:, shape_indices("mouthPucker", "mouthFunnel")].max(1, keepdims=True)
+    smiling = shape_indices("mouthSmile", "cheekSquint", "mouthDimple")
+    staying[:, smiling] = rng.uniform(*_LASTING) * posed[smiling] * (1 - _ROUNDED * rounded)
+    closed = np.clip(speech[:, shape_indices("mouthPress")].max(1, keepdims=True) / _CLOSED, 0.0, 1.0)
+    teeth = shape_indices("mouthUpperUp")
+    staying[:, teeth] = rng.uniform(*_TEETH_LASTING) * posed[teeth] * (1 - closed)
+    return staying
