@@ -1,18 +1,25 @@
 """What is read from landmarks: shapes, phones, heads and lids; what all videos say together; the photograph."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from infinitetalk.media.landmarks import EYE_CORNERS, POINTS
+from infinitetalk.evaluate import speech
+from infinitetalk.media.inputs import Picture
+from infinitetalk.media.landmarks import EYE_CORNERS, LOWER_LIP, POINTS, UPPER_LIP
+from infinitetalk.media.loudness import speech_gain
 from infinitetalk.weights.locate import ASSETS
 from tests.training.test_evaluate import said
 from training.evaluate import lively
 from training.evaluate.bench import SMALL, WANTED, Bench
 from training.evaluate.landmarks import Floats
 from training.evaluate.nano import MEASURES, together
-from training.evaluate.photograph import cut
+from training.evaluate.photograph import cut, photographed
 from training.evaluate.probes import GROUPS, Probe, balanced, classifier, features, labels, recalls
 from training.nano.settings import EDITIONS
 
@@ -113,3 +120,32 @@ def test_a_photograph_is_cut_around_its_face() -> None:
     assert found.shape[0] == found.shape[1] < 300
     with pytest.raises(ValueError, match="no face"):
         cut(np.full((300, 400, 3), 90, np.uint8))
+
+
+def test_a_photographed_person_says_every_clip(tmp_path: Path) -> None:
+    spoken, _rate = soundfile.read(ASSETS / "demo" / "voice_1.flac", dtype="int16")
+    voices = [SimpleNamespace(audio=spoken[: round(seconds * 16000)]) for seconds in (2.3, 4.1)]
+    portrait = tmp_path / "portrait.png"
+    Image.open(ASSETS / "demo" / "portrait_1.png").convert("RGB").save(portrait)
+    asked: list[tuple[str, int, float | None]] = []
+    heard: list[Floats] = []
+
+    def shoot(name: str, picture: Picture, voice: Floats, length: int, motion: float | None) -> NDArray[np.uint8]:
+        asked.append((name, length, motion))
+        heard.append(voice * np.float32(speech_gain(voice)))
+        return np.repeat(picture[None], length, 0)
+
+    def track(video: NDArray[np.uint8]) -> Floats:
+        shut = face(len(video))
+        shut[:, LOWER_LIP] = shut[:, UPPER_LIP]
+        return opened(shut, 9 * speech.openness(heard[-1], len(video)))
+
+    judge = SimpleNamespace(describe=lambda frame: np.array([frame.mean() / 255]))
+    rows = photographed(bench(camera=SimpleNamespace(shoot=shoot), studio=SimpleNamespace(real=voices), out=tmp_path,
+                              mesh=SimpleNamespace(track=track), recogniser=judge, portrait=portrait), 1)  # fmt: skip
+    assert asked == [("photo-0-81", 57, None), ("photo-1-81", 81, None),
+                     ("photo-0-81-still", 57, 0.0), ("photo-1-81-still", 81, 0.0)]  # fmt: skip
+    assert [(row.value <= 1e-6, row.passed) for row in rows[::2]] == [(True, True), (True, None)]
+    assert [row.passed for row in rows[1::2]] == [True, None]
+    assert all(row.value > 0.95 for row in rows[1::2])
+    assert (tmp_path / "photo.jpg").is_file()

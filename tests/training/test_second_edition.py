@@ -138,8 +138,10 @@ def test_varied_clips_repeat_and_move_as_strongly_as_they_say() -> None:
 
 def test_portraits_smile_or_rest_and_then_speak() -> None:
     speech = babble_tracks(2, 4.0, seed=0)
+    for track in speech:
+        track[::7, shape_indices("mouthPress")] = 0.3
     plain = replace(VARIED, frames=40)
-    smiles, begun = 0, 0
+    smiles, shown, begun = 0, 0, 0
     for index in range(40):
         usual, posed = (
             sample_clip(speech, index, seed=0, options=options) for options in (plain, replace(plain, portraits=1.0))
@@ -149,10 +151,18 @@ def test_portraits_smile_or_rest_and_then_speak() -> None:
         np.testing.assert_array_equal(before.weights[:-1, ~_FACE], after.weights[:-1, ~_FACE])
         jaw = np.abs(after.weights[:-1, JAW_OPEN] - before.weights[:-1, JAW_OPEN])
         assert jaw[10:].max() == 0, "speech is what it was once the portrait's pose is left"
-        smiles += after.weights[-1, shape_indices("mouthSmile")].max() > 0.25
+        more, portrait = after.weights[10:-1] - before.weights[10:-1], after.weights[-1]
+        smile, teeth = shape_indices("mouthSmile"), shape_indices("mouthUpperUp")
+        free = before.weights[10:-1, smile] + portrait[smile] < 1
+        assert (more[:, smile] >= 0.19 * portrait[smile])[free].all(), "smiles last"
+        closed = before.weights[10:-1, shape_indices("mouthPress")].min(1) >= 0.2
+        assert closed.any() and not more[closed][:, teeth].any(), "closed lips cover teeth"
+        shown += more[:, teeth].max() > 0.1
+        smiles += portrait[smile].max() > 0.25
         begun += np.allclose(after.weights[0, MOUTH], after.weights[-1, MOUTH])
         assert after.weights.min() >= 0 and after.weights.max() <= 1
     assert 18 < smiles < 38 and 15 < begun < 36, "most smile, and most clips begin so"
+    assert 5 < shown < smiles, "some show teeth while they speak"
     with pytest.raises(ValueError, match="portraits = 2"):
         replace(plain, portraits=2)
 

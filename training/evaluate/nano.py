@@ -279,7 +279,7 @@ MEASURES: Mapping[str, tuple[Measure, str]] = {
     "chain": (chain, "windows in a row"),
     "swapped": (swapped, "clips with another's sound"),
     "moving": (moving, "people at three strengths of motion"),
-    "photo": (photographed, "windows of a photograph"),
+    "photo": (photographed, "most windows of a photograph that says every LibriVox clip"),
     "double": (intact, "clips of two windows"),
 }
 
