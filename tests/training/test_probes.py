@@ -18,7 +18,7 @@ from tests.training.test_evaluate import said
 from training.evaluate import lively
 from training.evaluate.bench import SMALL, WANTED, Bench
 from training.evaluate.landmarks import Floats
-from training.evaluate.nano import MEASURES, together
+from training.evaluate.nano import MEASURES, neighbour, together
 from training.evaluate.photograph import cut, photographed
 from training.evaluate.probes import GROUPS, Probe, balanced, classifier, features, labels, recalls
 from training.nano.settings import EDITIONS
@@ -110,6 +110,13 @@ def test_amounts_name_all_measures() -> None:
     assert set(WANTED) == set(EDITIONS)
     for amounts in (SMALL, *(wanted.amounts for wanted in WANTED.values())):
         assert set(amounts) == set(MEASURES)
+
+
+def test_sounds_are_swapped_with_the_next_that_differs() -> None:
+    one, two = np.array([0, 1, 2], np.float32), np.array([1, 0, 1], np.float32)
+    assert [neighbour([one, two, 2 * two], index) for index in range(3)] == [1, 0, 0]
+    with pytest.raises(ValueError, match="no other of 2 clips"):
+        neighbour([one, one], 0)
 
 
 def test_a_photograph_is_cut_around_its_face() -> None:

@@ -22,7 +22,7 @@ from training.evaluate import measures, sheets
 from training.evaluate.bench import ADDED, SMALL, WANTED, WINDOW, Bench
 from training.evaluate.cost import cost
 from training.evaluate.identity import Recogniser, judges
-from training.evaluate.landmarks import FaceMesh
+from training.evaluate.landmarks import FaceMesh, Floats
 from training.evaluate.lively import moving
 from training.evaluate.mouth_net import MouthReader
 from training.evaluate.photograph import known_portrait, photographed
@@ -34,6 +34,8 @@ from training.nano.settings import EDITIONS
 
 IN_TIME: Final = 40.0
 """Milliseconds by which lips may come before or after the sound."""
+SAME: Final = 0.95
+"""Correlation of tracks from which on they are of one sentence."""
 
 
 def lips(bench: Bench, count: int) -> list[Check]:
@@ -76,9 +78,10 @@ def swapped(bench: Bench, count: int) -> list[Check]:
     """The same people with the neighbouring clip's sound: they must follow that one."""
     scenes = list(bench.studio.scenes("single", SINGLE, count, WINDOW, truth=True))
     reader, rows = MouthReader.load(), []
-    for index, (scene, other) in enumerate(zip(scenes, [*scenes[1:], scenes[0]], strict=True)):
+    for index, scene in enumerate(scenes):
         # The name tells whose sound it is: the last one's neighbour depends on how many there are.
-        name = f"swapped-{index}-{(index + 1) % count}"
+        whose = neighbour([one.truth for one in scenes], index)
+        other, name = scenes[whose], f"swapped-{index}-{whose}"
         video = bench.camera.shoot(name, scene.picture, other.voice, WINDOW)
         shown = bench.openness(name, video)
         bench.sync(name, shown, other.truth)
@@ -104,6 +107,19 @@ def swapped(bench: Bench, count: int) -> list[Check]:
               f"what both tracks share; standard error of the difference {unsure:.3f}"),
         Check(f"{what}: the same by landmarks, {old}", mean[f"by landmarks {old}"], "<=", mean["common"]),
     ]  # fmt: skip
+
+
+def neighbour(truths: Sequence[Floats], index: int) -> int:
+    """Number of the next clip that says something else: some say the same sentence.
+
+    Raises:
+        ValueError: all say the same.
+    """
+    for step in range(1, len(truths)):
+        other = (index + step) % len(truths)
+        if correlation(truths[other], truths[index]) < SAME:
+            return other
+    raise ValueError(f"no other of {len(truths)} clips says something else than clip {index}; take more")
 
 
 def intact(bench: Bench, count: int) -> list[Check]:
