@@ -18,7 +18,7 @@ from tests.training.test_evaluate import said
 from training.evaluate import lively
 from training.evaluate.bench import SMALL, WANTED, Bench
 from training.evaluate.landmarks import Floats
-from training.evaluate.nano import MEASURES, neighbour, together
+from training.evaluate.nano import MEASURES, neighbour, together, unrelated
 from training.evaluate.photograph import cut, photographed
 from training.evaluate.probes import GROUPS, Probe, balanced, classifier, features, labels, recalls
 from training.nano.settings import EDITIONS
@@ -117,6 +117,15 @@ def test_sounds_are_swapped_with_the_next_that_differs() -> None:
     assert [neighbour([one, two, 2 * two], index) for index in range(3)] == [1, 0, 0]
     with pytest.raises(ValueError, match="no other of 2 clips"):
         neighbour([one, one], 0)
+
+
+def test_what_a_video_has_in_common_with_tracks_it_cannot_know() -> None:
+    tracks = list(np.random.default_rng(0).normal(size=(5, 400)).astype(np.float32))
+    same = [*tracks[:2], 3 * tracks[0], tracks[1] + 1]
+    assert np.isnan(unrelated(tracks[0], same, (0, 1))), "none is left but those that say the same"
+    assert unrelated(tracks[0], tracks, (0, 1)) == pytest.approx(0)
+    leaks = unrelated(tracks[0] + sum(tracks[2:]), tracks, (0, 1))
+    assert 0.4 < leaks < 0.6, "a quarter of such a video's spread is each of these tracks'"
 
 
 def test_a_photograph_is_cut_around_its_face() -> None:

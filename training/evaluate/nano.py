@@ -78,9 +78,10 @@ def swapped(bench: Bench, count: int) -> list[Check]:
     """The same people with the neighbouring clip's sound: they must follow that one."""
     scenes = list(bench.studio.scenes("single", SINGLE, count, WINDOW, truth=True))
     reader, rows = MouthReader.load(), []
+    truths = [scene.truth for scene in scenes]
     for index, scene in enumerate(scenes):
         # The name tells whose sound it is: the last one's neighbour depends on how many there are.
-        whose = neighbour([one.truth for one in scenes], index)
+        whose = neighbour(truths, index)
         other, name = scenes[whose], f"swapped-{index}-{whose}"
         video = bench.camera.shoot(name, scene.picture, other.voice, WINDOW)
         shown = bench.openness(name, video)
@@ -92,6 +93,7 @@ def swapped(bench: Bench, count: int) -> list[Check]:
             "r with the old track": correlation(read, scene.truth),
             "by landmarks with the old track": correlation(shown, scene.truth),
             "common": correlation(scene.truth, other.truth),
+            "unrelated": unrelated(read, truths, (whose, index)),
         })  # fmt: skip
         bench.say(f"swapped {index}: { ({key: round(value, 3) for key, value in rows[-1].items()}) }")
     bench.details["swapped"] = rows
@@ -104,7 +106,8 @@ def swapped(bench: Bench, count: int) -> list[Check]:
               f"of {count}, read by the network"),
         Check(f"{what}: the same by landmarks", _median(rows, "r by landmarks"), ">=", follows),
         Check(f"{what}: mean r {old}", mean[f"r {old}"], "<=", mean["common"],
-              f"what both tracks share; standard error of the difference {unsure:.3f}"),
+              f"what both tracks share; standard error of the difference {unsure:.3f}; "
+              f"with tracks that are neither's {mean['unrelated']:+.3f} of what they share"),
         Check(f"{what}: the same by landmarks, {old}", mean[f"by landmarks {old}"], "<=", mean["common"]),
     ]  # fmt: skip
 
@@ -120,6 +123,21 @@ def neighbour(truths: Sequence[Floats], index: int) -> int:
         if correlation(truths[other], truths[index]) < SAME:
             return other
     raise ValueError(f"no other of {len(truths)} clips says something else than clip {index}; take more")
+
+
+def unrelated(read: Floats, truths: Sequence[Floats], known: tuple[int, int]) -> float:
+    """How much more a video has in common with other clips' tracks than the track of its sound has: what chance gives.
+
+    Args:
+        read: openness of the video, (F,).
+        known: numbers of the clips whose sound and whose person it has; others that say the same do not count.
+
+    Returns:
+        The mean difference of correlations; not a number if there are no such clips.
+    """
+    strange = [one for one in truths if all(correlation(one, truths[own]) < SAME for own in known)]
+    more = [correlation(read, one) - correlation(truths[known[0]], one) for one in strange]
+    return float(np.mean(more)) if more else np.nan
 
 
 def intact(bench: Bench, count: int) -> list[Check]:
