@@ -19,6 +19,7 @@ from infinitetalk.evaluate import speech
 from infinitetalk.evaluate.series import Floats, correlation
 from infinitetalk.evaluate.speech import WEIGHTS, Ear
 from infinitetalk.media.loudness import speech_gain
+from training.evaluate.scenes import samples_of
 from training.heads.tracks import openness, tracks
 from training.speech.corpus import Utterance, load
 
@@ -29,7 +30,7 @@ RIDGE: Final = 100.0
 
 def heard(item: Utterance) -> tuple[Floats, int]:
     """An utterance as the command hears it, and its video frames."""
-    sound = item.audio.astype(np.float32) / np.float32(32768)
+    sound = samples_of(item)
     return sound * np.float32(speech_gain(sound)), len(sound) // SAMPLES_PER_FRAME
 
 

@@ -290,6 +290,8 @@ def main() -> None:
     wanted = WANTED[options.edition]
     usual = SMALL if options.small else wanted.amounts
     amounts = {name: usual[name] if (own := getattr(options, name)) is None else own for name in MEASURES}
+    if amounts["swapped"] == 1:
+        parser.error("--swapped 1: one clip has no other's sound; 0, or 2 and more, would work")
     bench = Bench(options.model, Camera(options.model, options.out / "videos", options.device),
                   Studio.open(options.out / "scenes", options.corpus, EDITIONS[options.edition]), options.out,
                   FaceMesh(), Recogniser(options.judges), wanted, amounts["single"], options.portrait)  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from infinitetalk.core.sizes import SAMPLES_PER_FRAME
 from infinitetalk.evaluate import speech, sync
 from infinitetalk.evaluate.series import Floats
 from infinitetalk.media.faces import find_faces
@@ -16,8 +17,9 @@ from infinitetalk.media.loudness import speech_gain
 from training.evaluate import sheets
 from training.evaluate.bench import ADDED, WINDOW, Bench
 from training.evaluate.report import Check
+from training.evaluate.scenes import samples_of
 from training.evaluate.videos import Video
-from training.nano.voices import SAMPLES_PER_FRAME, frames_of
+from training.nano.voices import frames_of
 
 _AROUND = 2.0
 """Edge of what is cut out, in heights of the face: its share of the picture is what nano learned from."""
@@ -54,7 +56,7 @@ def photographed(bench: Bench, windows: int) -> list[Check]:
     if bench.portrait is None:
         return [Check("photograph: there is none (--portrait, or the package scikit-image)", np.nan)]
     picture = cut(np.array(Image.open(bench.portrait).convert("RGB")))
-    voices = [clip.audio.astype(np.float32) / np.float32(32768) for clip in bench.studio.real]
+    voices = [samples_of(clip) for clip in bench.studio.real]
     longest = WINDOW + (windows - 1) * ADDED
     checks, rows = list[Check](), list[sheets.Row]()
     for strength in (None, 0.0):

@@ -109,7 +109,7 @@ class Studio:
             scene = self._kept(f"real-{REAL + index}", Order(REAL + index, 5))
             frames = frames_of(len(item.audio))
             track = openness(tracks(item.segments, frames, np.random.default_rng(0)))
-            yield replace(scene, voice=_samples(item), truth=track)
+            yield replace(scene, voice=samples_of(item), truth=track)
 
     def real_truth(self, index: int, frames: int) -> tuple[Scene, list[Segment], Floats]:
         """The render of such a person who says some frames of a LibriVox clip, their phones and ARKit weights."""
@@ -129,7 +129,7 @@ class Studio:
         """So many frames of the unseen engine's clips one after the other, and how far the jaw should be open."""
         voices, jaws = list[Floats](), list[Floats]()
         for item, mouth in zip(self.unseen, self.mouths, strict=True):
-            samples = _samples(item)[: len(mouth) * SAMPLES_PER_FRAME]
+            samples = samples_of(item)[: len(mouth) * SAMPLES_PER_FRAME]
             voices.append(np.pad(samples, (0, len(mouth) * SAMPLES_PER_FRAME - len(samples))))
             jaws.append(mouth[:, JAW_OPEN])
         return np.concatenate(voices)[: frames * SAMPLES_PER_FRAME], np.concatenate(jaws)[:frames]
@@ -155,7 +155,7 @@ class Studio:
         pictures, boxes = clip.frames.numpy(), clip.mouth_boxes[:, 0].numpy()
         jaw = sampled.spec.people[0].motion.weights[:-1, JAW_OPEN]
         item = self.unseen[sampled.utterance[0]] if order.real is None else self.real[order.real]
-        voice = _samples(item)[sampled.start[0] * SAMPLES_PER_FRAME :]
+        voice = samples_of(item)[sampled.start[0] * SAMPLES_PER_FRAME :]
         mouth = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
         return Scene(pictures[-1], clip.person_map[-1].numpy() > 0, voice, jaw, pictures[:-1], mouth)
 
@@ -166,7 +166,8 @@ def _from(frame: int, segments: Sequence[Segment]) -> list[Segment]:
     return [Segment(item.phone, item.start - begin, item.end - begin) for item in segments if item.end > begin]
 
 
-def _samples(utterance: Utterance) -> Floats:
+def samples_of(utterance: Utterance) -> Floats:
+    """What is heard, (N,) at 16 kHz from -1 to 1."""
     return utterance.audio.astype(np.float32) / np.float32(32768)
 
 
