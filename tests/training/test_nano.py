@@ -28,14 +28,15 @@ from training.nano import export
 from training.nano.encode import encode_references, mirrored, mirrored_boxes
 from training.nano.flow import Kind, assemble, draw, loss
 from training.nano.latents import ClipLatents, cells, condition, masks_of
-from training.nano.pixels import Crop, PixelBank
-from training.nano.preview import sample
+from training.nano.pixels import Crop, PixelBank, to_video
+from training.nano.preview import load_vae, sample
 from training.nano.reading import begin
 from training.nano.settings import EDITIONS
 from training.nano.store import FRAMES, SIZE
 from training.nano.train_dit import Data, Trainer, available, pick
 from training.nano.train_vae import Trainer as VAETrainer
 from training.nano.train_vae import change_error
+from training.nano.train_vae import finish as finish_vae
 from training.nano.unpack import unpack
 from training.nano.voices import VoiceBank
 from training.parts import save_parts
@@ -308,13 +309,20 @@ def test_a_video_that_steps_costs_more_than_one_of_another_colour() -> None:
     assert float(change_error(stepping, moving, weight)) == pytest.approx(0.375, abs=1e-5)
 
 
-def test_vae_training_lowers_the_error() -> None:
-    config = VAEConfig(dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1, temporal_downsample=(True, True, False))
-    frames = torch.full((2, FRAMES + 1, SIZE, SIZE, 3), 40, dtype=torch.uint8)
+SMALL_VAE = VAEConfig(dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1, temporal_downsample=(True, True, False))
+
+
+def squares(count: int = 2, size: int = SIZE) -> PixelBank:
+    """Clips of a bright square."""
+    frames = torch.full((count, FRAMES + 1, size, size, 3), 40, dtype=torch.uint8)
     frames[:, :, 30:90, 30:90] = torch.tensor([200, 150, 120], dtype=torch.uint8)
-    box = torch.tensor([40.0, 40.0, 80.0, 60.0]).expand(2, 3, 4)
-    bank = PixelBank(frames, torch.ones(2, dtype=torch.long), box, box)
-    trainer = VAETrainer(config, torch.device("cpu"), capture=False)
+    box = torch.tensor([40.0, 40.0, 80.0, 60.0]).expand(count, 3, 4)
+    return PixelBank(frames, torch.ones(count, dtype=torch.long), box, box)
+
+
+def test_vae_training_lowers_the_error() -> None:
+    bank = squares()
+    trainer = VAETrainer(SMALL_VAE, torch.device("cpu"), capture=False)
     draws = torch.Generator().manual_seed(0)
     errors = [float(trainer.step(bank, Crop(32, 5, 2), 1.0, draws).l1) for _ in range(60)]
     assert sum(errors[-5:]) < 0.6 * sum(errors[:5])
@@ -324,8 +332,29 @@ def test_vae_training_lowers_the_error() -> None:
     assert float(weight.max()) > 1
 
 
+def test_a_decoder_that_learns_alone_leaves_latents_as_they_are(tmp_path: Path) -> None:
+    bank, log = squares(1, 48), RunLog(tmp_path / "log.txt")
+    for name in ("whole", "alone"):
+        (tmp_path / name).mkdir()
+    whole = VAETrainer(SMALL_VAE, torch.device("cpu"), capture=False)
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        whole.step(bank, Crop(32, 5, 2), 1.0, draws)
+    finish_vae(whole, bank, bank, tmp_path / "whole", log)
+    alone = VAETrainer(SMALL_VAE, torch.device("cpu"), capture=False, decoder_only=True)
+    alone.adopt(tmp_path / "whole")
+    for _ in range(5):
+        alone.step(bank, Crop(32, 5, 2), 1.0, draws)
+    finish_vae(alone, bank, bank, tmp_path / "alone", log)
+    before, after = (load_vae(tmp_path / name, torch.device("cpu")) for name in ("whole", "alone"))
+    video = to_video(bank.frames[:1, :5])
+    latents = before.encode(video)
+    assert torch.equal(latents, after.encode(video)), "a transformer that knows these latents goes on with them"
+    assert not torch.equal(before.decode(latents), after.decode(latents))
+
+
 def test_exported_folder_holds_the_trained_networks(tmp_path: Path) -> None:
-    vae = VideoVAE(VAEConfig(dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1, temporal_downsample=(True, True, False)))
+    vae = VideoVAE(SMALL_VAE)
     dit, speech = AudioDiT(replace(TINY, ffn_dim=512)), SpeechEncoder(SPEECH)
     dit.init_weights(torch.Generator().manual_seed(0))
     for name, network in (("vae", vae), ("dit", dit)):

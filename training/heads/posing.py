@@ -19,7 +19,7 @@ _TEETH: Final = 0.65
 _BEGIN: Final = 0.65
 _SLOWEST, _QUICKEST = 10, 3
 """Frames in which a mouth leaves the portrait's pose for its speech."""
-_LASTING, _TEETH_LASTING = (0.4, 1.0), (0.0, 0.6)
+_LASTING, _TEETH_LASTING = (0.7, 1.0), (0.2, 0.8)
 """Shares, from and to, of a smile and of the upper teeth it shows that stay while its person speaks."""
 _ROUNDED: Final = 0.5
 """Share of a smile that lips give up to be rounded."""

@@ -88,12 +88,15 @@ class Trainer:
 
     def __init__(
         self, config: VAEConfig, device: torch.device, *, capture: bool, kl: float = KL, seed: int = 0,
-        rate: float = RATE,
+        rate: float = RATE, decoder_only: bool = False,
     ) -> None:  # fmt: skip
-        self.config, self.device, self.kl = config, device, kl
+        self.config, self.device, self.kl, self.decoder_only = config, device, kl, decoder_only
         self.vae = VideoVAE(config)
         self.vae.init_weights(torch.Generator().manual_seed(seed))
         self.vae.to(device)
+        if decoder_only:
+            for part in (self.vae.encoder, self.vae.conv1):
+                part.requires_grad_(False)
         self.optimiser = MuonAdam(
             self.vae, rate, chosen=lambda _name, _value: True, muon_scale=MUON_SCALE, betas=(0.9, 0.99)
         )
@@ -142,8 +145,14 @@ class Trainer:
         checkpoint.save(state, path)
 
     def adopt(self, folder: Path) -> None:
-        """Begins with the weights of an earlier training: the same shapes, another size of pictures."""
+        """Begins with the weights of an earlier training: the same shapes, another size of pictures.
+
+        Where only the decoder learns, the latents stay what they are, and so does what is known of their statistics.
+        """
         weights = load_parts(folder, "vae")
+        if self.decoder_only:
+            told = json.loads((folder / "vae_config.json").read_text(encoding="utf-8"))
+            self.config = replace(self.config, mean=tuple(told["mean"]), std=tuple(told["std"]))
         self.vae.load_state_dict(weights)
         self.average.load({name: value.to(self.device) for name, value in weights.items()})
 
@@ -219,15 +228,17 @@ def judge(vae: VideoVAE, bank: PixelBank) -> tuple[dict[str, float], Tensor]:
 def finish(trainer: Trainer, bank: PixelBank, held: PixelBank, out: Path, log: RunLog) -> None:
     """Writes the averaged network with its latents' statistics, and shows held-out clips."""
     trainer.average.swap()
-    mean, deviation = spread(trainer.vae, bank)
-    config = replace(trainer.config, mean=tuple(mean.tolist()), std=tuple(deviation.tolist()))
+    config = trainer.config
+    if not trainer.decoder_only:
+        mean, deviation = spread(trainer.vae, bank)
+        config = replace(config, mean=tuple(mean.tolist()), std=tuple(deviation.tolist()))
     vae = VideoVAE(config).to(trainer.device)
     vae.load_state_dict(trainer.vae.state_dict())
     vae.requires_grad_(False)
     save_parts(vae.state_dict(), out, "vae")
     (out / "vae_config.json").write_text(json.dumps(asdict(config), indent=1))
     scores, made = judge(vae, held)
-    log(f"latent spread {[round(value, 2) for value in deviation.tolist()]}")
+    log(f"latent spread {[round(value, 2) for value in config.std]}")
     log(f"held-out PSNR {' '.join(f'{name} {value:.2f}' for name, value in scores.items())}")
     (out / "vae_scores.json").write_text(json.dumps(scores))
     shown = range(4, FRAMES, 8)
@@ -274,9 +285,16 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=None, help="use so many clips; default all")
     parser.add_argument("--pictures", type=Path, help="folder with photographs that are carried, too")
     parser.add_argument("--kl", type=float, default=KL)
+    parser.add_argument(
+        "--decoder-only",
+        action="store_true",
+        help="teach the decoder of --start alone: transformers that know its latents go on with it",
+    )
     parser.add_argument("--no-graph", action="store_true", help="launch every kernel, capture nothing")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
+    if options.decoder_only and not options.start:
+        parser.error("--decoder-only needs --start, the folder of a VAE whose encoder is kept")
     device = torch.device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     log = RunLog(options.out / "vae_log.txt")
@@ -286,7 +304,8 @@ def main() -> None:
     bank = PixelBank.take(load(options.data / "clips"), device, options.clips)
     held = PixelBank.take(load(options.data / "held"), device, 16 if edition.size == SIZE else 8)
     name, share = options.config or edition.vae, SHARE_OF_WARM_RATE if options.start else 1.0
-    trainer = Trainer(VAES[name], device, capture=not options.no_graph, kl=options.kl, rate=RATE * share)
+    trainer = Trainer(VAES[name], device, capture=not options.no_graph, kl=options.kl, rate=RATE * share,
+                      decoder_only=options.decoder_only)  # fmt: skip
     log(f"{len(bank.frames)} clips; vae {name}: {millions(trainer.vae):.2f} M")
     place = options.out / "vae_checkpoint.pt"
     if options.start and not place.exists():
