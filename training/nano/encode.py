@@ -29,6 +29,7 @@ from training.nano.latents import ROUGH_LATENTS, ClipLatents
 from training.nano.pictures import PictureBank
 from training.nano.pixels import to_bytes, to_video
 from training.nano.preview import load_vae
+from training.nano.restyle import bent, blurred, restyled
 from training.nano.store import FRAMES, REFERENCE, SIZE, Clips, finished, load
 from training.nano.train_vae import fast_kernels, half
 from training.nano.voices import SILENCE_FRAMES, VoiceBank, frames_of, listen, spoken
@@ -40,10 +41,6 @@ from training.speech.encoder import load as load_encoder
 
 NOISE = 0.5
 """Noise on speech features in training, at most, relative to their spread."""
-BENDS, BENT = 7, 2.0
-"""Knots of the field that moves features, along each edge, and the usual pixels by which it does."""
-GRAIN = 0.35
-"""Share of a photograph's details that clips receive at most."""
 BATCH, PART = 16, 256
 """Clips that are encoded at once, and that share a file."""
 
@@ -69,19 +66,12 @@ def wear(vae: VideoVAE, latents: Tensor, generator: torch.Generator) -> Tensor:
     video = vae.decode(latents + amount * (0.5 * coarse + 0.7 * fine)).float()
     gain = 1 + 0.04 * torch.randn(count, 3, 1, 1, 1, generator=generator, device=device)
     lift = 0.03 * torch.randn(count, 3, 1, 1, 1, generator=generator, device=device)
-    video = _bent(video, generator, torch.rand(count, 1, 1, 1, generator=generator, device=device))
+    video = bent(video, generator, torch.rand(count, 1, 1, 1, generator=generator, device=device))
     for size, most in ((3, 0.5), (9, 0.35)):
-        soft = _blurred(video, size)
+        soft = blurred(video, size)
         share = most * (2 * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device) - 1)
         video = torch.lerp(video, soft, share)
     return vae.encode((video * gain + lift).clamp(-1, 1)).float()
-
-
-def _blurred(video: Tensor, size: int) -> Tensor:
-    """Means (B, 3, F, h, w) of squares of so many pixels, an odd number."""
-    frames, side = video.transpose(1, 2), size // 2
-    means = F.avg_pool2d(F.pad(frames.flatten(0, 1), (side,) * 4, mode="replicate"), size, 1)
-    return means.view(frames.shape).transpose(1, 2)
 
 
 def mirrored(frames: Tensor, generator: torch.Generator) -> Tensor:
@@ -95,38 +85,6 @@ def mirrored(frames: Tensor, generator: torch.Generator) -> Tensor:
     grey = light.mean(-1, keepdim=True)
     light = torch.lerp(grey, light, 1 + normal(0.15, 1)) * (1 + normal(0.06, 3))
     return (light * 255).round().clamp(0, 255).byte()
-
-
-def restyled(frames: Tensor, pictures: PictureBank, generator: torch.Generator) -> Tensor:
-    """Clips of bytes (B, F, h, w, 3) with other faces and other skin: what is drawn is not all that there is.
-
-    A smooth field moves features a little, details are made stronger or weaker, and a photograph's details lie upon
-    everything. All frames of a clip, and its reference pictures, change alike: what a person looks like is to be seen
-    in the picture that is given, and nowhere else.
-    """
-    device, count = frames.device, len(frames)
-
-    def evenly(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device)
-
-    video = _bent(to_video(frames), generator)
-    for size, low, high in ((3, -0.3, 0.8), (11, -0.2, 0.5)):
-        video = video + evenly(low, high) * (video - _blurred(video, size))
-    texture = pictures.crops(count, video.shape[-1], generator)[:, :, None]
-    video = video + evenly(0.0, GRAIN) * (texture - _blurred(texture, 9))
-    return to_bytes(video.clamp(-1, 1))
-
-
-def _bent(video: Tensor, generator: torch.Generator, share: Tensor | float = 1.0) -> Tensor:
-    """Videos (B, 3, F, h, w), moved by a share (B, 1, 1, 1) of a smooth field, which all frames of one have."""
-    count, channels, frames, height, width = video.shape
-    field = torch.randn(count, 2, BENDS, BENDS, generator=generator, device=video.device)
-    field = F.interpolate(field, size=(height, width), mode="bicubic") * (2 * BENT / width) * share
-    straight = F.affine_grid(torch.eye(2, 3, device=video.device).expand(count, 2, 3),
-                             [count, channels, height, width], align_corners=False)  # fmt: skip
-    flat = video.reshape(count, channels * frames, height, width)
-    moved = F.grid_sample(flat, straight + field.movedim(1, -1), padding_mode="reflection", align_corners=False)
-    return moved.view(video.shape)
 
 
 def mirrored_boxes(boxes: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -153,7 +111,7 @@ def encode_clips(
     for frames in _batches(clips, index, device):
         shown = frames if mirror is None else mirrored(frames, mirror)
         if mirror is not None and pictures is not None:
-            shown = restyled(shown, pictures, mirror)
+            shown = to_bytes(restyled(to_video(shown), pictures, mirror).clamp(-1, 1))
         with half(device):
             video = vae.encode(to_video(shown[:, :FRAMES])).float()
             start = video[:, :, :ROUGH_LATENTS]

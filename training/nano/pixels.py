@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.nano.pictures import PictureBank
+from training.nano.restyle import restyled
 from training.nano.store import FRAMES, Clips, finished
 
 MOUTH, EYES = 3.0, 2.0
@@ -17,6 +18,8 @@ ALIGNED = 8
 """Crops begin at the edges of latent cells."""
 MOUTH_SHARE, EYE_SHARE = 0.45, 0.25
 """Shares of small crops that are taken around a mouth or eyes."""
+RESTYLED = 0.4
+"""Share of crops that show faces as no drawing has them, where there are photographs whose details they can receive."""
 PHOTOGRAPHED = 0.3
 """Share of crops that show photographs, where there are any."""
 FARTHEST = 20
@@ -66,7 +69,7 @@ class PixelBank:
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Random crops and the weight of each pixel; with `texture` as `worn` makes them, at this scale.
 
-        Some show parts of `pictures` instead, if there are any.
+        If there are `pictures`, some are `restyled` with these, and some show parts of them instead.
 
         Returns:
             video (B, 3, F, size, size) in [-1, 1], channels last in memory, and weights (B, 1, 1, size, size).
@@ -86,7 +89,9 @@ class PixelBank:
         weight = weight[rows, down[:, :, None], across[:, None]]
         video = to_video(pixels)
         video = video if texture is None else worn(video, generator, texture)
-        return video if pictures is None else replaced(video, pictures, generator), weight[:, None, None]
+        if pictures is not None:
+            video = replaced(in_part(video, pictures, generator), pictures, generator)
+        return video, weight[:, None, None]
 
     def weights(self, index: Tensor) -> Tensor:
         """(B, size, size): 1 plus the weights of mouths and eyes."""
@@ -132,6 +137,13 @@ def worn(video: Tensor, generator: torch.Generator, scale: int) -> Tensor:
     strength = 0.25 * torch.rand(count, 1, 1, 1, 1, generator=generator, device=device)
     changed = video * (1 + 0.2 * normal(1, 1, 1, 1)) + 0.12 * normal(3, 1, 1, 1) + strength * added
     return torch.where(some, changed.clamp(-1, 1), video)
+
+
+def in_part(video: Tensor, pictures: PictureBank, generator: torch.Generator) -> Tensor:
+    """Videos (B, 3, F, h, w), a share `RESTYLED` of them `restyled`; the channels stay the innermost in memory."""
+    some = torch.rand(len(video), 1, 1, 1, 1, generator=generator, device=video.device) < RESTYLED
+    other = restyled(video, pictures, generator).clamp(-1, 1)
+    return torch.where(some, other, video).movedim(1, -1).contiguous().movedim(-1, 1)
 
 
 def replaced(video: Tensor, pictures: PictureBank, generator: torch.Generator) -> Tensor:
