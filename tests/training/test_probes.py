@@ -21,6 +21,7 @@ from training.evaluate.landmarks import Floats
 from training.evaluate.nano import MEASURES, neighbour, together, unrelated
 from training.evaluate.photograph import cut, photographed
 from training.evaluate.probes import GROUPS, Probe, balanced, classifier, features, labels, recalls
+from training.evaluate.scenes import Order, Scene, Studio
 from training.nano.settings import EDITIONS
 
 
@@ -165,3 +166,19 @@ def test_a_photographed_person_says_every_clip(tmp_path: Path) -> None:
     assert [row.passed for row in rows[1::2]] == [True, None]
     assert all(row.value > 0.95 for row in rows[1::2])
     assert (tmp_path / "photo.jpg").is_file()
+
+
+def test_kept_scenes_of_another_length_are_drawn_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def draw(_: Studio, order: Order) -> Scene:
+        drawn.append(order.frames)
+        dark = np.zeros((order.frames, 8, 8, 3), np.uint8)
+        silence = np.zeros(order.frames, np.float32)
+        return Scene(dark[0], dark[0, ..., 0] > 0, silence, silence, dark, np.zeros(4, np.float32))
+
+    monkeypatch.setattr(Studio, "_draw", draw)
+    studio = Studio(tmp_path, [], [], [])
+    lengths = [next(studio.scenes("single", 3, 1, frames)).length for frames in (5, 5, 9, 9, 5)]
+    assert lengths == [5, 5, 9, 9, 5]
+    assert drawn == [5, 9, 5], "what is kept is taken where it is what is asked for"

@@ -145,9 +145,11 @@ class Studio:
 
     def _kept(self, name: str, order: Order) -> Scene:
         path = self.folder / f"{name}.npz"
-        if not path.exists():
-            self._draw(order).save(path)
-        return Scene.load(path)
+        if path.exists() and (scene := Scene.load(path)).length == order.frames:
+            return scene
+        scene = self._draw(order)
+        scene.save(path)
+        return scene
 
     def _draw(self, order: Order) -> Scene:
         sampled = self._sampled(order)

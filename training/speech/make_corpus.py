@@ -213,7 +213,11 @@ def main() -> None:
     for name, make in parts(arguments).items():
         if name.startswith(tuple(arguments.only)):
             rng = random.Random(f"{arguments.seed} {name}")
-            corpus.save(arguments.out / f"{name}.npz", list(encode_all(make(rng), rng)))
+            streams = list(encode_all(make(rng), rng))
+            if not streams:
+                log.warning("%s: not written, as nothing is there to make it of", name)
+                continue
+            corpus.save(arguments.out / f"{name}.npz", streams)
             log.info("%s: %.1f MB", name, (arguments.out / f"{name}.npz").stat().st_size / 1e6)
     there = [split for split in corpus.SPLITS if any(arguments.out.glob(f"{split}-*.npz"))]
     for name, (minutes, voices) in corpus.summary(corpus.load(arguments.out, there)).items():
