@@ -35,7 +35,7 @@ from training.nano.settings import EDITIONS
 from training.nano.store import FRAMES, SIZE
 from training.nano.train_dit import Data, Trainer, available, pick
 from training.nano.train_vae import Trainer as VAETrainer
-from training.nano.train_vae import change_error
+from training.nano.train_vae import change_error, written_config
 from training.nano.train_vae import finish as finish_vae
 from training.nano.unpack import unpack
 from training.nano.voices import VoiceBank
@@ -341,10 +341,13 @@ def test_a_decoder_that_learns_alone_leaves_latents_as_they_are(tmp_path: Path) 
     for _ in range(5):
         whole.step(bank, Crop(32, 5, 2), 1.0, draws)
     finish_vae(whole, bank, bank, tmp_path / "whole", log)
-    alone = VAETrainer(SMALL_VAE, torch.device("cpu"), capture=False, decoder_only=True)
-    alone.adopt(tmp_path / "whole")
+    known = written_config(tmp_path / "whole")
+    first, alone = (VAETrainer(known, torch.device("cpu"), capture=False, decoder_only=True) for _ in range(2))
+    first.adopt(tmp_path / "whole")
     for _ in range(5):
-        alone.step(bank, Crop(32, 5, 2), 1.0, draws)
+        first.step(bank, Crop(32, 5, 2), 1.0, draws)
+    first.save(tmp_path / "cut_off.pt", 1.0)
+    alone.resume(tmp_path / "cut_off.pt")
     finish_vae(alone, bank, bank, tmp_path / "alone", log)
     before, after = (load_vae(tmp_path / name, torch.device("cpu")) for name in ("whole", "alone"))
     video = to_video(bank.frames[:1, :5])

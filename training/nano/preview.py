@@ -1,6 +1,5 @@
 """A first look at what the transformer makes, sampled with the product's own schedule and sampler."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from infinitetalk.core.configs import VAEConfig
 from infinitetalk.diffusion.sampler import euler
 from infinitetalk.diffusion.schedule import timesteps
 from infinitetalk.models.dit import AudioDiT
@@ -17,7 +15,7 @@ from training.nano.latents import CELL, ClipLatents, condition
 from training.nano.pixels import to_bytes, to_video
 from training.nano.settings import EDITIONS, MOTION, WINDOW, Edition
 from training.nano.store import SIZE
-from training.nano.train_vae import half
+from training.nano.train_vae import half, written_config
 from training.nano.voices import VoiceBank
 from training.parts import load_parts
 from training.sheets import save_rows
@@ -28,8 +26,7 @@ STEPS, SHIFT, AUDIO_SCALE = FIRST.steps, FIRST.shift, FIRST.audio_scale
 
 def load_vae(folder: Path, device: torch.device) -> VideoVAE:
     """The VAE that `train_vae` wrote."""
-    config = VAEConfig.read(json.loads((folder / "vae_config.json").read_text()))
-    vae = VideoVAE(config).to(device)
+    vae = VideoVAE(written_config(folder)).to(device)
     vae.load_state_dict(load_parts(folder, "vae"))
     return vae.requires_grad_(False)
 

@@ -84,7 +84,10 @@ class Means:
 
 
 class Trainer:
-    """A VAE with its optimiser, average and captured step."""
+    """A VAE with its optimiser, average and captured step.
+
+    With `decoder_only` the latents stay what they are, and so do their statistics in `config`.
+    """
 
     def __init__(
         self, config: VAEConfig, device: torch.device, *, capture: bool, kl: float = KL, seed: int = 0,
@@ -145,14 +148,8 @@ class Trainer:
         checkpoint.save(state, path)
 
     def adopt(self, folder: Path) -> None:
-        """Begins with the weights of an earlier training: the same shapes, another size of pictures.
-
-        Where only the decoder learns, the latents stay what they are, and so does what is known of their statistics.
-        """
+        """Begins with the weights of an earlier training: the same shapes, another size of pictures."""
         weights = load_parts(folder, "vae")
-        if self.decoder_only:
-            told = json.loads((folder / "vae_config.json").read_text(encoding="utf-8"))
-            self.config = replace(self.config, mean=tuple(told["mean"]), std=tuple(told["std"]))
         self.vae.load_state_dict(weights)
         self.average.load({name: value.to(self.device) for name, value in weights.items()})
 
@@ -295,6 +292,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.decoder_only and not options.start:
         parser.error("--decoder-only needs --start, the folder of a VAE whose encoder is kept")
+    if options.decoder_only and options.config:
+        parser.error(f"--config {options.config}: with --decoder-only the VAE of --start says what it is; leave it out")
     device = torch.device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     log = RunLog(options.out / "vae_log.txt")
@@ -304,7 +303,9 @@ def main() -> None:
     bank = PixelBank.take(load(options.data / "clips"), device, options.clips)
     held = PixelBank.take(load(options.data / "held"), device, 16 if edition.size == SIZE else 8)
     name, share = options.config or edition.vae, SHARE_OF_WARM_RATE if options.start else 1.0
-    trainer = Trainer(VAES[name], device, capture=not options.no_graph, kl=options.kl, rate=RATE * share,
+    # Read also where a checkpoint goes on: it does not hold the latents' statistics.
+    config = written_config(options.start) if options.decoder_only else VAES[name]
+    trainer = Trainer(config, device, capture=not options.no_graph, kl=options.kl, rate=RATE * share,
                       decoder_only=options.decoder_only)  # fmt: skip
     log(f"{len(bank.frames)} clips; vae {name}: {millions(trainer.vae):.2f} M")
     place = options.out / "vae_checkpoint.pt"
@@ -321,6 +322,11 @@ def main() -> None:
     if budget.over:
         finish(trainer, bank, held, options.out, log)
     Progress(budget.spent, budget.seconds, trainer.steps, budget.over).write(options.out / "vae_progress.json")
+
+
+def written_config(folder: Path) -> VAEConfig:
+    """Configuration of the VAE that a training wrote, its latents' statistics among it."""
+    return VAEConfig.read(json.loads((folder / "vae_config.json").read_text(encoding="utf-8")))
 
 
 def millions(network: nn.Module) -> float:
