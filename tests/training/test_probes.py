@@ -8,8 +8,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter1d
 
 from infinitetalk.evaluate import speech
+from infinitetalk.evaluate.series import correlation
 from infinitetalk.media.inputs import Picture
 from infinitetalk.media.landmarks import EYE_CORNERS, LOWER_LIP, POINTS, UPPER_LIP
 from infinitetalk.media.loudness import speech_gain
@@ -18,10 +20,11 @@ from tests.training.test_evaluate import said
 from training.evaluate import lively
 from training.evaluate.bench import SMALL, WANTED, Bench
 from training.evaluate.landmarks import Floats
-from training.evaluate.nano import MEASURES, neighbour, together, unrelated
+from training.evaluate.nano import MEASURES, together
 from training.evaluate.photograph import cut, photographed
 from training.evaluate.probes import GROUPS, Probe, balanced, classifier, features, labels, recalls
 from training.evaluate.scenes import Order, Scene, Studio
+from training.evaluate.swapped import neighbour, trace, unrelated
 from training.nano.settings import EDITIONS
 
 
@@ -129,6 +132,22 @@ def test_what_a_video_has_in_common_with_tracks_it_cannot_know() -> None:
     assert 0.4 < leaks < 0.6, "a quarter of such a video's spread is each of these tracks'"
 
 
+def test_a_trace_of_the_old_sound_is_told_from_chance() -> None:
+    """Tracks as smooth as mouths are, of 81 frames: a video's own errors look like any track now and then."""
+    random = np.random.default_rng(0)
+    old, new, errors = (gaussian_filter1d(random.normal(size=(80, 81)), 2, axis=1) for _ in range(3))
+
+    def more(share: float) -> list[float]:
+        made = new + 0.4 * errors + share * old
+        common = map(correlation, new, old)
+        return [both - shared for both, shared in zip(map(correlation, made, old), common, strict=True)]
+
+    assert [check.passed for check in trace(more(0), "-")] == [True, True]
+    assert [check.passed for check in trace(more(0.05), "-")] == [False, True]
+    assert [check.passed for check in trace(more(0)[:8], "-")] == [True, False], "too few to tell"
+    assert not trace(more(0)[:1], "-")[1].passed
+
+
 def test_a_photograph_is_cut_around_its_face() -> None:
     portrait = np.array(Image.open(ASSETS / "demo" / "portrait_1.png").convert("RGB").resize((120, 120)))
     scene = np.full((300, 400, 3), 90, np.uint8)
@@ -168,17 +187,23 @@ def test_a_photographed_person_says_every_clip(tmp_path: Path) -> None:
     assert (tmp_path / "photo.jpg").is_file()
 
 
-def test_kept_scenes_of_another_length_are_drawn_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_scenes_that_are_not_what_is_asked_for_are_drawn_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = []
 
     def draw(_: Studio, order: Order) -> Scene:
-        drawn.append(order.frames)
-        dark = np.zeros((order.frames, 8, 8, 3), np.uint8)
-        silence = np.zeros(order.frames, np.float32)
-        return Scene(dark[0], dark[0, ..., 0] > 0, silence, silence, dark, np.zeros(4, np.float32))
+        drawn.append((order.frames, order.truth))
+        dark = np.zeros((order.frames if order.truth else 0, 8, 8, 3), np.uint8)
+        silence, portrait = np.zeros(order.frames, np.float32), np.zeros((8, 8, 3), np.uint8)
+        return Scene(portrait, portrait[..., 0] > 0, silence, silence, dark, np.zeros(4, np.float32))
 
     monkeypatch.setattr(Studio, "_draw", draw)
     studio = Studio(tmp_path, [], [], [])
-    lengths = [next(studio.scenes("single", 3, 1, frames)).length for frames in (5, 5, 9, 9, 5)]
-    assert lengths == [5, 5, 9, 9, 5]
-    assert drawn == [5, 9, 5], "what is kept is taken where it is what is asked for"
+    asked = [(5, False), (5, True), (5, True), (5, False), (9, True), (5, False)]
+    for frames, truth in asked:
+        scene = next(studio.scenes("single", 3, 1, frames, truth=truth))
+        assert (scene.length, len(scene.frames) if truth else frames) == (frames, frames)
+    assert drawn == [(5, False), (5, True), (9, True), (5, False)], (
+        "what is kept is taken where it is what is asked for"
+    )

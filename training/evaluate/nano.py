@@ -22,20 +22,18 @@ from training.evaluate import measures, sheets
 from training.evaluate.bench import ADDED, SMALL, WANTED, WINDOW, Bench
 from training.evaluate.cost import cost
 from training.evaluate.identity import Recogniser, judges
-from training.evaluate.landmarks import FaceMesh, Floats
+from training.evaluate.landmarks import FaceMesh
 from training.evaluate.lively import moving
-from training.evaluate.mouth_net import MouthReader
 from training.evaluate.photograph import known_portrait, photographed
 from training.evaluate.reading import mouths
 from training.evaluate.report import Check, write
 from training.evaluate.scenes import CHAIN, DOUBLE, SINGLE, Studio
+from training.evaluate.swapped import swapped
 from training.evaluate.videos import Camera
 from training.nano.settings import EDITIONS
 
 IN_TIME: Final = 40.0
 """Milliseconds by which lips may come before or after the sound."""
-SAME: Final = 0.95
-"""Correlation of tracks from which on they are of one sentence."""
 
 
 def lips(bench: Bench, count: int) -> list[Check]:
@@ -72,72 +70,6 @@ def lips(bench: Bench, count: int) -> list[Check]:
               f"of {sum(np.isfinite(row['identity']) for row in rows)}; "
               f"true renders {mean['identity of the render']:.2f}"),
     ]  # fmt: skip
-
-
-def swapped(bench: Bench, count: int) -> list[Check]:
-    """The same people with the neighbouring clip's sound: they must follow that one."""
-    scenes = list(bench.studio.scenes("single", SINGLE, count, WINDOW, truth=True))
-    reader, rows = MouthReader.load(), []
-    truths = [scene.truth for scene in scenes]
-    for index, scene in enumerate(scenes):
-        # The name tells whose sound it is: the last one's neighbour depends on how many there are.
-        whose = neighbour(truths, index)
-        other, name = scenes[whose], f"swapped-{index}-{whose}"
-        video = bench.camera.shoot(name, scene.picture, other.voice, WINDOW)
-        shown = bench.openness(name, video)
-        bench.sync(name, shown, other.truth)
-        read = reader(bench.track(name, video), video)[:, 0]
-        rows.append({
-            "r": correlation(read, other.truth),
-            "r by landmarks": correlation(shown, other.truth),
-            "r with the old track": correlation(read, scene.truth),
-            "by landmarks with the old track": correlation(shown, scene.truth),
-            "common": correlation(scene.truth, other.truth),
-            "unrelated": unrelated(read, truths, (whose, index)),
-        })  # fmt: skip
-        bench.say(f"swapped {index}: { ({key: round(value, 3) for key, value in rows[-1].items()}) }")
-    bench.details["swapped"] = rows
-    mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    more = np.array([row["r with the old track"] - row["common"] for row in rows])
-    unsure = float(more.std(ddof=1)) / len(rows) ** 0.5 if len(rows) > 1 else np.nan
-    what, follows, old = "with another clip's sound", bench.wanted.swapped, "with the old track"
-    return [
-        Check(f"{what}: median r with that sound's track", _median(rows, "r"), ">=", follows,
-              f"of {count}, read by the network"),
-        Check(f"{what}: the same by landmarks", _median(rows, "r by landmarks"), ">=", follows),
-        Check(f"{what}: mean r {old}", mean[f"r {old}"], "<=", mean["common"],
-              f"what both tracks share; standard error of the difference {unsure:.3f}; "
-              f"with tracks that are neither's {mean['unrelated']:+.3f} of what they share"),
-        Check(f"{what}: the same by landmarks, {old}", mean[f"by landmarks {old}"], "<=", mean["common"]),
-    ]  # fmt: skip
-
-
-def neighbour(truths: Sequence[Floats], index: int) -> int:
-    """Number of the next clip that says something else: some say the same sentence.
-
-    Raises:
-        ValueError: all say the same.
-    """
-    for step in range(1, len(truths)):
-        other = (index + step) % len(truths)
-        if correlation(truths[other], truths[index]) < SAME:
-            return other
-    raise ValueError(f"no other of {len(truths)} clips says something else than clip {index}; take more")
-
-
-def unrelated(read: Floats, truths: Sequence[Floats], known: tuple[int, int]) -> float:
-    """How much more a video has in common with other clips' tracks than the track of its sound has: what chance gives.
-
-    Args:
-        read: openness of the video, (F,).
-        known: numbers of the clips whose sound and whose person it has; others that say the same do not count.
-
-    Returns:
-        The mean difference of correlations; not a number if there are no such clips.
-    """
-    strange = [one for one in truths if all(correlation(one, truths[own]) < SAME for own in known)]
-    more = [correlation(read, one) - correlation(truths[known[0]], one) for one in strange]
-    return float(np.mean(more)) if more else np.nan
 
 
 def intact(bench: Bench, count: int) -> list[Check]:

@@ -49,6 +49,10 @@ class Scene:
         """Video frames."""
         return len(self.truth)
 
+    def answers(self, order: "Order") -> bool:
+        """Whether it has as many frames as are asked for, and their renders if those are."""
+        return self.length == order.frames and (len(self.frames) == order.frames or not order.truth)
+
     def save(self, path: Path) -> None:
         """Writes everything to one file."""
         np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
@@ -145,7 +149,7 @@ class Studio:
 
     def _kept(self, name: str, order: Order) -> Scene:
         path = self.folder / f"{name}.npz"
-        if path.exists() and (scene := Scene.load(path)).length == order.frames:
+        if path.exists() and (scene := Scene.load(path)).answers(order):
             return scene
         scene = self._draw(order)
         scene.save(path)
