@@ -12,6 +12,7 @@ from infinitetalk.core.errors import RequestError
 from infinitetalk.core.memory import MemorySettings, Tier
 from infinitetalk.models.dit import AudioDiT, Branch
 from infinitetalk.ops.replay import Replay, shape, tensors, with_tensors
+from infinitetalk.ops.rope import video_rotation
 from infinitetalk.runtime.device import Device
 from infinitetalk.runtime.replay import SHORT, choose_replay, forget
 from tests.kernels.test_eight import SMALL
@@ -119,6 +120,30 @@ def test_a_network_that_replays_answers_as_one_that_computes() -> None:
             for one, wanted in zip(found, truth, strict=True):
                 assert torch.equal(one, wanted)
     assert (recorder.recorded, recorder.replayed) == (1, 3)
+
+
+def test_a_recorded_pass_reads_no_table_that_a_cache_may_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU none can be made while it records, and a freed one's memory is soon another's."""
+
+    class Strict(Fake):
+        def record(self, compute: Callable[[], list[Tensor]]) -> tuple[Callable[[], object], list[Tensor]]:
+            return super().record(lambda: alone(compute))
+
+    def alone(compute: Callable[[], list[Tensor]]) -> list[Tensor]:
+        with monkeypatch.context() as patch:
+            patch.setattr("infinitetalk.models.dit.video_rotation", None)
+            return compute()
+
+    dit, recorder, answers = shaken(AudioDiT(SMALL)), Strict(), []
+    dit.replay = Replay(recorder)
+    with torch.no_grad():
+        branches = [spoken(dit, 1)]
+        for _ in range(3):
+            latent, condition = noise(1, 16, 3, 4, 8), noise(1, 20, 3, 4, 8)
+            answers += dit.evaluate(latent, torch.tensor(5.0), condition=condition, branches=branches)
+            video_rotation.cache_clear()
+    assert all(torch.equal(answer, answers[0]) for answer in answers)
+    assert (recorder.recorded, recorder.replayed) == (1, 2)
 
 
 def spoken(dit: AudioDiT, seed: int) -> Branch:

@@ -22,7 +22,7 @@ from infinitetalk.ops.attention_eight import exact_of
 from infinitetalk.ops.parallel import ALONE, Parallel
 from infinitetalk.ops.regions import Known, Regions
 from infinitetalk.ops.replay import Replay
-from infinitetalk.ops.rope import Grid, video_rotation
+from infinitetalk.ops.rope import Grid, Rotation, video_rotation
 
 Prepared = tuple[KeysValues, ...]
 """Keys and values of one input, per block."""
@@ -78,8 +78,8 @@ class Branch(NamedTuple):
         return Told(text, picture, self.sound.at(index), self.sound.places)
 
 
-Given = tuple[tuple[Tensor, Tensor], tuple[Tensor, tuple[Branch, ...]]]
-"""Latents and timestep, and what the network is told besides: condition and branches."""
+Given = tuple[tuple[Tensor, Tensor], tuple[Tensor, tuple[Branch, ...], Rotation]]
+"""Latents and timestep, and what the network is told besides: condition, branches and where the own tokens are."""
 
 
 class Added:
@@ -238,7 +238,9 @@ class AudioDiT(nn.Module):
         Returns:
             a velocity [B, out_dim, T, h, w] float32 per branch.
         """
-        fresh, told = (latent, timestep.to(latent.device)), (condition, tuple(branches))
+        fresh = latent, timestep.to(latent.device)
+        # Tables are made here: a recording can neither make them nor keep those that are made elsewhere.
+        told = condition, tuple(branches), self._rotation(latent)
         compute = partial(self._evaluate, added=added, ahead=ahead, exact_blocks=exact_blocks)
         # Weights that come and go are not where a recording read them, and what is kept for later steps changes hands.
         if self.replay is None or self._lender is not None or added is not None or not self._short(latent):
@@ -252,8 +254,8 @@ class AudioDiT(nn.Module):
         return self.replay is not None and self.replay.worth(tokens * self.config.dim**2)
 
     def _evaluate(self, given: Given, *, added: Added | None, ahead: float | None, exact_blocks: int) -> list[Tensor]:
-        (latent, timestep), (condition, branches) = given
-        setting = self._setting(self.grid(latent), latent.device)
+        (latent, timestep), (condition, branches, rotation) = given
+        setting = self._setting(self.grid(latent), rotation)
         x = self._patches(latent, condition, setting)
         time, time6 = self._embed_time(timestep.expand(x.shape[0]))
         if ahead is not None:
@@ -276,7 +278,13 @@ class AudioDiT(nn.Module):
             added.finish(tokens)
         return velocities(self.config, answers, latent, timestep)
 
-    def _setting(self, grid: Grid, device: torch.device) -> Setting:
+    def _rotation(self, latent: Tensor) -> Rotation:
+        """Where the own tokens are."""
+        grid = self.grid(latent)
+        everywhere = video_rotation(grid, self.config.dim // self.config.num_heads, latent.device)
+        return everywhere.part(self.parallel.span(grid.tokens))
+
+    def _setting(self, grid: Grid, rotation: Rotation) -> Setting:
         """What holds for one evaluation.
 
         Raises:
@@ -285,7 +293,6 @@ class AudioDiT(nn.Module):
         heads = self.config.num_heads
         if heads % self.parallel.size:
             raise ModelError(f"{heads} heads of attention cannot be divided among {self.parallel.size} processes")
-        rotation = video_rotation(grid, self.config.dim // heads, device).part(self.parallel.span(grid.tokens))
         at_once = self.frames_at_once or grid.frames
         return Setting(grid, rotation, self.dtype, at_once, self.attend_by, self.parallel, self.regions)
 

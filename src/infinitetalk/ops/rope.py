@@ -32,7 +32,9 @@ class Rotation(NamedTuple):
     sin: Tensor
 
     def part(self, tokens: slice) -> "Rotation":
-        """That of some tokens of [L, 1, d / 2]."""
+        """That of some tokens of [L, 1, d / 2]; of all, itself."""
+        if tokens == slice(0, len(self.cos)):
+            return self
         return Rotation(self.cos[tokens], self.sin[tokens])
 
 
