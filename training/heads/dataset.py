@@ -21,7 +21,7 @@ from torch import Tensor
 from training.heads.blendshapes import BLENDSHAPES, shape_indices
 from training.heads.identity import random_identity
 from training.heads.motion import Motion, random_motion, varied_motion
-from training.heads.posing import from_portrait
+from training.heads.posing import from_picture, from_portrait
 from training.heads.render import Clip, ClipSpec, HeadRenderer, PersonSpec
 from training.heads.scene import MAX_PEOPLE, random_background, random_light, random_places
 from training.heads.varied import (
@@ -40,6 +40,7 @@ _SPLITS: Final[tuple[Split, ...]] = ("train", "heldout", "demo")
 SILENT: Final = -1
 NOBODY: Final = -2
 _FROM_START: Final = 0.15  # share of clips that begin with the speech itself
+_FROM_PICTURE: Final = 0.5  # share of other clips than portraits' that begin with the mouth of the reference picture
 _BLINK: Final = shape_indices("eyeBlink")
 _LOOK: Final = shape_indices("eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeLookDown")
 
@@ -53,7 +54,7 @@ class ClipOptions:
     listening: float = 0.4  # chance that a second or third person is silent
     calm: float = 1.0  # scale of head movement
     varied: bool = False  # the second edition's people, rooms, light, cameras and poses
-    portraits: float = 0.0  # chance that somebody's varied clip begins as portraits look, see ``posing``
+    portraits: float = 0.0  # chance that somebody's varied clip begins as portraits look, see ``posing``; 0: none does
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -137,8 +138,10 @@ def _varied(sampled: SampledClip, options: ClipOptions, rng: np.random.Generator
 
 
 def _posed(person: PersonSpec, options: ClipOptions, rng: np.random.Generator) -> PersonSpec:
-    posed = rng.random() < options.portraits
-    return replace(person, motion=from_portrait(person.motion, rng)) if posed else person
+    """Somebody in a clip as it begins where it is made of a picture, whose mouth was anywhere."""
+    if rng.random() < options.portraits:
+        return replace(person, motion=from_portrait(person.motion, rng))
+    return replace(person, motion=from_picture(person.motion, rng)) if rng.random() < _FROM_PICTURE else person
 
 
 def _choose_speech(speech: Sequence[Floats], frames: int, rng: np.random.Generator) -> tuple[int, int]:

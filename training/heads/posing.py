@@ -17,8 +17,9 @@ SMILING: Final = 0.7
 """Share of portraits that smile, more or less; the others are at rest."""
 _TEETH: Final = 0.65
 _BEGIN: Final = 0.65
-_SLOWEST, _QUICKEST = 10, 3
-"""Frames in which a mouth leaves the portrait's pose for its speech."""
+_SLOWEST, _QUICKEST = 3, 1
+"""Frames in which a mouth leaves the portrait's pose for its speech. With up to ten, lips learned to come late: they
+followed the sound from the sixth frame on."""
 _LASTING, _TEETH_LASTING = (0.7, 1.0), (0.2, 0.8)
 """Shares, from and to, of a smile and of the upper teeth it shows that stay while its person speaks."""
 _ROUNDED: Final = 0.5
@@ -54,14 +55,28 @@ def from_portrait(motion: Motion, rng: np.random.Generator) -> Motion:
     posed, weights = smile(rng), motion.weights.copy()
     frames = len(weights) - 1
     spoken = np.clip(weights[:frames] + _staying(posed, weights[:frames], rng), 0.0, 1.0)
-    left = np.clip(1 - np.arange(frames) / rng.uniform(_QUICKEST, _SLOWEST), 0.0, 1.0)[:, None]
-    share = left * left * (3 - 2 * left) * (rng.random() < _BEGIN)
+    share = _leaving(frames, rng) * (rng.random() < _BEGIN)
     weights[:frames, MOUTH] = (spoken + share * (posed - spoken))[:, MOUTH]
     cheeks = shape_indices("cheekSquint")
     weights[:frames, cheeks] = np.maximum(spoken, share * posed)[:, cheeks]
     weights[frames, MOUTH] = posed[MOUTH]
     weights[frames, cheeks] = posed[cheeks]
     return Motion(weights.astype(np.float32), motion.pose, motion.sway)
+
+
+def from_picture(motion: Motion, rng: np.random.Generator) -> Motion:
+    """A clip that begins with the mouth of its last frame, the reference picture, which says something else."""
+    weights, frames = motion.weights.copy(), len(motion.weights) - 1
+    spoken, shown = weights[:frames, MOUTH], weights[frames, MOUTH]
+    weights[:frames, MOUTH] = spoken + _leaving(frames, rng) * (shown - spoken)
+    return Motion(weights, motion.pose, motion.sway)
+
+
+def _leaving(frames: int, rng: np.random.Generator) -> Floats:
+    """How much of a pose that is left is still there in each frame (F, 1): all of it in the first one."""
+    left = np.clip(1 - np.arange(frames, dtype=np.float32) / rng.uniform(_QUICKEST, _SLOWEST), 0.0, 1.0)[:, None]
+    share: Floats = (left * left * (3 - 2 * left)).astype(np.float32)
+    return share
 
 
 def _staying(posed: Floats, speech: Floats, rng: np.random.Generator) -> Floats:
