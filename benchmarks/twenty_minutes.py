@@ -176,7 +176,8 @@ class Record:
         })  # fmt: skip
         self.steps += changes(pictures).tolist()
         step = SEEN_EVERY * FPS
-        self.seen += [pictures[place - first] for place in range(-(-first // step) * step, after, step)]
+        # Copies: a view would keep all of its window's pictures.
+        self.seen += [pictures[place - first].copy() for place in range(-(-first // step) * step, after, step)]
         return pictures
 
     def summary(self) -> dict[str, Any]:

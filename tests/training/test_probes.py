@@ -18,13 +18,14 @@ from infinitetalk.media.loudness import speech_gain
 from infinitetalk.weights.locate import ASSETS
 from tests.training.test_evaluate import said
 from training.evaluate import lively
-from training.evaluate.bench import SMALL, WANTED, Bench
+from training.evaluate.bench import SMALL, WANTED, WINDOW, Bench
 from training.evaluate.landmarks import Floats
+from training.evaluate.mouth_net import MouthReader
 from training.evaluate.nano import MEASURES, together
 from training.evaluate.photograph import cut, photographed
 from training.evaluate.probes import GROUPS, Probe, balanced, classifier, features, labels, recalls
 from training.evaluate.scenes import Order, Scene, Studio
-from training.evaluate.swapped import neighbour, trace, unrelated
+from training.evaluate.swapped import neighbour, own, swapped, trace, unrelated
 from training.nano.settings import EDITIONS
 
 
@@ -146,6 +147,26 @@ def test_a_trace_of_the_old_sound_is_told_from_chance() -> None:
     assert [check.passed for check in trace(more(0.05), "-")] == [False, True]
     assert [check.passed for check in trace(more(0)[:8], "-")] == [True, False], "too few to tell"
     assert not trace(more(0)[:1], "-")[1].passed
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_lips_follow_the_sound_that_they_are_given(deaf: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenes whose voice is the track itself; lips that follow it, or always the person's own track."""
+    truths = gaussian_filter1d(np.random.default_rng(0).normal(size=(4, WINDOW)), 2, axis=1).astype(np.float32)
+    scenes = [SimpleNamespace(picture=index, voice=truth, truth=truth) for index, truth in enumerate(truths)]
+    monkeypatch.setattr(MouthReader, "load", lambda: lambda _, video: video[:, None])
+    studio = SimpleNamespace(scenes=lambda *_: iter(scenes))
+    camera = SimpleNamespace(shoot=lambda _, person, voice, __: truths[person] if deaf else voice)
+    shut = face(WINDOW)
+    shut[:, LOWER_LIP] = shut[:, UPPER_LIP]
+    mesh = SimpleNamespace(track=lambda video: opened(shut, 9 * (video - video.min())))
+    made = bench(camera=camera, studio=studio, mesh=mesh)
+    assert [check.passed for check in own(made, 4)] == [True, True]
+    follows, shown, old, by_landmarks, trace_of, _few, _, _ = swapped(bench(camera=camera, studio=studio, mesh=mesh), 4)
+    assert (follows.passed, shown.passed, trace_of.passed) == ((not deaf,) * 3)
+    assert old.value == pytest.approx(1.0 if deaf else old.bound)
+    assert by_landmarks.value > 0.99 if deaf else by_landmarks.value == pytest.approx(old.bound, abs=0.01)
+    assert max(abs(lag) for lag in made.lags.values()) < 2
 
 
 def test_a_photograph_is_cut_around_its_face() -> None:

@@ -31,13 +31,13 @@ class Wanted:
 
 
 WANTED: Final[Mapping[str, Wanted]] = {
-    "1": Wanted(0.8, 0.75, {"cost": 0, "single": 20, "real": 5, "mouths": 0, "chain": 5, "swapped": 20, "moving": 0,
-                            "photo": 0, "double": 16}),
+    "1": Wanted(0.8, 0.75, {"cost": 0, "single": 20, "real": 5, "mouths": 0, "chain": 5, "own": 0, "swapped": 20,
+                            "moving": 0, "photo": 0, "double": 16}),
     # A clip takes about half a minute here, and a window of the chain 15 seconds: 20 minutes in all on two cores.
-    "2": Wanted(0.92, 0.9, {"cost": 2, "single": 6, "real": 5, "mouths": 5, "chain": 20, "swapped": 3, "moving": 2,
-                            "photo": 2, "double": 0}),
+    "2": Wanted(0.92, 0.9, {"cost": 2, "single": 6, "real": 5, "mouths": 5, "chain": 20, "own": 0, "swapped": 3,
+                            "moving": 2, "photo": 2, "double": 0}),
 }  # fmt: skip
-SMALL: Final[Mapping[str, int]] = {"cost": 1, "single": 3, "real": 2, "mouths": 2, "chain": 2, "swapped": 2,
+SMALL: Final[Mapping[str, int]] = {"cost": 1, "single": 3, "real": 2, "mouths": 2, "chain": 2, "own": 0, "swapped": 2,
                                    "moving": 1, "photo": 1, "double": 0}  # fmt: skip
 """A first look: about five minutes for the second edition."""
 

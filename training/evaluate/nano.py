@@ -28,7 +28,7 @@ from training.evaluate.photograph import known_portrait, photographed
 from training.evaluate.reading import mouths
 from training.evaluate.report import Check, write
 from training.evaluate.scenes import CHAIN, DOUBLE, SINGLE, Studio
-from training.evaluate.swapped import swapped
+from training.evaluate.swapped import own, swapped
 from training.evaluate.videos import Camera
 from training.nano.settings import EDITIONS
 
@@ -245,6 +245,7 @@ MEASURES: Mapping[str, tuple[Measure, str]] = {
     "real": (real_speech, "LibriVox clips"),
     "mouths": (mouths, "of these, so many whose phones are read"),
     "chain": (chain, "windows in a row"),
+    "own": (own, "clips with their own sound, without renders"),
     "swapped": (swapped, "clips with another's sound"),
     "moving": (moving, "people at three strengths of motion"),
     "photo": (photographed, "most windows of a photograph that says every LibriVox clip"),
