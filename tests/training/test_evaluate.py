@@ -102,8 +102,10 @@ def test_report_and_sheet(tmp_path: Path) -> None:
     assert [check.passed for check in checks] == [True, False, None]
     assert "FAIL" in checks[1].line()
     assert Check("lost", float("nan"), ">=", 0.8).passed is False
-    write(tmp_path / "metrics.json", checks, {"clips": 3})
-    assert '"passed": false' in (tmp_path / "metrics.json").read_text()
+    write(tmp_path / "metrics.json", checks, {"clips": 3, "rows": [{"r": 0.123456789}]})
+    written = (tmp_path / "metrics.json").read_text()
+    assert '"passed": false' in written
+    assert '"r": 0.1235' in written
     picture = np.zeros((8, 8, 3), np.uint8)
     sheets.save(tmp_path / "sheet.jpg", [sheets.Row([picture, None], "one", ["a", "b"])], cell=16, margin=20)
     assert (tmp_path / "sheet.jpg").stat().st_size > 0

@@ -42,5 +42,14 @@ class Check:
 
 def write(path: Path, checks: Sequence[Check], details: Mapping[str, object]) -> None:
     """Writes `metrics.json`: the table, and the figures of every clip."""
-    content = {"table": [check.plain() for check in checks], "details": dict(details)}
+    content = {"table": [check.plain() for check in checks], "details": _rounded(details)}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _rounded(value: object) -> object:
+    """The same with four decimals, which is more than any figure is sure of."""
+    if isinstance(value, Mapping):
+        return {name: _rounded(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(part) for part in value]
+    return round(value, 4) if isinstance(value, float) else value
