@@ -89,13 +89,13 @@ def _forgets(rows: Sequence[Mapping[str, float]]) -> list[Check]:
     return [
         Check(f"{WHAT}: mean r {old}", mean[f"r {old}"], "<=", common, f"what both tracks share; {strange}"),
         Check(f"{WHAT}: the same by landmarks, {old}", mean[f"by landmarks {old}"], "<=", common),
-        *trace([row[f"r {old}"] - row["common"] for row in rows], "read by the network"),
-        *trace([row[f"by landmarks {old}"] - row["common"] for row in rows], "by landmarks"),
+        trace([row[f"r {old}"] - row["common"] for row in rows], "read by the network"),
+        trace([row[f"by landmarks {old}"] - row["common"] for row in rows], "by landmarks"),
     ]
 
 
-def trace(more: Sequence[float], reader: str) -> list[Check]:
-    """Whether there is a trace of the old track, or too few clips to tell.
+def trace(more: Sequence[float], reader: str) -> Check:
+    """Whether there is a trace of the old track.
 
     A mean over clips is above nothing as often as below it where there is no trace, so one-sided statistics decide.
 
@@ -104,16 +104,16 @@ def trace(more: Sequence[float], reader: str) -> list[Check]:
         reader: who read the videos.
 
     Returns:
-        The lower end of the mean's one-sided 95 % interval, above zero where there is a trace, and the smallest mean
-        that would be found with a probability of 80 %, which clips must be many enough to keep below `TRACE`.
+        The lower end of the mean's one-sided 95 % interval, above zero where there is a trace. It has a bound only
+        where the clips are many enough to find `TRACE` with a probability of 80 %.
     """
     count, mean = len(more), float(np.mean(more))
     error = float(np.std(more, ddof=1)) / count**0.5 if count > 1 else float("inf")
+    what = f"{WHAT}: a trace of the old track, lower 95 % end"
     note = f"{mean:+.3f} on average of {count}, standard error {error:.3f}; {reader}"
-    return [
-        Check(f"{WHAT}: a trace of the old track, lower 95 % end", mean - SURE * error, "<=", 0, note),
-        Check(f"{WHAT}: smallest trace that would be found", FOUND * error, "<=", TRACE, reader),
-    ]
+    if error * FOUND > TRACE:
+        return Check(what, mean - SURE * error, note=f"{note}; too few to tell, as {TRACE:g} might go unseen")
+    return Check(what, mean - SURE * error, "<=", 0, f"{note}; {error * FOUND:.3f} would have been found")
 
 
 def neighbour(truths: Sequence[Floats], index: int) -> int:
