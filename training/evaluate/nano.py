@@ -7,7 +7,7 @@ and the videos, so that a second run only measures; it receives `metrics.json` a
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from training.evaluate.landmarks import FaceMesh
 from training.evaluate.lively import moving
 from training.evaluate.photograph import known_portrait, photographed
 from training.evaluate.reading import mouths
-from training.evaluate.report import Check, write
+from training.evaluate.report import Check, median, write
 from training.evaluate.scenes import CHAIN, DOUBLE, SINGLE, Studio
 from training.evaluate.swapped import own, swapped
 from training.evaluate.videos import Camera
@@ -61,7 +61,7 @@ def lips(bench: Bench, count: int) -> list[Check]:
     mean = {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
     sheets.save(bench.out / "single.jpg", shown, cell=96, margin=60)
     return [
-        Check("jaw openness with the truth, unseen voices, by landmarks, median r", _median(rows, "r"),
+        Check("jaw openness with the truth, unseen voices, by landmarks, median r", median(rows, "r"),
               ">=", bench.wanted.jaw, f"of {count}; lowest {min(row['r'] for row in rows):.2f}; "
               f"true renders {mean['r of the render']:.2f}"),
         Check("VAE, held-out frames, mouth's box, PSNR", mean["vae mouth"], ">=", 30, f"whole {mean['vae']:.1f}"),
@@ -91,11 +91,7 @@ def intact(bench: Bench, count: int) -> list[Check]:
     sheets.save(bench.out / "double.jpg", rows, cell=128, margin=24, quality=80)
     worst = sorted(strays, key=lambda row: -float(row["worst"]))
     hint = "look at " + ", ".join(f"{row['clip']} frame {row['at']}" for row in worst[:4])
-    return [Check("faces intact: landmarks astray, median of the clips' worst", _median(strays, "worst"), note=hint)]
-
-
-def _median(rows: Sequence[Mapping[str, float]], name: str) -> float:
-    return float(np.median([row[name] for row in rows]))
+    return [Check("faces intact: landmarks astray, median of the clips' worst", median(strays, "worst"), note=hint)]
 
 
 def real_speech(bench: Bench, count: int) -> list[Check]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -38,6 +40,11 @@ class Check:
         if self.relation:
             row |= {"bound": f"{self.relation} {self.bound:.4g}", "passed": self.passed}
         return row
+
+
+def median(rows: Sequence[Mapping[str, float]], name: str) -> float:
+    """Of a figure over clips."""
+    return float(np.median([row[name] for row in rows]))
 
 
 def write(path: Path, checks: Sequence[Check], details: Mapping[str, object]) -> None:

@@ -18,8 +18,7 @@ SMILING: Final = 0.7
 _TEETH: Final = 0.65
 _BEGIN: Final = 0.65
 _SLOWEST, _QUICKEST = 3, 1
-"""Frames in which a mouth leaves the portrait's pose for its speech. With up to ten, lips learned to come late: they
-followed the sound from the sixth frame on."""
+"""Frames in which a mouth leaves the portrait's pose for its speech. With up to ten, lips learned to come late."""
 _LASTING, _TEETH_LASTING = (0.7, 1.0), (0.2, 0.8)
 """Shares, from and to, of a smile and of the upper teeth it shows that stay while its person speaks."""
 _ROUNDED: Final = 0.5
