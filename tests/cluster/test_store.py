@@ -50,6 +50,20 @@ def test_nobody_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert vault.read("one") == b"before" and vault.names("") == ["one"]
 
 
+def test_a_file_that_is_being_written_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who copies all that is in a folder would copy half a file, under a name that nobody knows."""
+    vault, seen = Vault(str(tmp_path / "store")), list[tuple[list[str], int]]()
+    vault.write("preview/one", b"1")
+
+    def watched(target: str, content: bytes) -> None:
+        Path(target).write_bytes(content)
+        seen.append((vault.names("preview"), len(list(Path(target).parent.iterdir()))))
+
+    monkeypatch.setattr(vault._files, "pipe_file", watched)
+    vault.write("preview/two", b"2")
+    assert seen == [(["one"], 2)] and vault.names("preview") == ["one", "two"]
+
+
 def test_a_store_of_one_process_is_told_from_others(tmp_path: Path) -> None:
     assert not Vault("memory://x").shared and Vault(str(tmp_path)).shared
 

@@ -1,5 +1,6 @@
 """Files at a URL that every node reaches: s3, gs, file, memory and whatever else fsspec knows."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,9 @@ from infinitetalk.core.errors import MachineError, RequestError
 
 _GROW = frozenset({"file", "local", "sftp", "ssh", "smb", "hdfs", "webhdfs", "ftp"})
 """Where a file can be seen while it is written; elsewhere it is there as a whole or not at all."""
+
+_HALF = re.compile(r".*\.[0-9a-f]{32}\.part")
+"""What a file is called while it is written there."""
 
 OWN = ".infinitetalk"
 """Folder of the store for what is not a result."""
@@ -101,6 +105,8 @@ class Vault:
     def names(self, folder: str) -> list[str]:
         """Names of the files right in a folder, without it; none if there is no such folder.
 
+        A file that is being written, or was when its writer was killed, is not there yet.
+
         Raises:
             MachineError: the store cannot be read.
         """
@@ -108,7 +114,8 @@ class Vault:
             with suppress(FileNotFoundError):
                 self._files.invalidate_cache()
                 found = self._files.ls(self._at(folder), detail=True)
-                return sorted(str(one["name"]).rpartition("/")[2] for one in found if one["type"] == "file")
+                names = (str(one["name"]).rpartition("/")[2] for one in found if one["type"] == "file")
+                return sorted(name for name in names if not _HALF.fullmatch(name))
             return []
 
     def remove(self, name: str) -> None:
