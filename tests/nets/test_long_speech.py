@@ -48,7 +48,14 @@ def apart(encoder: SpeechEncoder, frames: int) -> float:
 
 
 @pytest.mark.parametrize("frames", [2 * PIECE + 123, 4 * PIECE + 1, 20])
-@pytest.mark.parametrize("kind", [{}, {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {},
+        {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True},
+        {"shifts": (-240, 0, 639), "conv_bias": True},
+    ],
+)
 def test_pieces_give_what_the_whole_gives(kind: dict[str, object], frames: int) -> None:
     assert apart(small(**kind), frames) <= 1e-3
 

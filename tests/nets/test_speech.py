@@ -66,6 +66,26 @@ def test_normalise_is_the_feature_extractors() -> None:
     assert plain.normalise(samples) is samples
 
 
+def test_passes_hear_the_same_moved_and_upside_down(encoder: SpeechEncoder, relative_error: Error) -> None:
+    waveform, silence = torch.randn(2, 16_000), torch.zeros(2, 200)
+    later, earlier = torch.cat([silence, waveform[:, :-200]], 1), torch.cat([waveform[:, 200:], silence], 1)
+    with torch.no_grad():
+        once = [encoder(heard, 25) for heard in (waveform, -later, earlier)]
+        several = SpeechEncoder(replace(SMALL, shifts=(0, 200, -200))).eval()
+        several.load_state_dict(encoder.state_dict())
+        assert relative_error(several(waveform, 25), torch.stack(once).mean(0)) < 1e-6
+        assert relative_error(once[1], once[0]) > 1e-3
+        several.network.train(False)
+        several.training = True  # without the network's dropout
+        assert torch.equal(several(waveform, 25), once[0])
+
+
+@pytest.mark.parametrize("shifts", [(), (0, 640), (-1000,)])
+def test_shifts_that_cannot_be(shifts: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match=r"shifts = \[.*\]: must name one pass or more"):
+        SpeechEncoder(replace(SMALL, shifts=shifts))
+
+
 def test_unstretched_states_are_transformers_own(encoder: SpeechEncoder, relative_error: Error) -> None:
     """Stretching to the length that the features have anyway must change nothing."""
     oracle = Wav2Vec2Model(Wav2Vec2Config(**encoder.network.config.to_diff_dict()))

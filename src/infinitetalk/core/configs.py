@@ -126,7 +126,11 @@ class VisionConfig(NetConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechConfig(NetConfig):
-    """The wav2vec2 speech encoder, with the names of its Hugging Face `config.json`. Defaults are wav2vec2-base's."""
+    """The wav2vec2 speech encoder, with the names of its Hugging Face `config.json`. Defaults are wav2vec2-base's.
+
+    `shifts` is ours: the states are the mean of so many passes, each of which hears the sound later by that many
+    samples, and every second one upside down. To ears that is the same sound; small encoders hear new voices better so.
+    """
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -142,3 +146,4 @@ class SpeechConfig(NetConfig):
     do_stable_layer_norm: bool = False
     conv_bias: bool = False
     do_normalize: bool = True
+    shifts: tuple[int, ...] = (0,)

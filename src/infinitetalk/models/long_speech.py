@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infinitetalk.core.errors import MachineError
@@ -35,7 +36,7 @@ class Rows:
 
     def __init__(self, width: int) -> None:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as this object
-        self._width = width
+        self.width = width
         self.count = 0
 
     def append(self, rows: Tensor) -> None:
@@ -58,12 +59,12 @@ class Rows:
     def read(self, begin: int, end: int) -> Tensor:
         """Rows from one number to another, [n, width] on the CPU; those outside of the table are left out."""
         begin, end = max(0, begin), min(end, self.count)
-        self._file.seek(begin * self._width * 4)
-        content = bytearray((end - begin) * self._width * 4)
+        self._file.seek(begin * self.width * 4)
+        content = bytearray((end - begin) * self.width * 4)
         view = memoryview(content)
         while view:
             view = view[self._file.readinto(view) :]
-        return torch.from_numpy(np.frombuffer(content, np.float32).reshape(-1, self._width))
+        return torch.from_numpy(np.frombuffer(content, np.float32).reshape(-1, self.width))
 
 
 class LongFeatures:
@@ -90,13 +91,44 @@ def encode_long(encoder: SpeechEncoder, samples: Samples, frames: int) -> LongFe
     Raises:
         MachineError: the disk is full.
     """
+    shifts = encoder.config.shifts
+    sums = _once(encoder, _moved(samples, 0, shifts[0], frames), frames)
+    for number, shift in enumerate(shifts[1:], 1):
+        further = _once(encoder, _moved(samples, number, shift, frames), frames)
+        sums = [_mean(so_far, rows, number) for so_far, rows in zip(sums, further, strict=True)]
+    return LongFeatures(sums)
+
+
+def _moved(samples: Samples, number: int, shift: int, frames: int) -> Samples:
+    """What a pass hears: as `speech.moved` of a waveform of so many frames."""
+    end_of_all = frames * SAMPLES_PER_FRAME
+
+    def part(begin: int, end: int) -> Tensor:
+        first, last = max(0, begin - shift), min(end_of_all, end - shift)
+        heard = F.pad(samples(first, last), (first - (begin - shift), end - shift - last))
+        return -heard if number % 2 else heard
+
+    return part if shift or number % 2 else samples
+
+
+def _once(encoder: SpeechEncoder, samples: Samples, frames: int) -> list[Rows]:
+    """The states after each layer, in one pass."""
     network, stable = encoder.network, encoder.config.do_stable_layer_norm
     states = _start(encoder, samples, frames)
     outputs = list[Rows]()
     for layer in network.encoder.layers:
         states = _through(layer, states, stable=stable, device=network.device, dtype=network.dtype)
         outputs.append(states)
-    return LongFeatures(outputs)
+    return outputs
+
+
+def _mean(so_far: Rows, further: Rows, count: int) -> Rows:
+    """The mean of one table more; the one so far is that of `count`."""
+    mean = Rows(so_far.width)
+    for begin in range(0, so_far.count, PIECE):
+        known, new = (rows.read(begin, begin + PIECE) for rows in (so_far, further))
+        mean.append(known + (new - known) / (count + 1))
+    return mean
 
 
 def _piece(states: Rows, begin: int, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -14,6 +14,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from infinitetalk.core.configs import SpeechConfig
 from infinitetalk.core.errors import ModelError, RequestError
+from infinitetalk.core.sizes import SAMPLES_PER_FRAME
 
 # Added to the variance, as in the feature extractor that wav2vec2 was trained behind.
 VARIANCE_FLOOR = 1e-7
@@ -23,6 +24,12 @@ def normalise(waveform: Tensor) -> Tensor:
     """Brings a waveform [..., samples] to zero mean and unit variance over time; silence stays silence."""
     centred = waveform - waveform.mean(dim=-1, keepdim=True)
     return centred / (centred.square().mean(dim=-1, keepdim=True) + VARIANCE_FLOOR).sqrt()
+
+
+def moved(waveform: Tensor, number: int, shift: int) -> Tensor:
+    """What pass `number` hears of a waveform [..., samples]: later by `shift` samples, upside down if it is odd."""
+    later = F.pad(waveform, (shift, -shift)) if shift else waveform
+    return -later if number % 2 else later
 
 
 def shortest(config: SpeechConfig) -> int:
@@ -62,10 +69,10 @@ def _hugging_face(config: SpeechConfig, dropout: float) -> Wav2Vec2Config:
 class SpeechEncoder(nn.Module):
     """wav2vec2 whose features are stretched to the video's frames before its transformer.
 
-    `dropout` matters in training mode alone.
+    In training mode there is dropout, and one pass instead of those at the configuration's `shifts`.
 
     Raises:
-        ModelError: lists of convolutions that differ in length.
+        ModelError: lists of convolutions that differ in length, or bad shifts.
     """
 
     def __init__(self, config: SpeechConfig, *, dropout: float = 0.0) -> None:
@@ -75,6 +82,11 @@ class SpeechEncoder(nn.Module):
             raise ModelError(
                 f"speech: conv_dim, conv_stride and conv_kernel must each have the {config.num_feat_extract_layers} "
                 f"numbers that num_feat_extract_layers says"
+            )
+        if not config.shifts or max(map(abs, config.shifts)) >= SAMPLES_PER_FRAME:
+            raise ModelError(
+                f"speech: shifts = {list(config.shifts)}: must name one pass or more, none of them moved by a frame of "
+                f"{SAMPLES_PER_FRAME} samples; [0] hears the sound once, as it is"
             )
         self.config = config
         self.network = Wav2Vec2Model(_hugging_face(config, dropout))
@@ -110,10 +122,18 @@ class SpeechEncoder(nn.Module):
         if waveform.shape[-1] < shortest(self.config):
             raise RequestError("audio", f"{waveform.shape[-1]} samples", f"needs at least {shortest(self.config)}")
         batch = waveform.reshape(-1, waveform.shape[-1]).to(self.network.dtype)
+        shifts = (0,) if self.training else self.config.shifts
+        heard = self._once(moved(batch, 0, shifts[0]), frames)
+        for number, shift in enumerate(shifts[1:], 1):  # one after the other: a long sound takes much memory
+            heard = heard + self._once(moved(batch, number, shift), frames)
+        heard = heard / len(shifts) if len(shifts) > 1 else heard
+        return heard if waveform.ndim == 2 else heard[0]
+
+    def _once(self, batch: Tensor, frames: int) -> Tensor:
+        """The states of one pass, [B, frames, layers, channels]."""
         with self._stretched(frames):
             states = self.network(batch, output_hidden_states=True).hidden_states
-        heard = torch.stack(states[1:], dim=2)
-        return heard if waveform.ndim == 2 else heard[0]
+        return torch.stack(states[1:], dim=2)
 
     @torch.no_grad()
     def encode(self, samples: Tensor, frames: int) -> Tensor:
