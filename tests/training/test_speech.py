@@ -236,15 +236,8 @@ class TestAugmentation:
     @pytest.mark.parametrize(
         "disturb",
         [
-            *(
-                augment.babble,
-                augment.automation,
-                augment.room_and_tone,
-                augment.noise,
-                augment.music,
-                augment.clip,
-                augment.polarity,
-            ),
+            *(augment.babble, augment.automation, augment.room_and_tone, augment.noise, augment.music, augment.clip),
+            augment.polarity,
             voices.other_voice,
         ],
     )

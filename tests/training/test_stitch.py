@@ -10,7 +10,7 @@ from infinitetalk.core.configs import DiTConfig
 from infinitetalk.models.audio_attention import AudioProjection
 from infinitetalk.models.speech import SpeechEncoder
 from tools.make_tiny import SPEECH
-from training.nano.stitch import Fit, fit, stitched
+from training.nano.stitch import fit, predict, stitched
 
 CONFIG = DiTConfig(audio_blocks=2, audio_channels=4, intermediate_dim=16, output_dim=8, context_tokens=3)
 
@@ -28,10 +28,7 @@ def test_new_features_do_what_the_old_ones_did() -> None:
     """Old features that are a linear function of new ones: the stitched layers answer these as they did those."""
     torch.manual_seed(1)
     new, matrix, constant = torch.randn(600, 8), torch.randn(8, 8) / 3, torch.randn(8)
-    old, found = new @ matrix.T + constant, Fit()
-    for begin in (0, 200, 400):
-        found.add(old[begin : begin + 200], new[begin : begin + 200])
-    prediction = found.prediction()
+    prediction = predict(new @ matrix.T + constant, new)
     assert prediction.explained == pytest.approx(1, abs=1e-4)
     before, after = projection(), projection()
     after.load_state_dict(
@@ -46,12 +43,8 @@ def test_new_features_do_what_the_old_ones_did() -> None:
 
 def test_what_cannot_be_predicted_is_told() -> None:
     torch.manual_seed(2)
-    found = Fit()
-    with pytest.raises(ValueError, match="no frames"):
-        found.prediction()
     new = torch.randn(4000, 3)
-    found.add(torch.cat([new, torch.randn(4000, 3)], dim=1), new)
-    assert found.prediction().explained == pytest.approx(0.5, abs=0.02)
+    assert predict(torch.cat([new, torch.randn(4000, 3)], dim=1), new).explained == pytest.approx(0.5, abs=0.02)
 
 
 def test_an_encoder_predicts_itself_and_not_another() -> None:
@@ -62,9 +55,8 @@ def test_an_encoder_predicts_itself_and_not_another() -> None:
 
 
 def test_other_networks_are_refused() -> None:
-    found = Fit()
-    found.add(torch.randn(20, 3), torch.randn(20, 3))
+    prediction = predict(torch.randn(20, 3), torch.randn(20, 3))
     with pytest.raises(ValueError, match=r"proj1 does not take frames of 3 features"):
-        stitched(named(projection()), found.prediction())
+        stitched(named(projection()), prediction)
     with pytest.raises(ValueError, match=r"proj1 does not take"):
-        stitched({}, found.prediction())
+        stitched({}, prediction)

@@ -8,7 +8,6 @@ goes into the first layers of the transformer's audio projection. FOLDER holds `
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,46 +37,22 @@ class Prediction(NamedTuple):
     """Share of the old features' variance that it predicts, on what it was fitted to."""
 
 
-class Fit:
-    """Gathers frames of both encoders until a prediction is asked for."""
-
-    def __init__(self) -> None:
-        self._moments: Tensor | None = None
-        self._new = 0
-
-    def add(self, old: Tensor, new: Tensor) -> None:
-        """Frames' features (frames, features of each)."""
-        joined = torch.cat([new, torch.ones(len(new), 1, device=new.device), old.to(new.device)], dim=1).double()
-        moments = (joined.T @ joined).cpu()
-        self._moments = moments if self._moments is None else self._moments + moments
-        self._new = new.shape[1] + 1
-
-    def prediction(self) -> Prediction:
-        """Least squares over all frames.
-
-        Raises:
-            ValueError: nothing was added.
-        """
-        if self._moments is None:
-            raise ValueError("no frames to fit to")
-        known, wanted = self._moments[: self._new, : self._new], self._moments[: self._new, self._new :]
-        stiff = known.diagonal().mean() * STIFFNESS * torch.eye(self._new, dtype=torch.float64)
-        stiff[-1, -1] = 0
-        solved = torch.linalg.solve(known + stiff, wanted)
-        squares, sums, count = self._moments.diagonal()[self._new :], wanted[-1], known[-1, -1]
-        missed = squares - 2 * (solved * wanted).sum(0) + (solved * (known @ solved)).sum(0)
-        explained = 1 - float(missed.sum() / (squares - sums.square() / count).sum())
-        return Prediction(solved[:-1].T.contiguous(), solved[-1], explained)
+def predict(old: Tensor, new: Tensor) -> Prediction:
+    """Old features (frames, features) from the new ones of the same frames, by least squares."""
+    wanted, known = old.double(), new.double()
+    centre, middle = wanted.mean(0), known.mean(0)
+    wanted, known = wanted - centre, known - middle
+    moments = known.T @ known
+    stiff = moments.diagonal().mean() * STIFFNESS * torch.eye(len(moments), dtype=moments.dtype, device=moments.device)
+    solved = torch.linalg.solve(moments + stiff, known.T @ wanted)
+    missed = float((wanted - known @ solved).square().sum() / wanted.square().sum())
+    return Prediction(solved.T.cpu().contiguous(), (centre - middle @ solved).cpu(), 1 - missed)
 
 
 def fit(before: SpeechEncoder, after: SpeechEncoder, streams: Sequence[Tensor]) -> Prediction:
     """Predicts what one encoder hears in waveforms [samples] from what the other does; both on one device."""
-    found = Fit()
-    for stream in streams:
-        banks = [listen(encoder, [stream], dtype=torch.float32) for encoder in (before, after)]
-        old, new = (bank.features[: int(bank.length[0])].flatten(1) for bank in banks)  # behind it there is silence
-        found.add(old, new)
-    return found.prediction()
+    old, new = (listen(encoder, streams, dtype=torch.float32).features.flatten(1) for encoder in (before, after))
+    return predict(old, new)
 
 
 def stitched(weights: Mapping[str, Tensor], prediction: Prediction) -> dict[str, Tensor]:
@@ -121,8 +96,8 @@ def main() -> None:
     weights = stitched(load_parts(options.network, options.name), prediction)
     options.out.mkdir(parents=True, exist_ok=True)
     save_parts(weights, options.out, options.name)
-    config = json.loads((options.network / f"{options.name}_config.json").read_text(encoding="utf-8"))
-    (options.out / f"{options.name}_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    config = f"{options.name}_config.json"
+    (options.out / config).write_bytes((options.network / config).read_bytes())
 
 
 if __name__ == "__main__":
